@@ -1,0 +1,344 @@
+"""Factories that remember their arguments.
+
+`Bound` is a factory with its arguments, split in two: `children` (numbers, nested
+transformations, schedules), which JAX may trace, stack and differentiate, and a `Spec`
+(everything else), which is hashable. From these two come repr, equality, hashing,
+pickling, `replace` and the pytree registration of every transformation and schedule.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradtx.numbers import DecayValue, is_number
+from gradtx.roles import NumberRole, Role, role_of
+
+
+CHILD = object()
+"""Marks, in a spec, the place of a leaf that is a child."""
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray | np.generic | jax.Array)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two leaves are interchangeable: by type and value, never guessed.
+
+    Arrays compare by dtype, shape and bytes, tracers by identity, floats so that NaN
+    equals itself and -0.0 is not 0.0, other objects by `==` where that gives a bool.
+    """
+    if a is b:
+        return True
+    if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
+        return False
+    if isinstance(a, DecayValue) and isinstance(b, DecayValue):
+        return same(a.value, b.value)
+    if _is_array(a) and _is_array(b):
+        a, b = np.asarray(a), np.asarray(b)
+        alike = a.dtype == b.dtype and a.shape == b.shape
+        return alike and a.tobytes() == b.tobytes()
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, float):
+        return a.hex() == b.hex()
+    equal = a == b
+    return equal if isinstance(equal, bool) else False
+
+
+def _hash(leaf: Any) -> int:
+    """A hash that goes with `same` and never touches the value of an array."""
+    if isinstance(leaf, DecayValue):
+        leaf = leaf.value
+    if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
+        return hash((str(leaf.dtype), leaf.shape))
+    try:
+        return hash(leaf)
+    except TypeError:
+        return hash(type(leaf))
+
+
+class Spec:
+    """The static part of a bound factory; equal specs build the same program.
+
+    Attributes:
+        factory: The factory.
+        treedefs: The structure of each argument.
+        statics: For each leaf of the arguments its value, or `CHILD`.
+        roles: For each leaf its role.
+    """
+
+    __slots__ = ("_hash", "factory", "roles", "statics", "treedefs")
+
+    def __init__(self, factory: Factory, treedefs: tuple, statics: tuple, roles: tuple):
+        self.factory, self.treedefs = factory, treedefs
+        self.statics, self.roles = statics, roles
+        self._hash = hash((factory, treedefs, *map(_hash, statics)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Spec)
+            and self._hash == other._hash
+            and self.factory is other.factory
+            and self.treedefs == other.treedefs
+            and all(map(same, self.statics, other.statics))
+        )
+
+
+class Factory:
+    """A function that makes transformations or schedules, and what its signature says.
+
+    Attributes:
+        function: The body as it was written.
+        cls: What it makes.
+        public: The function that users call; pickles go by its qualified name.
+    """
+
+    def __init__(self, function: Callable, cls: type[Remembered]):
+        self.function, self.cls = function, cls
+        self.name = function.__name__
+        self.public: Any = None
+
+    @functools.cached_property
+    def signature(self) -> inspect.Signature:
+        """The signature that a user sees."""
+        return inspect.signature(self.function)
+
+    @functools.cached_property
+    def roles(self) -> tuple[Role, ...]:
+        """A role for each parameter."""
+        hints = typing.get_type_hints(self.function, include_extras=True)
+        return tuple(role_of(hints.get(name)) for name in self.signature.parameters)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Check the arguments, and make what remembers them."""
+        parameters = self.signature.parameters
+        for name in kwargs:
+            if name not in parameters:
+                raise self.unknown(name)
+        try:
+            arguments = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        arguments.apply_defaults()
+        made = self.make(list(arguments.arguments.values()))
+        if not made.bound.is_scheduled:
+            made.bound.node  # noqa: B018  # what the body checks is checked here
+        return made
+
+    def make(self, values: list[Any]) -> Any:
+        """What the factory makes of one value for each parameter."""
+        statics, children, treedefs, roles = [], [], [], []
+        parameters = self.signature.parameters
+        for name, role, value in zip(parameters, self.roles, values, strict=True):
+            is_leaf = functools.partial(_is_leaf, role)
+            leaves, treedef = jax.tree.flatten(value, is_leaf=is_leaf)
+            treedefs.append(treedef)
+            roles += [role] * len(leaves)
+            for leaf in leaves:
+                leaf = role.bind(leaf, self.name, name)
+                is_child = isinstance(leaf, Remembered) or _is_number(leaf, role)
+                statics.append(CHILD if is_child else leaf)
+                children += [leaf] * is_child
+        spec = Spec(self, tuple(treedefs), tuple(statics), tuple(roles))
+        return self.cls(Bound(spec, tuple(children)))
+
+    def unknown(self, name: str) -> TypeError:
+        """The error for an argument that the factory does not have."""
+        near = suggest(name, self.signature.parameters)
+        return TypeError(f"{self.name}: unknown argument {name!r}{near}")
+
+    def __reduce__(self):
+        return _factory_of, (self.public,)
+
+
+def _factory_of(public: Any) -> Factory:
+    return public.factory
+
+
+def _is_leaf(role: Role, value: Any) -> bool:
+    return isinstance(value, Remembered) or role.is_leaf(value)
+
+
+def _is_number(leaf: Any, role: Role) -> bool:
+    return isinstance(role, NumberRole) and is_number(leaf)
+
+
+def _is_schedule(leaf: Any, role: Role) -> bool:
+    return isinstance(role, NumberRole) and not is_number(leaf)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for a near miss of a known name, else nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+class Bound:
+    """A factory bound to its arguments: a spec and its children."""
+
+    def __init__(self, spec: Spec, children: tuple[Any, ...]):
+        self.spec, self.children = spec, children
+        self.program: Any = None
+
+    @property
+    def factory(self) -> Factory:
+        """The factory that this was bound by."""
+        return self.spec.factory
+
+    def leaves(self) -> list[Any]:
+        """The leaves of all arguments, children in their places."""
+        children = iter(self.children)
+        return [next(children) if s is CHILD else s for s in self.spec.statics]
+
+    def values(self) -> list[Any]:
+        """One value for each parameter of the factory."""
+        leaves = iter(self.leaves())
+        return [
+            jax.tree.unflatten(t, [next(leaves) for _ in range(t.num_leaves)])
+            for t in self.spec.treedefs
+        ]
+
+    @functools.cached_property
+    def node(self) -> Any:
+        """What the factory's body returns."""
+        signature = self.factory.signature
+        named = dict(zip(signature.parameters, self.values(), strict=True))
+        arguments = inspect.BoundArguments(signature, named)  # pyright: ignore[reportArgumentType]
+        return self.factory.function(*arguments.args, **arguments.kwargs)
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether a schedule stands in the place of a number."""
+        return any(map(_is_schedule, self.leaves(), self.spec.roles))
+
+    def at(self, count: Any) -> Bound:
+        """The same with every number that a schedule gives evaluated at `count`."""
+        statics, children = list(self.spec.statics), []
+        for i, (role, leaf) in enumerate(
+            zip(self.spec.roles, self.leaves(), strict=True)
+        ):
+            if isinstance(role, NumberRole) and _is_schedule(leaf, role):
+                leaf, statics[i] = role.wrap(leaf(count)), CHILD
+            if statics[i] is CHILD:
+                children.append(leaf)
+        spec = self.spec
+        resolved = Spec(spec.factory, spec.treedefs, tuple(statics), spec.roles)
+        return Bound(resolved, tuple(children))
+
+
+class Remembered:
+    """What a transformation and a schedule have because they remember their factory."""
+
+    bound: Bound
+
+    @property
+    def name(self) -> str:
+        """The factory's name."""
+        return self.bound.factory.name
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Each argument by name, as it was given; a decay as its number."""
+        plain = jax.tree.map(
+            lambda x: x.value if isinstance(x, DecayValue) else x,
+            self.bound.values(),
+            is_leaf=lambda x: isinstance(x, DecayValue | Remembered),
+        )
+        return dict(zip(self.bound.factory.signature.parameters, plain, strict=True))
+
+    def replace(self, **changes: Any) -> typing.Self:
+        """The same with some arguments changed, checked as if newly given."""
+        factory, arguments = self.bound.factory, self.arguments
+        for name in changes:
+            if name not in arguments:
+                raise factory.unknown(name)
+        return factory.make(list({**arguments, **changes}.values()))
+
+    def __repr__(self) -> str:
+        parameters = self.bound.factory.signature.parameters
+        parts = []
+        for name, value in self.arguments.items():
+            if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
+                parts.extend(map(_show, value))
+            else:
+                parts.append(f"{name}={_show(value)}")
+        return f"{self.name}({', '.join(parts)})"
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other) or not isinstance(other, Remembered):
+            return False
+        mine, theirs = self.bound, other.bound
+        return self is other or (
+            mine.spec == theirs.spec and all(map(same, mine.children, theirs.children))
+        )
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((self.bound.spec, *map(_hash, self.bound.children)))
+
+    def __reduce__(self):
+        return Factory.make, (self.bound.factory, self.bound.values())
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, np.dtype):
+        return repr(value.name)
+    if isinstance(value, np.generic):
+        return repr(value.item())
+    if inspect.isfunction(value):
+        return value.__name__
+    return repr(value)
+
+
+def remember(function: Callable, cls: type[Remembered]) -> Any:
+    """Turn a factory into one whose results are `cls` and remember their arguments."""
+    factory = Factory(function, cls)
+
+    @functools.wraps(function)
+    def public(*args: Any, **kwargs: Any) -> Any:
+        return factory(*args, **kwargs)
+
+    factory.public = public
+    public.factory = factory  # pyright: ignore[reportAttributeAccessIssue]
+    return public
+
+
+def register(cls: type[Remembered]) -> None:
+    """Register a remembered class as a pytree, its leaves keyed by argument."""
+
+    def keys(spec: Spec) -> list[Any]:
+        names = []
+        for name, treedef in zip(
+            spec.factory.signature.parameters, spec.treedefs, strict=True
+        ):
+            places = jax.tree.unflatten(treedef, range(treedef.num_leaves))
+            paths = jax.tree_util.tree_leaves_with_path(places)
+            names += [f"{name}{jax.tree_util.keystr(path)}" for path, _ in paths]
+        kept = zip(names, spec.statics, strict=True)
+        return [jax.tree_util.GetAttrKey(name) for name, s in kept if s is CHILD]
+
+    def flatten_with_keys(it: Any) -> tuple[list, Spec]:
+        return list(
+            zip(keys(it.bound.spec), it.bound.children, strict=True)
+        ), it.bound.spec
+
+    jax.tree_util.register_pytree_with_keys(
+        cls,
+        flatten_with_keys,
+        lambda spec, children: cls(Bound(spec, tuple(children))),  # pyright: ignore[reportCallIssue]
+        flatten_func=lambda it: (it.bound.children, it.bound.spec),
+    )

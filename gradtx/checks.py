@@ -1,0 +1,207 @@
+"""What the engine is given: leaves in one order, masks, and errors that name the place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from gradtx.binding import suggest
+from gradtx.program import Op, Program
+
+HOST_ARGUMENTS = ("params", "value", "grad", "value_fn", "obj_fn", "loss", "grad_norm")
+"""Extra arguments that hosts and libraries pass to `update`."""
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
+
+
+def _paths(tree: Any) -> list[str]:
+    """Where each leaf is, `None` included, as `layers/0/kernel`."""
+    pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)
+    return [jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in pairs]
+
+
+class Leaves:
+    """Updates and parameters, leaf by leaf.
+
+    The structure is that of the parameters, or of the updates where there are none. It
+    is taken with `None` as a leaf only where the trees differ: then a `None` beside a
+    leaf says that the leaf is skipped.
+
+    Attributes:
+        reference: The tree that gives the structure.
+        treedef: The structure.
+        updates: The leaves of the updates: arrays, or None.
+        params: As many leaves of the parameters; all None without parameters.
+    """
+
+    def __init__(self, owner: str, updates: Any, params: Any):
+        self.owner, self.has_params = owner, params is not None
+        self.reference = updates if params is None else params
+        leaves, self.treedef = jax.tree.flatten(updates)
+        if params is None:
+            self.updates = [self._array(i, x) for i, x in enumerate(leaves)]
+            self.params: list[Any] = [None] * len(leaves)
+            return
+        param_leaves, treedef = jax.tree.flatten(params)
+        if treedef != self.treedef:
+            self.treedef = jax.tree.structure(params, is_leaf=_is_none)
+            leaves = self.flatten(updates, "the updates")
+            param_leaves = self.treedef.flatten_up_to(params)
+        self.updates = [self._array(i, x) for i, x in enumerate(leaves)]
+        self.params = [self._array(i, x) for i, x in enumerate(param_leaves)]
+
+    def admit_none(self, slots: Iterable[Any]) -> None:
+        """Without parameters: where slots have leaves and the updates None, skip them."""
+        try:
+            for slot in slots:
+                self.treedef.flatten_up_to(slot)
+        except ValueError:
+            self.treedef = jax.tree.structure(self.reference, is_leaf=_is_none)
+            self.updates = self.treedef.flatten_up_to(self.reference)
+            self.params = [None] * len(self.updates)
+
+    def flatten(self, tree: Any, what: str) -> list[Any]:
+        """The leaves of a tree with the same structure, or an error with the paths."""
+        try:
+            leaves = self.treedef.flatten_up_to(tree)
+        except ValueError:
+            leaves = None
+        if leaves is None or not all(map(_is_leaf, leaves)):
+            mine, its = set(_paths(self.reference)), set(_paths(tree))
+            parts = []
+            for missing, where in ((mine - its, "lacks"), (its - mine, "also has")):
+                if missing:
+                    parts.append(f"{where} {_some(sorted(missing))}")
+            raise ValueError(
+                f"{self.owner}: {what} must have the structure of "
+                f"{'the parameters' if self.has_params else 'the updates'}, but "
+                f"{' and '.join(parts) or 'its containers differ'}"
+            )
+        return leaves
+
+    def path(self, i: int) -> str:
+        """Where leaf i is."""
+        paths = _paths(self.reference)
+        if len(paths) != self.treedef.num_leaves:
+            paths = [
+                jax.tree_util.keystr(p, simple=True, separator="/")
+                for p, _ in jax.tree_util.tree_leaves_with_path(self.reference)
+            ]
+        return paths[i]
+
+    def _array(self, i: int, x: Any) -> Any:
+        if x is None or isinstance(x, jax.Array) or is_float0(x):
+            return x
+        try:
+            return jnp.asarray(x)
+        except TypeError:
+            raise TypeError(
+                f"{self.owner}: the leaf at {self.path(i)!r} must be an array, got {x!r}"
+            ) from None
+
+
+def _is_leaf(x: Any) -> bool:
+    return x is None or jax.tree_util.all_leaves([x])
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(map(repr, names[:most]))
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def is_float0(x: Any) -> bool:
+    """Whether this is the gradient of something that has none."""
+    return getattr(x, "dtype", None) == jax.dtypes.float0
+
+
+def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool]]:
+    """Each of the program's masks, leaf by leaf."""
+    masks = []
+    for owner, mask in program.masks:
+        tree = mask if _is_mask_tree(mask) else mask(leaves_like)
+        try:
+            whole = jax.tree.broadcast(tree, leaves_like, is_leaf=_is_none)
+            flags = treedef.flatten_up_to(whole)
+        except ValueError as error:
+            raise ValueError(
+                f"{owner}: the mask must be a tree of bools with the structure of the "
+                f"parameters or a prefix of it: {error}"
+            ) from None
+        for flag in flags:
+            if flag is not None and not isinstance(flag, bool | np.bool_):
+                raise TypeError(f"{owner}: the mask must hold bools, got {flag!r}")
+        masks.append([bool(flag) for flag in flags])
+    return masks
+
+
+def _is_mask_tree(mask: Any) -> bool:
+    return all(
+        isinstance(x, bool | np.bool_ | np.ndarray) for x in jax.tree.leaves(mask)
+    )
+
+
+def check_state(owner: str, state: Any) -> None:
+    """A state is what `init` made: a mapping with a count."""
+    if not isinstance(state, Mapping) or "count" not in state:
+        kind = type(state).__name__
+        raise TypeError(
+            f"{owner}: the state must be the dict that init makes, got a {kind}"
+            + (f" with {_some(sorted(state))}" if isinstance(state, Mapping) else "")
+        )
+
+
+def check_keys(program: Program, state: Mapping[str, Any], optional: set[str]) -> None:
+    """The state must hold every slot, and nothing else."""
+    keys = {key for keys in program.keys for key in keys.values()}
+    missing = sorted(keys - optional - state.keys())
+    unknown = sorted(state.keys() - keys - {"count"})
+    if missing:
+        raise ValueError(
+            f"{program.name}: the state lacks {_some(missing)}; "
+            f"it holds {_some(sorted(state))}"
+        )
+    if unknown:
+        raise ValueError(
+            f"{program.name}: the state holds {_some(unknown)}, which nothing here keeps"
+        )
+
+
+def check_extra(program: Program, extra: Iterable[str]) -> None:
+    """Needed extra arguments are given; an unknown one is no misspelling of a known."""
+    extra, needs = set(extra), program.needs
+    known = {*needs, *HOST_ARGUMENTS}
+    for name in sorted(extra - known):
+        if near := suggest(name, known):
+            raise TypeError(f"{program.name}: unknown extra argument {name!r}{near}")
+    for need in sorted(needs.keys() - extra):
+        raise ValueError(
+            f"{program.name}: {needs[need]} needs the extra argument {need!r}; "
+            f"call update(updates, state, params, {need}=...)"
+        )
+
+
+def check_leaf(leaves: Leaves, i: int, op: Op) -> None:
+    """A leaf that an operation computes on is a float, and its parameter fits it."""
+    u, p = leaves.updates[i], leaves.params[i]
+    for x in (u, p):
+        if x is not None and not jnp.issubdtype(x.dtype, jnp.inexact):
+            raise TypeError(
+                f"{leaves.owner}: {op.name} computes on floats, but the leaf at "
+                f"{leaves.path(i)!r} is {x.dtype}; mask it, or give None as its gradient"
+            )
+    if p is None and leaves.has_params:
+        raise ValueError(
+            f"{leaves.owner}: there is an update at {leaves.path(i)!r}, "
+            f"but the parameter there is None"
+        )
+    if p is not None and p.shape != u.shape:
+        raise ValueError(
+            f"{leaves.owner}: at {leaves.path(i)!r} the update has shape {u.shape}, "
+            f"but the parameter {p.shape}"
+        )

@@ -1,0 +1,41 @@
+"""Everything that tames a gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.roles import NonNegative
+from gradtx.rule import Leaf, abs2, memoryless, safe_divide, safe_sqrt
+from gradtx.transform import transformation
+
+
+@transformation
+def clip(max_delta: NonNegative):
+    """Clip every element to `[-max_delta, max_delta]`. As optax; real updates only."""
+    return memoryless(lambda u, leaf: jnp.clip(u, -max_delta, max_delta))
+
+
+@transformation
+def clip_by_global_norm(max_norm: NonNegative):
+    """Scale all updates down together, so that their global norm is at most a number.
+
+    Pascanu et al. 2012: https://arxiv.org/abs/1211.5063.
+
+    Args:
+        max_norm: At least 0. 0 gives zeros.
+
+    The norm is taken in at least float32. If it is not finite, finite elements become 0
+    (infinite norm) or NaN, and infinite ones NaN: nothing is hidden. Zero gradients stay
+    zero, and have a finite derivative.
+    """
+
+    def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
+        return jnp.sum(abs2(u))
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        norm = safe_sqrt(leaf.total)
+        return u * jnp.where(norm < max_norm, 1, safe_divide(max_norm, norm))
+
+    return memoryless(update, measure=measure)

@@ -1,0 +1,321 @@
+"""The engine: lifts rules to trees and keeps the state.
+
+State is a flat dict: `count`; by name one tree a slot, with the structure of the
+parameters; one scalar a whole-tree value; one pytree a slot of a tree rule.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from gradtx import kernel
+from gradtx.binding import Bound
+from gradtx.checks import (
+    Leaves,
+    check_extra,
+    check_keys,
+    check_leaf,
+    check_state,
+    is_float0,
+    masks_of,
+)
+from gradtx.kernel import Common, LeafInput, Precision
+from gradtx.program import Op, Program, Stage, next_count, program_of
+from gradtx.rule import Rule, Tree
+
+State = dict[str, Any]
+
+
+def init(bound: Bound, params: Any) -> State:
+    """The state of a transformation for `params`; shapes for shapes."""
+    arrays, treedef = jax.tree.flatten(params)
+    if any(isinstance(x, jax.ShapeDtypeStruct) for x in arrays):
+        return jax.eval_shape(functools.partial(init, bound), params)
+    state: State = {"count": jnp.zeros([], jnp.int32)}
+    program = program_of(bound, state["count"])
+    active = _active(program, masks_of(program, params, treedef), len(arrays))
+    first = [_first_slots(program, *each) for each in zip(active, arrays, strict=True)]
+    for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
+        for name, scalar in op.shared.items():
+            state[keys[name]] = _kept(scalar())
+        for name, slot in op.slots.items():
+            if isinstance(op.node, Rule):
+                state[keys[name]] = treedef.unflatten(
+                    [s.get(keys[name]) for s in first]
+                )
+            else:
+                mine = [
+                    a if on[k] else None for a, on in zip(arrays, active, strict=True)
+                ]
+                whole = (
+                    params if all(on[k] for on in active) else treedef.unflatten(mine)
+                )
+                _keep_tree(state, keys[name], slot(whole))
+    return state
+
+
+def _first_slots(program: Program, active: Sequence[bool], array: Any) -> State:
+    """The first values of one leaf's slots, by key."""
+    array = jnp.asarray(array)
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        return {}
+    flow = {0: array.astype(kernel.precision_of(array.dtype, None).compute)}
+    slots = {}
+    for op, keys, is_active in zip(program.ops, program.keys, active, strict=True):
+        flow[op.out] = like = flow[op.inputs[0]]
+        if is_active and isinstance(op.node, Rule):
+            for name, first in op.slots.items():
+                slots[keys[name]] = _kept(first(like), array)
+            flow[op.out] = op.node.out(like)
+    return slots
+
+
+def _kept(value: Any, param: Any = None) -> jax.Array:
+    """A value as the state keeps it: strongly typed, in no buffer of a parameter."""
+    value = jnp.asarray(value)
+    return jnp.array(value, value.dtype, copy=value is param)
+
+
+def _keep_tree(state: State, key: str, slot: Any) -> None:
+    """Keep what a tree rule keeps, unless that is nothing."""
+    if jax.tree.leaves(slot):
+        state[key] = slot
+
+
+def _active(
+    program: Program, masks: list[list[bool]], leaves: int
+) -> list[tuple[bool, ...]]:
+    """For each leaf: which operations its masks select."""
+    return [
+        tuple(all(masks[m][i] for m in op.masks) for op in program.ops)
+        for i in range(leaves)
+    ]
+
+
+def update(
+    bound: Bound, updates: Any, state: Any, params: Any = None, **extra: Any
+) -> tuple[Any, State]:
+    """Transform updates (at first gradients), and make the new state."""
+    check_state(bound.factory.name, state)
+    count = jnp.asarray(state["count"], jnp.int32)
+    program = program_of(bound, count)
+    check_extra(program, extra)
+    run = _Update(program, Leaves(program.name, updates, params), state, count, extra)
+    for stage in program.stages:
+        if stage.is_tree:
+            run.tree_stage(stage.ops[0])
+        else:
+            run.kernel_stage(stage)
+    return run.results(), run.new_state
+
+
+class _Update:
+    """One call of `update` on its way through the stages."""
+
+    def __init__(
+        self, program: Program, leaves: Leaves, state: Any, count: Any, extra: Any
+    ):
+        self.program, self.leaves, self.state = program, leaves, state
+        self.count, self.extra = count, extra
+        self.new_state: State = {"count": _next_count(count)}
+        self.slots = self._open_state()
+        self.registers: list[dict[int, Any]] = [{0: u} for u in leaves.updates]
+        masks = masks_of(program, leaves.reference, leaves.treedef)
+        self.active = _active(program, masks, len(leaves.updates))
+        self.precisions = [self._precision(i) for i in range(len(leaves.updates))]
+
+    def _open_state(self) -> dict[str, list[Any]]:
+        """The slots of rules, leaf by leaf."""
+        ops = list(zip(self.program.ops, self.program.keys, strict=True))
+        of_trees = {
+            keys[name]
+            for op, keys in ops
+            if not isinstance(op.node, Rule)
+            for name in op.slots
+        }
+        check_keys(self.program, self.state, of_trees)
+        trees = {
+            keys[name]: self.state[keys[name]]
+            for op, keys in ops
+            if isinstance(op.node, Rule)
+            for name in op.slots
+        }
+        if not self.leaves.has_params:
+            self.leaves.admit_none(trees.values())
+        return {
+            key: self.leaves.flatten(tree, f"slot {key!r}")
+            for key, tree in trees.items()
+        }
+
+    def _precision(self, i: int) -> Precision | None:
+        """The precision of leaf i; None where nothing computes on it."""
+        u, p = self.leaves.updates[i], self.leaves.params[i]
+        if u is None or is_float0(u) or not any(self.active[i]):
+            return None
+        check_leaf(self.leaves, i, self.program.ops[self.active[i].index(True)])
+        return kernel.precision_of(u.dtype, None if p is None else p.dtype)
+
+    def kernel_stage(self, stage: Stage) -> None:
+        """Run the rules of a stage on every leaf that they select."""
+        ops, keys = self.program.ops, self.program.keys
+        plan, numbers = self._plan(stage)
+        running = [
+            i
+            for i, precision in enumerate(self.precisions)
+            if precision is not None and any(self.active[i][k] for k in stage.ops)
+        ]
+        extra = {need: self.extra[need] for k in stage.ops for need in ops[k].needs}
+        before = {
+            k: {name: jnp.asarray(self.state[keys[k][name]]) for name in ops[k].shared}
+            for k in stage.ops
+            if ops[k].shared
+        }
+        common = Common(numbers, self.count, {}, before, extra)
+        totals = self._measure(stage, plan, common, running)
+        shared = {k: self._settle(k, totals.get(k), before[k]) for k in before}
+        common = common._replace(totals=totals, shared=shared)
+        jobs = [
+            self._job(kernel.update_kernel, plan, stage, i, self.program.out)
+            for i in running
+        ]
+        for i, (outs, slots) in zip(
+            running, kernel.run_jobs(common, jobs), strict=True
+        ):
+            self.registers[i].update(zip(stage.writes, outs, strict=True))
+            for k, new in slots.items():
+                for name, value in new.items():
+                    self.slots[keys[k][name]][i] = value
+        for i in set(range(len(self.registers))).difference(running):
+            for k in stage.ops:
+                self.registers[i][ops[k].out] = self.registers[i][ops[k].inputs[0]]
+        for k in stage.ops:
+            for name in ops[k].slots:
+                key = keys[k][name]
+                self.new_state[key] = self.leaves.treedef.unflatten(self.slots[key])
+
+    def _plan(self, stage: Stage) -> tuple[kernel.Plan, tuple[Any, ...]]:
+        memo = self.program.memo
+        if id(stage) not in memo:
+            memo[id(stage)] = kernel.plan_of(stage, self.program.ops)
+        return memo[id(stage)]
+
+    def _job(
+        self, make: Callable, plan: Any, stage: Stage, i: int, *rest: Any
+    ) -> kernel.Job:
+        """The kernel of leaf i in a stage, what it gets, and where it is."""
+        ops, keys, memo = self.program.ops, self.program.keys, self.program.memo
+        active = tuple(self.active[i][k] for k in stage.ops)
+        place = (make, id(plan), active, self.precisions[i])
+        if place not in memo:
+            memo[place] = make(plan, active, self.precisions[i], *rest)
+        slots = {
+            k: {name: self.slots[keys[k][name]][i] for name in ops[k].slots}
+            for k, is_active in zip(stage.ops, active, strict=True)
+            if is_active and ops[k].slots
+        }
+        index = np.int32(i) if any(ops[k].has_seed for k in stage.ops) else None
+        registers = tuple(self.registers[i][r] for r in stage.reads)
+        leaf = LeafInput(registers, slots, self.leaves.params[i], index)
+        return memo[place], leaf, functools.partial(self.leaves.path, i)
+
+    def _measure(self, stage: Stage, plan: Any, common: Common, running: Any) -> Any:
+        """What the operations of a stage measure, summed over the leaves."""
+        if not any(self.program.ops[k].measures for k in stage.ops):
+            return {}
+        jobs = [self._job(kernel.measure_kernel, plan, stage, i) for i in running]
+        return _sum(kernel.run_jobs(common, jobs))
+
+    def _settle(self, k: int, total: Any, before: State) -> State:
+        """The whole-tree scalars of an operation for this update; keeps the new ones."""
+        op = self.program.ops[k]
+        kept, seen = dict(before), dict(before)
+        if op.has_seed:
+            kept["key"], seen["key"] = jax.random.split(before["key"])
+        if isinstance(op.node, Rule) and op.node.settle is not None:
+            own = {name: before[name] for name in op.node.shared}
+            own = op.node.settle(total, own)
+            kept, seen = kept | own, seen | own
+        for name, old in before.items():
+            self.new_state[self.program.keys[k][name]] = _like(kept[name], old)
+        return seen
+
+    def tree_stage(self, k: int) -> None:
+        """Run one rule that needs the whole tree."""
+        op, keys, leaves = self.program.ops[k], self.program.keys[k], self.leaves
+        active = [
+            on[k] and precision is not None
+            for on, precision in zip(self.active, self.precisions, strict=True)
+        ]
+
+        def only(values: list[Any]) -> Any:
+            chosen = zip(values, active, strict=True)
+            return leaves.treedef.unflatten([x if on else None for x, on in chosen])
+
+        def read(register: int) -> Any:
+            pairs = zip(self.registers, self.precisions, strict=True)
+            return only([p and _to(p.out, values[register]) for values, p in pairs])
+
+        params = only(leaves.params) if leaves.has_params else None
+        updates = read(op.inputs[0])
+        grad = updates if op.grad is None else read(op.grad)
+        slots = {
+            name: self.state[keys[name]]
+            if keys[name] in self.state
+            else first(params if leaves.has_params else updates)
+            for name, first in op.slots.items()
+        }
+        tree = Tree(params, grad, self.count, self.extra)
+        updates, slots = op.node.update(updates, slots, tree)
+        for name, slot in slots.items():
+            _keep_tree(self.new_state, keys[name], slot)
+        outs = leaves.flatten(updates, f"what {op.name} returns")
+        for values, out, is_active in zip(self.registers, outs, active, strict=True):
+            values[op.out] = out if is_active else values[op.inputs[0]]
+
+    def results(self) -> Any:
+        """The updates that leave: a skipped leaf as it came, float0 as a zero update."""
+        outs = []
+        for values, precision, u, p in zip(
+            self.registers, self.precisions, self.leaves.updates, self.leaves.params,
+            strict=True,
+        ):  # fmt: skip
+            if precision is not None:
+                outs.append(_to(precision.out, values[self.program.out]))
+            else:
+                outs.append(u if p is None or not is_float0(u) else jnp.zeros_like(p))
+        return self.leaves.treedef.unflatten(outs)
+
+
+_next_count = jax.jit(next_count, inline=True)
+
+
+@functools.partial(jax.jit, inline=True)
+def _sum(measured: list[dict[int, Any]]) -> dict[int, Any]:
+    totals: dict[int, Any] = {}
+    with jax.numpy_dtype_promotion("standard"):
+        for scalars in measured:
+            for k, mine in scalars.items():
+                totals[k] = (
+                    jax.tree.map(jnp.add, totals[k], mine) if k in totals else mine
+                )
+    return totals
+
+
+def _to(dtype: Any, x: Any) -> Any:
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
+def _like(value: Any, old: jax.Array) -> jax.Array:
+    """A new whole-tree scalar in the dtype and shape of the old one."""
+    value = jnp.asarray(value)
+    if value.shape != old.shape:
+        raise ValueError(
+            f"a whole-tree value of shape {old.shape} became {value.shape}"
+        )
+    return jnp.asarray(value, old.dtype)

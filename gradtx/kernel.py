@@ -1,0 +1,320 @@
+"""Kernels: the rules of one stage, run on one leaf, traced once for each shape.
+
+A kernel is cached by what it computes (rules without their numbers, their wiring, which
+of them the leaf's masks select, dtypes); `jax.jit` caches its traces by shape. Numbers
+enter as traced scalars, so a new number compiles nothing.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.binding import Bound
+from gradtx.numbers import DecayValue, as_weak
+from gradtx.program import Op, Stage
+from gradtx.rule import Fork, Leaf, Rule, current_path
+
+
+class Common(NamedTuple):
+    """What all leaves of a stage get."""
+
+    numbers: tuple[Any, ...]
+    count: Any
+    totals: dict[int, Any]
+    shared: dict[int, Any]
+    extra: dict[str, Any]
+
+
+class LeafInput(NamedTuple):
+    """What one leaf gets: its registers, slots by operation, and who it is."""
+
+    registers: tuple[Any, ...]
+    slots: dict[int, dict[str, Any]]
+    param: Any
+    index: Any
+
+
+class Wiring(NamedTuple):
+    """The static part of one operation."""
+
+    spec: Any
+    name: str
+    inputs: tuple[int, ...]
+    grad: int | None
+    flowing: int | None
+    out: int
+
+
+class Plan(NamedTuple):
+    """All that is static in a stage."""
+
+    ops: tuple[int, ...]
+    wirings: tuple[Wiring, ...]
+    treedef: Any
+    places: tuple[int, ...]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+
+
+def plan_of(stage: Stage, ops: Sequence[Op]) -> tuple[Plan, tuple[Any, ...]]:
+    """The static part of a stage, and its numbers."""
+    chosen = [ops[i] for i in stage.ops]
+    children = [op.bound.children for op in chosen if op.bound is not None]
+    leaves, treedef = jax.tree.flatten(children, is_leaf=_is_decay)
+    # A decay that several rules share is passed once. It is one object by provenance;
+    # equal floats are not, and merging those would retrace when one of them changes.
+    numbers: list[Any] = []
+    seen: dict[int, int] = {}
+    places = []
+    for leaf in leaves:
+        if not (_is_decay(leaf) and id(leaf) in seen):
+            seen[id(leaf)] = len(numbers)
+            numbers.append(leaf)
+        places.append(seen[id(leaf)] if _is_decay(leaf) else len(numbers) - 1)
+    wirings = tuple(
+        Wiring(
+            op.bound and op.bound.spec, op.name, op.inputs, op.grad, op.flowing, op.out
+        )
+        for op in chosen
+    )
+    plan = Plan(
+        tuple(stage.ops), wirings, treedef, tuple(places), stage.reads, stage.writes
+    )
+    return plan, tuple(jax.tree.map(as_weak, number) for number in numbers)
+
+
+def _is_decay(value: Any) -> bool:
+    return isinstance(value, DecayValue)
+
+
+class Precision(NamedTuple):
+    """The dtypes of a leaf: rules compute in one, the update leaves in the other."""
+
+    compute: np.dtype
+    out: np.dtype
+
+    @property
+    def real(self) -> np.dtype:
+        """The real dtype of the precision that rules compute in."""
+        return np.zeros((), self.compute).real.dtype
+
+    def cast(self, x: Any) -> Any:
+        """Bring a float to the precision of the leaf, real or complex as it is."""
+        x = jnp.asarray(x)
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            return x
+        is_complex = jnp.issubdtype(x.dtype, jnp.complexfloating)
+        return lax.convert_element_type(x, self.compute if is_complex else self.real)
+
+
+@functools.lru_cache(maxsize=1024)
+def precision_of(update: Any, param: Any) -> Precision:
+    """The precision for dtypes of an update and its parameter (None without params)."""
+    with jax.numpy_dtype_promotion("standard"):
+        out = jnp.promote_types(update, update if param is None else param)
+        return Precision(jnp.promote_types(out, jnp.float32), out)
+
+
+def _nodes(plan: Plan, numbers: Sequence[Any]) -> list[Rule | Fork]:
+    """The rules of a stage around the given numbers."""
+    children = jax.tree.unflatten(plan.treedef, [numbers[i] for i in plan.places])
+    return [
+        Bound(wiring.spec, mine).node
+        for wiring, mine in zip(plan.wirings, children, strict=True)
+    ]
+
+
+class _Run:
+    """One leaf on its way through a stage."""
+
+    def __init__(
+        self, plan: Plan, precision: Precision, common: Common, leaf: LeafInput
+    ):
+        self.plan, self.precision, self.common, self.leaf = (
+            plan,
+            precision,
+            common,
+            leaf,
+        )
+        cast = precision.cast
+        self.registers = dict(zip(plan.reads, map(cast, leaf.registers), strict=True))
+        if 0 in self.registers:
+            self.registers[0] = self.registers[0].astype(precision.compute)
+        self.param = None
+        if leaf.param is not None:
+            self.param = jnp.asarray(leaf.param).astype(precision.compute)
+        self.t = as_weak(common.count) + 1
+        self.nodes = _nodes(plan, common.numbers)
+
+    def context(self, i: int, wiring: Wiring, node: Any) -> Leaf:
+        u = wiring.inputs[0]
+        grad = u if wiring.grad is None else wiring.grad
+        flowing = u if wiring.flowing is None else wiring.flowing
+        cast = functools.partial(jax.tree.map, self.precision.cast)
+        shared, key = cast(self.common.shared.get(i, {})), None
+        if isinstance(node, Rule) and node.seed is not None:
+            key = jax.random.fold_in(shared.pop("key"), self.leaf.index)
+        return Leaf(
+            wiring.name, self.registers[grad], self.registers[flowing], self.t,
+            cast(self.common.totals.get(i)), shared, key, self.common.extra, self.param,
+        )  # fmt: skip
+
+    def slots(self, i: int) -> dict[str, Any]:
+        return {
+            k: self.precision.cast(v) for k, v in self.leaf.slots.get(i, {}).items()
+        }
+
+
+@functools.lru_cache(maxsize=1024)
+def update_kernel(
+    plan: Plan, active: tuple[bool, ...], precision: Precision, out: int
+) -> Callable[[Common, LeafInput], tuple[tuple[Any, ...], dict[int, dict[str, Any]]]]:
+    """The jitted update of one leaf by a stage: its registers and its slots, new."""
+
+    @jax.jit
+    def update(common: Common, leaf: LeafInput):
+        run = _Run(plan, precision, common, leaf)
+        registers, new_slots = run.registers, {}
+        for i, wiring, node, is_active in zip(
+            plan.ops, plan.wirings, run.nodes, active, strict=True
+        ):
+            u, *branches = (registers[r] for r in wiring.inputs)
+            if not is_active:
+                registers[wiring.out] = u
+                continue
+            context = run.context(i, wiring, node)
+            with jax.named_scope(wiring.name):
+                if isinstance(node, Fork):
+                    u = node.join(u, tuple(branches), context)
+                else:
+                    u, slots = node.update(u, run.slots(i), context)
+                    new_slots[i] = _like_before(
+                        slots, leaf.slots.get(i, {}), wiring.name
+                    )
+            registers[wiring.out] = u
+        outs = [registers[r] for r in plan.writes]
+        return tuple(
+            lax.convert_element_type(jnp.asarray(x), precision.out) if r == out else x
+            for r, x in zip(plan.writes, outs, strict=True)
+        ), new_slots
+
+    return update
+
+
+def _like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any]:
+    """New slots in the dtype they are stored in; another shape or name is an error."""
+    if slots.keys() != before.keys():
+        raise ValueError(
+            f"{owner}: keeps {sorted(before)}, but returned {sorted(slots)}"
+        )
+    stored = {}
+    for name, old in before.items():
+        new = jnp.asarray(slots[name])
+        if new.shape != old.shape:
+            raise ValueError(
+                f"{owner}: slot {name!r} has shape {old.shape} in the state, "
+                f"but the update makes it {new.shape}"
+            )
+        stored[name] = lax.convert_element_type(new, old.dtype)
+    return stored
+
+
+@functools.lru_cache(maxsize=1024)
+def measure_kernel(
+    plan: Plan, active: tuple[bool, ...], precision: Precision
+) -> Callable[[Common, LeafInput], dict[int, Any]]:
+    """The jitted measurements of one leaf, by operation."""
+
+    @jax.jit
+    def measure(common: Common, leaf: LeafInput):
+        run = _Run(plan, precision, common, leaf)
+        totals = {}
+        for i, wiring, node, is_active in zip(
+            plan.ops, plan.wirings, run.nodes, active, strict=True
+        ):
+            if is_active and isinstance(node, Rule) and node.measure is not None:
+                u = run.registers[wiring.inputs[0]]
+                context = run.context(i, wiring, node)
+                with jax.named_scope(wiring.name):
+                    totals[i] = node.measure(u, run.slots(i), context)
+        return totals
+
+    return measure
+
+
+BUCKET = 32
+"""Leaves that one un-jitted call updates: more would compile longer at the first call,
+fewer would cost more calls."""
+
+Job = tuple[Callable[..., Any], LeafInput, Callable[[], str]]
+"""A kernel, what its leaf gets, and where the leaf is."""
+
+
+def run_jobs(common: Common, jobs: Sequence[Job]) -> list[Any]:
+    """Run each kernel on its leaf: under a trace one by one, else in jitted buckets."""
+    leaves = [leaf for _, leaf, _ in jobs]
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((common, leaves))):
+        return [_run_job(common, *job) for job in jobs]
+    results: list[Any] = [None] * len(jobs)
+    for chosen in _buckets(jobs):
+        token = _bucket_paths.set([jobs[i][2] for i in chosen])
+        try:
+            bucket = _bucket(tuple(jobs[i][0] for i in chosen))
+            outs = bucket(common, [leaves[i] for i in chosen])
+        finally:
+            _bucket_paths.reset(token)
+        for i, out in zip(chosen, outs, strict=True):
+            results[i] = out
+    return results
+
+
+def _run_job(common: Common, kernel: Any, leaf: LeafInput, path: Any) -> Any:
+    token = current_path.set(path)
+    try:
+        return kernel(common, leaf)
+    finally:
+        current_path.reset(token)
+
+
+_bucket_paths: contextvars.ContextVar[list] = contextvars.ContextVar("bucket_paths")
+
+
+def _buckets(jobs: Sequence[Job]) -> Iterator[tuple[int, ...]]:
+    """Indices of the jobs of each bucket: on the same devices, like beside like."""
+
+    def devices(i: int) -> tuple[int, ...]:
+        return _devices(jobs[i][1].registers[0].sharding)
+
+    def likeness(i: int) -> tuple:
+        kernel, leaf, _ = jobs[i]
+        return devices(i), id(kernel), leaf.registers[0].shape
+
+    order = sorted(range(len(jobs)), key=likeness)
+    for _, group in itertools.groupby(order, key=devices):
+        rest = tuple(group)
+        for start in range(0, len(rest), BUCKET):
+            yield rest[start : start + BUCKET]
+
+
+@functools.lru_cache(maxsize=1024)
+def _devices(sharding: Any) -> tuple[int, ...]:
+    return tuple(sorted(device.id for device in sharding.device_set))
+
+
+@functools.lru_cache(maxsize=256)
+def _bucket(kernels: tuple[Callable, ...]) -> Callable:
+    @jax.jit
+    def bucket(common: Common, leaves: list[LeafInput]):
+        jobs = zip(kernels, leaves, _bucket_paths.get(), strict=True)
+        return [_run_job(common, *job) for job in jobs]
+
+    return bucket

@@ -1,0 +1,116 @@
+"""Numbers of a transformation: their weak type, and decays with their complement."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number or stands for one (an array, a tracer, a shape)."""
+    if isinstance(value, bool | np.bool_):
+        return False
+    return isinstance(value, int | float | DecayValue) or (
+        hasattr(value, "dtype") and hasattr(value, "shape")
+    )
+
+
+def is_concrete(value: Any) -> bool:
+    """Whether the number's value is on the host or can be fetched."""
+    return isinstance(value, int | float | np.ndarray | np.generic) or (
+        isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+    )
+
+
+def as_weak(value: Any) -> Any:
+    """The number as a weakly typed scalar of the default float dtype.
+
+    A weak scalar takes the dtype of the array it meets, so one number serves leaves of
+    every dtype, also under strict promotion. Python floats are weak already.
+    """
+    if isinstance(value, int | np.generic):
+        return float(value)
+    if not isinstance(value, jax.Array) or value.weak_type:
+        return value
+    dtype = jnp.zeros(()).dtype
+    return lax.convert_element_type_p.bind(
+        value, new_dtype=dtype, weak_type=True, sharding=None
+    )
+
+
+class DecayValue:
+    """A decay b with its complement 1 - b; computes as b does.
+
+    In float32 `1 - b` loses digits to the rounding of b: 1.3e-5 of the complement at
+    0.999, 5e-5 at 0.9999. So the complement is taken in double while b is on the host,
+    and goes its own way into the kernels. Two leaves of one number can drift apart
+    (someone maps over a transformation's leaves, or descends on them), so the
+    complement is believed only where it differs from `1 - b` by no more than the
+    rounding of b; its derivative is always that of `1 - b`.
+    """
+
+    __slots__ = ("_kept", "value")
+
+    def __init__(self, value: Any, kept: Any):
+        self.value = value
+        self._kept = kept
+
+    @classmethod
+    def of(cls, value: Any) -> DecayValue:
+        """The decay of a number; its complement in double where it is on the host."""
+        if is_concrete(value):
+            complement = 1 - np.asarray(value, np.float64)
+            return cls(value, complement if complement.ndim else complement.item())
+        return cls(value, 1 - value)
+
+    @property
+    def complement(self) -> Any:
+        """1 - b, as exactly as it is known."""
+        if isinstance(self.value, float) and isinstance(self._kept, float):
+            return self._kept
+        plain = 1 - self.value
+        residue = lax.stop_gradient(self._kept - plain)
+        return plain + jnp.where(abs(residue) <= 2.0**-23, residue, 0.0)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+    def __jax_array__(self) -> jax.Array:
+        return jnp.asarray(self.value)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __neg__(self) -> Any:
+        return -self.value
+
+    def __reduce__(self):
+        return DecayValue, (self.value, self._kept)
+
+
+def _forward(name: str) -> None:
+    """Let `DecayValue` compute as its value does, from either side."""
+    compute = getattr(operator, name)
+    setattr(DecayValue, f"__{name}__", lambda a, b: compute(a.value, b))
+    setattr(DecayValue, f"__r{name}__", lambda a, b: compute(b, a.value))
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow"):
+    _forward(_name)
+
+jax.tree_util.register_pytree_with_keys(
+    DecayValue,
+    lambda decay: (
+        (
+            (jax.tree_util.GetAttrKey("value"), decay.value),
+            (jax.tree_util.GetAttrKey("complement"), decay._kept),
+        ),
+        None,
+    ),
+    lambda _, children: DecayValue(*children),
+)

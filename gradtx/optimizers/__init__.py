@@ -1,0 +1,1 @@
+"""Optimizers: recipes of primitives, by family."""

@@ -1,0 +1,313 @@
+"""From a transformation to a program: rules in order, their wiring, their slots.
+
+Numbers are resolved first (schedules are evaluated at the count), then recipes run, and
+what they are made of is laid out as operations on registers. Register 0 holds what
+enters `update`. Consecutive rules form a stage, which is one kernel a leaf; a rule that
+measures something computed in its own stage begins a new one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax import numpy as jnp
+
+from gradtx.binding import Bound, Remembered
+from gradtx.rule import Chain, Fork, Masked, Named, Rule, TreeRule
+
+
+@dataclasses.dataclass(frozen=True)
+class Op:
+    """One operation: what it does, what it reads, where it keeps what it keeps.
+
+    Attributes:
+        bound: The primitive, its numbers resolved; None if it is foreign.
+        node: What the primitive is written as.
+        inputs: Registers: the update, then the branches of a fork.
+        grad: The register that `leaf.grad` reads, None for the update itself.
+        flowing: The register that flows past an estimator.
+        out: The register that this writes.
+        masks: Masks (by index) that a leaf must satisfy.
+        trail: Names of the factories around it, outermost first.
+        pin: A pinned name for its slots.
+    """
+
+    bound: Bound | None
+    node: Rule | Fork | TreeRule
+    inputs: tuple[int, ...]
+    grad: int | None
+    flowing: int | None
+    out: int
+    masks: tuple[int, ...]
+    trail: tuple[str, ...]
+    pin: str | None
+
+    @property
+    def name(self) -> str:
+        """The innermost factory's name, for messages."""
+        return self.trail[-1]
+
+    @property
+    def reads(self) -> set[int]:
+        """The registers that this reads."""
+        return {r for r in (*self.inputs, self.grad, self.flowing) if r is not None}
+
+    @property
+    def slots(self) -> dict[str, Callable[[Any], Any]]:
+        """For each slot its first value."""
+        return {} if isinstance(self.node, Fork) else dict(self.node.slots)
+
+    @property
+    def shared(self) -> dict[str, Callable[[], Any]]:
+        """For each whole-tree scalar its first value; a seed adds `key`."""
+        if not isinstance(self.node, Rule):
+            return {}
+        shared, seed = dict(self.node.shared), self.node.seed
+        if seed is not None:
+            shared["key"] = lambda: jax.random.PRNGKey(seed)
+        return shared
+
+    @property
+    def has_seed(self) -> bool:
+        """Whether this draws random numbers."""
+        return isinstance(self.node, Rule) and self.node.seed is not None
+
+    @property
+    def measures(self) -> bool:
+        """Whether this needs numbers over the whole tree."""
+        return isinstance(self.node, Rule) and self.node.measure is not None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The extra arguments that this needs."""
+        return () if isinstance(self.node, Fork) else self.node.needs
+
+
+@dataclasses.dataclass
+class Stage:
+    """Operations that run together: rules of one kernel, or a single tree rule."""
+
+    ops: list[int]
+    is_tree: bool
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What a transformation does, in order.
+
+    Attributes:
+        name: The transformation's name.
+        ops: All operations.
+        stages: How they run.
+        keys: For each operation, the state's key for each of its slots.
+        masks: The masks that operations refer to, with the owner of each.
+        out: The register that leaves.
+        is_timed: Whether numbers depend on the count.
+        memo: Whatever the engine derives from the program.
+    """
+
+    name: str
+    ops: tuple[Op, ...]
+    stages: tuple[Stage, ...]
+    keys: tuple[dict[str, str], ...]
+    masks: tuple[tuple[str, Any], ...]
+    out: int
+    is_timed: bool
+    memo: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """The extra arguments that are needed, each with who needs it."""
+        return {need: op.name for op in self.ops for need in op.needs}
+
+
+def program_of(bound: Bound, count: Any) -> Program:
+    """The program of a transformation, its schedules evaluated at `count`."""
+    if bound.program is None:
+        program = _Lowering(count).run(bound)
+        if program.is_timed:
+            return program
+        bound.program = program
+    return bound.program
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scope:
+    grad: int | None = None
+    flowing: int | None = None
+    masks: tuple[int, ...] = ()
+    trail: tuple[str, ...] = ()
+    pin: str | None = None
+
+
+class _Lowering:
+    def __init__(self, count: Any):
+        self.count = count
+        self.ops: list[Op] = []
+        self.masks: list[tuple[str, Any]] = []
+        self.registers = 1
+        self.is_timed = False
+
+    def run(self, bound: Bound) -> Program:
+        out = self.remembered(bound, 0, _Scope())
+        return Program(
+            bound.factory.name,
+            tuple(self.ops),
+            _stages(self.ops, out),
+            _settle_keys(self.ops, bound.factory.name),
+            tuple(self.masks),
+            out,
+            self.is_timed,
+        )
+
+    def lower(self, tx: Any, u: int, scope: _Scope) -> int:
+        """Add a transformation that reads register u; the register that it writes."""
+        if isinstance(tx, Remembered):
+            return self.remembered(tx.bound, u, scope)
+        return self.emit(None, _foreign(tx), (u,), scope, _name_of_foreign(tx))
+
+    def remembered(self, bound: Bound, u: int, scope: _Scope) -> int:
+        if bound.is_scheduled:
+            self.is_timed = True
+            bound = bound.at(self.count)
+        node, name = bound.node, bound.factory.name
+        match node:
+            case Chain(members, is_scope):
+                scope = dataclasses.replace(scope, grad=u) if is_scope else scope
+                for member in members:
+                    u = self.lower(member, u, scope)
+                return u
+            case Fork(branches, _, measures):
+                start = scope.grad if measures and scope.grad is not None else u
+                inner = dataclasses.replace(scope, flowing=u) if measures else scope
+                outs = [self.lower(branch, start, inner) for branch in branches]
+                return self.emit(bound, node, (u, *outs), scope, name)
+            case Masked(inner, mask):
+                self.masks.append((name, mask))
+                masks = (*scope.masks, len(self.masks) - 1)
+                return self.lower(inner, u, dataclasses.replace(scope, masks=masks))
+            case Named(key, inner):
+                pin = key if scope.pin is None else f"{scope.pin}.{key}"
+                return self.lower(inner, u, dataclasses.replace(scope, pin=pin))
+            case Rule() | TreeRule():
+                return self.emit(bound, node, (u,), scope, name)
+            case optax.GradientTransformation():
+                scope = dataclasses.replace(scope, trail=(*scope.trail, name))
+                return self.lower(node, u, scope)
+        raise TypeError(
+            f"{name}: a factory must return a gradient transformation or a rule, "
+            f"got {node!r}"
+        )
+
+    def emit(
+        self, bound: Bound | None, node: Any, inputs: Any, scope: _Scope, name: str
+    ):
+        out, self.registers = self.registers, self.registers + 1
+        trail = (*scope.trail, name)
+        self.ops.append(
+            Op(
+                bound, node, inputs, scope.grad, scope.flowing, out,
+                scope.masks, trail, scope.pin,
+            )
+        )  # fmt: skip
+        return out
+
+
+def _stages(ops: list[Op], out: int) -> tuple[Stage, ...]:
+    stages: list[Stage] = []
+    written: set[int] = set()
+    for i, op in enumerate(ops):
+        is_tree = isinstance(op.node, TreeRule)
+        fits = stages and not is_tree and not stages[-1].is_tree
+        if not fits or (op.measures and op.reads & written):
+            stages.append(Stage([], is_tree))
+            written = set()
+        stages[-1].ops.append(i)
+        written.add(op.out)
+    later = {out}
+    for stage in reversed(stages):
+        reads = set().union(*(ops[i].reads for i in stage.ops))
+        writes = {ops[i].out for i in stage.ops}
+        stage.writes = tuple(sorted(writes & later))
+        stage.reads = tuple(sorted(reads - writes))
+        later |= reads
+    return tuple(stages)
+
+
+def _settle_keys(ops: list[Op], root: str) -> tuple[dict[str, str], ...]:
+    """The state's key for each slot of each operation.
+
+    A slot's own name, unless several hold it: then all get the path of factories down
+    to where theirs differ, and those that differ nowhere their place among their equals
+    and how many these are. So an edit that makes or ends a clash is a missing key.
+    """
+    holders = [
+        (i, name) for i, op in enumerate(ops) for name in (*op.slots, *op.shared)
+    ]
+    keys: tuple[dict[str, str], ...] = tuple({} for _ in ops)
+
+    def settle(group: list[tuple[int, str]], level: int) -> None:
+        if len(group) == 1 and level == 0:
+            keys[group[0][0]][group[0][1]] = group[0][1]
+            return
+        by_factory: dict[str | None, list[tuple[int, str]]] = {}
+        for i, name in group:
+            trail = ops[i].trail
+            place = trail[level] if level < len(trail) else None
+            by_factory.setdefault(place, []).append((i, name))
+        for place, members in by_factory.items():
+            if len(members) > 1 and place is not None:
+                settle(members, level + 1)
+                continue
+            for n, (i, name) in enumerate(members, start=1):
+                prefix = ".".join(ops[i].trail[: level + 1])
+                index = f".{n}of{len(members)}" if len(members) > 1 else ""
+                keys[i][name] = f"{prefix}.{name}{index}"
+
+    by_name: dict[str, list[tuple[int, str]]] = {}
+    for i, name in holders:
+        if name == "count":
+            raise ValueError(f"{ops[i].name}: a slot cannot be named 'count'")
+        if ops[i].pin is not None:
+            keys[i][name] = f"{ops[i].pin}.{name}"
+        else:
+            by_name.setdefault(name, []).append((i, name))
+    for group in by_name.values():
+        settle(group, 0)
+    counts = Counter(key for op_keys in keys for key in op_keys.values())
+    for key, n in counts.items():
+        if n > 1:
+            raise ValueError(
+                f"{root}: {n} slots are kept under {key!r}; name them apart"
+            )
+    return keys
+
+
+def _name_of_foreign(tx: optax.GradientTransformation) -> str:
+    """`scale_by_adam` of the function `scale_by_adam.<locals>.update_fn`."""
+    return getattr(tx.update, "__qualname__", "optax").split(".")[0]
+
+
+def _foreign(tx: optax.GradientTransformation) -> TreeRule:
+    """A foreign optax transformation as a tree rule; its state is whole under its name."""
+    inner = optax.with_extra_args_support(tx)
+    name = _name_of_foreign(tx)
+
+    def update(updates: Any, slots: Any, tree: Any) -> tuple[Any, Any]:
+        updates, state = inner.update(updates, slots[name], tree.params, **tree.extra)
+        return updates, {name: state}
+
+    return TreeRule(update, {name: inner.init})
+
+
+def next_count(count: Any) -> Any:
+    """The count of updates after one more; it saturates and never wraps."""
+    count = jnp.asarray(count)
+    return count + (count < jnp.iinfo(count.dtype).max).astype(count.dtype)

@@ -1,0 +1,182 @@
+"""What an argument of a factory is, as its annotation declares.
+
+A factory annotates its numbers (`b1: Decay`, `eps: NonNegative`), also inside a tuple or
+a dict (`weights: tuple[Scalar, ...]`), its member transformations and its dtypes. Only
+declared numbers become traced leaves; nothing is guessed from the value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import optax
+from jax import numpy as jnp
+
+from gradtx.numbers import DecayValue, is_concrete, is_number
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """A plain argument: static, whatever it is."""
+
+    def is_leaf(self, value: Any) -> bool:
+        """Whether a part of the argument is one value, beside what JAX says."""
+        return isinstance(value, optax.GradientTransformation)
+
+    def bind(self, value: Any, owner: str, argument: str) -> Any:
+        """Check one value where it is given, and bring it to the form that is kept."""
+        return value
+
+
+@dataclasses.dataclass(frozen=True)
+class DTypeRole(Role):
+    """A dtype: "bfloat16" and jnp.bfloat16 are one."""
+
+    def bind(self, value: Any, owner: str, argument: str) -> Any:
+        """The dtype as NumPy's."""
+        try:
+            return jnp.dtype(value)
+        except TypeError:
+            message = f"{owner}: {argument} must be a dtype, got {value!r}"
+            raise TypeError(message) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberRole(Role):
+    """A gradient transformation, ours or foreign."""
+
+    def bind(self, value: Any, owner: str, argument: str) -> Any:
+        """The transformation, or an error that names what was given instead."""
+        if isinstance(value, optax.GradientTransformation):
+            return value
+        hint = "; call it to make one" if hasattr(value, "factory") else ""
+        raise TypeError(
+            f"{owner}: {argument} must be gradient transformations, got {value!r}{hint}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class NumberRole(Role):
+    """A number, or a schedule in its place.
+
+    Attributes:
+        words: The range in words.
+        low: The smallest number, excluded if `is_open`.
+        high: The largest number, excluded if the number is a decay.
+        is_open: Whether `low` is excluded.
+        is_decay: Whether rules need the complement.
+        takes_schedule: Whether a schedule may stand in its place.
+        is_integer: Whether whole numbers stay whole: a number of steps.
+    """
+
+    words: str = "a number"
+    low: float = -math.inf
+    high: float = math.inf
+    is_open: bool = False
+    is_decay: bool = False
+    takes_schedule: bool = True
+    is_integer: bool = False
+
+    def is_leaf(self, value: Any) -> bool:
+        """Containers hold numbers; whatever else is one number or one schedule."""
+        return value is not None and not isinstance(value, tuple | list | dict)
+
+    def bind(self, value: Any, owner: str, argument: str) -> Any:
+        """The number as it is kept; a schedule as it is.
+
+        Concrete scalars of jax become NumPy's (a host that forbids arrays in a
+        transformation sees none), ints become floats (`sgd(1)` is `sgd(1.0)`).
+        """
+        if isinstance(value, DecayValue):
+            return value if self.is_decay else value.value
+        if not is_number(value):
+            self._check_schedule(value, owner, argument)
+            return value
+        if is_concrete(value):
+            if isinstance(value, jax.Array) and value.ndim == 0:
+                value = np.asarray(value)[()]
+            if not self._admits(np.asarray(value)):
+                message = f"{owner}: {argument} must be {self.words}, got {value}"
+                raise ValueError(message)
+            if isinstance(value, int) and not self.is_integer:
+                value = float(value)
+        return self.wrap(value)
+
+    def wrap(self, value: Any) -> Any:
+        """A number as recipes and rules get it: a decay with its complement."""
+        if self.is_decay and not isinstance(value, DecayValue):
+            return DecayValue.of(value)
+        return value
+
+    def _admits(self, value: np.ndarray) -> bool:
+        """Whether every element lies in the range. NaN lies in none."""
+        above = value > self.low if self.is_open else value >= self.low
+        below = value < self.high if self.is_decay else value <= self.high
+        return bool(np.all(above & below))
+
+    def _check_schedule(self, value: Any, owner: str, argument: str) -> None:
+        if not callable(value):
+            kinds = "a number or a schedule" if self.takes_schedule else "a number"
+            raise TypeError(f"{owner}: {argument} must be {kinds}, got {value!r}")
+        if not self.takes_schedule:
+            raise TypeError(
+                f"{owner}: {argument} takes no schedule, only a number; got {value!r}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleRole(Role):
+    """A schedule that is kept as one: a part of another schedule."""
+
+    def is_leaf(self, value: Any) -> bool:
+        """Containers hold schedules; whatever else is one."""
+        return not isinstance(value, tuple | list)
+
+    def bind(self, value: Any, owner: str, argument: str) -> Any:
+        """The schedule, or an error that names what was given instead."""
+        if callable(value):
+            return value
+        raise TypeError(f"{owner}: {argument} must be schedules, got {value!r}")
+
+
+# `Any`, because one argument is a number or a schedule where the user gives it, a
+# number where a recipe computes with it, and a `DecayValue` where a rule reads it.
+Scalar = Annotated[Any, NumberRole()]
+ScalarOrSchedule = Scalar
+Positive = Annotated[Any, NumberRole("positive", low=0, is_open=True)]
+NonNegative = Annotated[Any, NumberRole("at least 0", low=0)]
+Decay = Annotated[Any, NumberRole("in [0, 1)", low=0, high=1, is_decay=True)]
+
+
+def _constant(words: str = "a number", **more: Any) -> Any:
+    return Annotated[Any, NumberRole(words, takes_schedule=False, **more)]
+
+
+# Numbers that only `init` reads, or that schedules are made of: no schedule fits.
+if typing.TYPE_CHECKING:
+    Constant = Rate = Factor = FirstValue = Steps = Duration = Any
+else:
+    Constant = _constant()
+    Rate = _constant("positive", low=0, is_open=True)
+    Factor = FirstValue = _constant("at least 0", low=0)
+    Steps = _constant("at least 0", low=0, is_integer=True)
+    Duration = _constant("positive", low=0, is_open=True, is_integer=True)
+SubSchedule = Annotated[Any, ScheduleRole()]
+Member = Annotated[optax.GradientTransformation, MemberRole()]
+DType = Annotated[Any, DTypeRole()]
+
+PLAIN = Role()
+
+
+def role_of(annotation: Any) -> Role:
+    """The role that an annotation declares, at any depth."""
+    for item in getattr(annotation, "__metadata__", ()):
+        if isinstance(item, Role):
+            return item
+    roles = map(role_of, typing.get_args(annotation))
+    return next((role for role in roles if role is not PLAIN), PLAIN)

@@ -1,0 +1,177 @@
+"""What a primitive is written as: a rule for one array, or one for a whole tree.
+
+A rule contains no tree map, no counter, no cast and no `None` check; the engine lifts
+it. Connectives (`Chain`, `Fork`, `Masked`, `Named`) say how rules are put together.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+Slots = Mapping[str, Any]
+_no_slots: Slots = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """A gradient transformation of one array.
+
+    Attributes:
+        update: `(u, slots, leaf) -> (u, slots)`. u has at least float32 precision; the
+            slots come and go under the names given here.
+        slots: For each slot its first value, `(array) -> array`. The array is like what
+            reaches the rule (the parameter, as a rule), at least float32.
+        measure: `(u, slots, leaf) -> scalars`, summed over the leaves of the rule's
+            mask into `leaf.total` before any leaf is updated.
+        shared: For each whole-tree scalar its first value, `() -> scalar`.
+        settle: `(total, shared) -> shared`, once an update, after measuring.
+        needs: Extra arguments of `update` that `leaf.extra` must hold.
+        seed: If given, `leaf.key` is a new key for each leaf and update.
+        out: What flows out, given what flows in, in shape and dtype.
+    """
+
+    update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
+    slots: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
+    measure: Callable[[Any, Any, Leaf], Any] | None = None
+    shared: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
+    settle: Callable[[Any, Any], Any] | None = None
+    needs: tuple[str, ...] = ()
+    seed: int | None = None
+    out: Callable[[Any], Any] = lambda array: array
+
+
+def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
+    """A rule without slots, from `(u, leaf) -> u`."""
+    return Rule(lambda u, slots, leaf: (update(u, leaf), slots), **more)
+
+
+@dataclasses.dataclass(frozen=True)
+class TreeRule:
+    """A gradient transformation that truly needs the tree.
+
+    Attributes:
+        update: `(updates, slots, tree) -> (updates, slots)`, where `tree` has `params`
+            (or None), `grad`, `count` and the extra arguments as `extra`.
+        slots: For each slot its first value, `(params) -> pytree`.
+        needs: Extra arguments of `update` that must be given.
+    """
+
+    update: Callable[[Any, Any, Tree], tuple[Any, Any]]
+    slots: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree:
+    """What a tree rule may look at beside the updates."""
+
+    params: Any
+    grad: Any
+    count: jax.Array
+    extra: Mapping[str, Any]
+
+
+current_path: contextvars.ContextVar[Callable[[], str]] = contextvars.ContextVar("path")
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """What a rule may look at beside the update and its slots.
+
+    Attributes:
+        owner: The name of the transformation, for messages.
+        grad: The update that entered the enclosing `moments`; outside one, the update
+            that reaches the rule.
+        flowing: In an estimator, the update that flows past it; elsewhere as `grad`.
+        t: The number of this update, from 1, as a weakly typed float scalar.
+        total: What the rule measured, summed over the tree.
+        shared: The rule's whole-tree scalars, settled for this update.
+        key: A PRNG key (raw uint32) for this leaf and update, if the rule has a seed.
+        extra: The extra arguments that the rule needs.
+    """
+
+    owner: str
+    grad: Any
+    flowing: Any
+    t: Any
+    total: Any
+    shared: Slots
+    key: Any
+    extra: Slots
+    array: Any
+
+    @property
+    def param(self) -> Any:
+        """The parameter, in the precision of the update."""
+        if self.array is None:
+            raise ValueError(
+                f"{self.owner}: needs the parameters; call update(updates, state, params)"
+            )
+        return self.array
+
+    @property
+    def path(self) -> str:
+        """Where the leaf is, for messages: leaves that share a kernel share a path."""
+        return current_path.get(lambda: "?")()
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Members one after the other; as a scope, all see what entered as `leaf.grad`."""
+
+    members: tuple[Any, ...]
+    is_scope: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Fork:
+    """Branches that get the same input, and what joins them.
+
+    Attributes:
+        branches: Transformations. Each gets the update, or, if `measures`, `leaf.grad`.
+        join: `(u, outputs, leaf) -> u`, for one array.
+        measures: Whether the branches are estimators of the gradient.
+    """
+
+    branches: tuple[Any, ...]
+    join: Callable[[Any, tuple[Any, ...], Leaf], Any]
+    measures: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked:
+    """A transformation of the leaves where the mask is true; others pass unchanged."""
+
+    inner: Any
+    mask: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """A transformation whose slots are kept under a pinned name."""
+
+    key: str
+    inner: Any
+
+
+def abs2(x: Any) -> Any:
+    """|x|**2, real also for complex x."""
+    if jnp.iscomplexobj(x):
+        return jnp.square(x.real) + jnp.square(x.imag)
+    return jnp.square(x)
+
+
+def safe_sqrt(x: Any) -> Any:
+    """The root of x, 0 with derivative 0 where x is not positive."""
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
+
+
+def safe_divide(a: Any, b: Any) -> Any:
+    """A / b, 0 with derivative 0 where b is 0."""
+    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))

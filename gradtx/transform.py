@@ -1,0 +1,89 @@
+"""The one type, and the decorator that makes factories of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import jax
+import optax
+
+from gradtx import engine
+from gradtx.binding import Bound, Remembered, register, remember
+from gradtx.rule import Chain, Fork, Masked, Named
+
+P = ParamSpec("P")
+
+
+class GradientTransformation(Remembered, optax.GradientTransformationExtraArgs):
+    """A pure pair `(init, update)` that remembers what it was built from.
+
+    Unpacks as optax's transformations do, and is one of them. It is also a pytree
+    whose leaves are its numbers: pass it through `jax.jit`, stack it for `jax.vmap`,
+    differentiate with respect to it. Equal ones are `==` and hash alike.
+
+    Attributes:
+        init: `init(params) -> state`, a flat dict: `count` and a tree for each slot.
+        update: `update(updates, state, params=None, **extra) -> (updates, state)`.
+        arguments: What the factory was called with, by name.
+        name: The factory's name.
+    """
+
+    bound: Bound
+
+    def __new__(cls, bound: Bound):
+        """Make the pair around a bound factory; users call factories instead."""
+        update = functools.partial(engine.update, bound)
+        self = super().__new__(cls, functools.partial(engine.init, bound), update)
+        self.bound = bound
+        return self
+
+    def expand(self, step: int | None = None) -> GradientTransformation:
+        """What this is made of, down to primitives: equal in every number to this.
+
+        Args:
+            step: If given, schedules are shown at their value there, from 0.
+
+        Raises:
+            TypeError: A recipe computes with a number that is a schedule, no step given.
+        """
+        bound = self.bound if step is None else self.bound.at(step)
+        try:
+            node = bound.node
+        except TypeError as error:
+            if not bound.is_scheduled:
+                raise
+            message = (
+                f"{self.name}: the recipe computes with a schedule; expand(step=...)"
+            )
+            raise TypeError(message) from error
+        if isinstance(node, GradientTransformation):
+            return node.expand(step)
+        if not isinstance(node, Chain | Fork | Masked | Named):
+            return GradientTransformation(bound)
+        return jax.tree.map(
+            lambda x: x.expand(step) if isinstance(x, GradientTransformation) else x,
+            GradientTransformation(bound),
+            is_leaf=lambda x: (
+                isinstance(x, GradientTransformation) and x.bound is not bound
+            ),
+        )
+
+
+register(GradientTransformation)
+
+
+def transformation(factory: Callable[P, Any]) -> Callable[P, GradientTransformation]:
+    """Make a factory whose results remember it and its arguments.
+
+    The factory returns another transformation (a recipe), or a `Rule` (a primitive).
+    It runs after its numbers are resolved and may run at every trace, so it must be
+    pure. Which parameters are numbers its annotations say (`Scalar`, `NonNegative`,
+    `Decay`, ...); these take schedules and become traced leaves.
+
+    Raises:
+        TypeError, ValueError: At the call of the factory: an unknown argument, or a
+            number that is none or is out of the range that its annotation declares.
+    """
+    return remember(factory, GradientTransformation)
