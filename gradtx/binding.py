@@ -8,6 +8,7 @@ pickling, `replace` and the pytree registration of every transformation and sche
 
 from __future__ import annotations
 
+import contextvars
 import difflib
 import functools
 import inspect
@@ -21,6 +22,7 @@ import numpy as np
 from gradtx.numbers import DecayValue, is_number
 from gradtx.roles import NumberRole, Role, role_of
 
+_in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("body", default=False)
 
 CHILD = object()
 """Marks, in a spec, the place of a leaf that is a child."""
@@ -133,8 +135,8 @@ class Factory:
             raise TypeError(f"{self.name}: {error}") from None
         arguments.apply_defaults()
         made = self.make(list(arguments.arguments.values()))
-        if not made.bound.is_scheduled:
-            made.bound.node  # noqa: B018  # what the body checks is checked here
+        if not _in_body.get() and not made.bound.is_scheduled:
+            made.bound.call()  # so that what the body checks is checked here
         return made
 
     def make(self, values: list[Any]) -> Any:
@@ -210,13 +212,16 @@ class Bound:
             for t in self.spec.treedefs
         ]
 
-    @functools.cached_property
-    def node(self) -> Any:
-        """What the factory's body returns."""
+    def call(self) -> Any:
+        """Run the factory's body."""
         signature = self.factory.signature
         named = dict(zip(signature.parameters, self.values(), strict=True))
         arguments = inspect.BoundArguments(signature, named)  # pyright: ignore[reportArgumentType]
-        return self.factory.function(*arguments.args, **arguments.kwargs)
+        token = _in_body.set(True)
+        try:
+            return self.factory.function(*arguments.args, **arguments.kwargs)
+        finally:
+            _in_body.reset(token)
 
     @property
     def is_scheduled(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.roles import NonNegative
-from gradtx.rule import Leaf, abs2, memoryless, safe_divide, safe_sqrt
+from gradtx.rule import Leaf, abs2, memoryless, safe_sqrt
 from gradtx.transform import transformation
 
 
@@ -36,6 +36,8 @@ def clip_by_global_norm(max_norm: NonNegative):
 
     def update(u: Any, leaf: Leaf) -> Any:
         norm = safe_sqrt(leaf.total)
-        return u * jnp.where(norm < max_norm, 1, safe_divide(max_norm, norm))
+        is_zero = norm == 0
+        kept = jnp.where(is_zero, 1, jnp.minimum(norm, max_norm))
+        return u * (kept / jnp.where(is_zero, 1, norm))
 
     return memoryless(update, measure=measure)

@@ -26,7 +26,7 @@ from gradtx.checks import (
     masks_of,
 )
 from gradtx.kernel import Common, LeafInput, Precision
-from gradtx.program import Op, Program, Stage, next_count, program_of
+from gradtx.program import Program, Stage, next_count, program_of
 from gradtx.rule import Rule, Tree
 
 State = dict[str, Any]
@@ -164,7 +164,7 @@ class _Update:
     def kernel_stage(self, stage: Stage) -> None:
         """Run the rules of a stage on every leaf that they select."""
         ops, keys = self.program.ops, self.program.keys
-        plan, numbers = self._plan(stage)
+        plan, numbers, arrays = self._plan(stage)
         running = [
             i
             for i, precision in enumerate(self.precisions)
@@ -176,7 +176,7 @@ class _Update:
             for k in stage.ops
             if ops[k].shared
         }
-        common = Common(numbers, self.count, {}, before, extra)
+        common = Common(numbers, arrays, self.count, {}, before, extra)
         totals = self._measure(stage, plan, common, running)
         shared = {k: self._settle(k, totals.get(k), before[k]) for k in before}
         common = common._replace(totals=totals, shared=shared)
@@ -199,7 +199,7 @@ class _Update:
                 key = keys[k][name]
                 self.new_state[key] = self.leaves.treedef.unflatten(self.slots[key])
 
-    def _plan(self, stage: Stage) -> tuple[kernel.Plan, tuple[Any, ...]]:
+    def _plan(self, stage: Stage) -> tuple[kernel.Plan, Any, tuple[Any, ...]]:
         memo = self.program.memo
         if id(stage) not in memo:
             memo[id(stage)] = kernel.plan_of(stage, self.program.ops)
@@ -297,14 +297,22 @@ _next_count = jax.jit(next_count, inline=True)
 
 @functools.partial(jax.jit, inline=True)
 def _sum(measured: list[dict[int, Any]]) -> dict[int, Any]:
-    totals: dict[int, Any] = {}
-    with jax.numpy_dtype_promotion("standard"):
-        for scalars in measured:
-            for k, mine in scalars.items():
-                totals[k] = (
-                    jax.tree.map(jnp.add, totals[k], mine) if k in totals else mine
-                )
-    return totals
+    """Sums over the leaves, by operation.
+
+    As the end of a cumulative sum: XLA rewrites the sum of stacked scalars as a chain
+    of additions, and copies that into the kernel of every leaf. At 672 leaves this
+    compiled for 274 s, and for 4 s so.
+    """
+
+    def total(*scalars: Any) -> jax.Array:
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.cumsum(jnp.stack(scalars), axis=0)[-1]
+
+    by_op: dict[int, list[Any]] = {}
+    for scalars in measured:
+        for k, mine in scalars.items():
+            by_op.setdefault(k, []).append(mine)
+    return {k: jax.tree.map(total, *each) for k, each in by_op.items()}
 
 
 def _to(dtype: Any, x: Any) -> Any:

@@ -25,9 +25,13 @@ from gradtx.rule import Fork, Leaf, Rule, current_path
 
 
 class Common(NamedTuple):
-    """What all leaves of a stage get."""
+    """What all leaves of a stage get.
 
-    numbers: tuple[Any, ...]
+    All scalar numbers are one vector: one operand of every kernel instead of many.
+    """
+
+    numbers: Any
+    arrays: tuple[Any, ...]
     count: Any
     totals: dict[int, Any]
     shared: dict[int, Any]
@@ -55,41 +59,90 @@ class Wiring(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All that is static in a stage."""
+    """All that is static in a stage.
+
+    Attributes:
+        ops: The operations' indices.
+        wirings: Their static parts.
+        treedef: The structure of their children.
+        places: For each number there, where it is passed: at an index of the vector
+            (a decay's complement behind it), or, if negative, of the arrays.
+        decays: For each number there, whether it is a decay.
+        reads: The registers that the stage reads.
+        writes: The registers that it writes for later stages.
+    """
 
     ops: tuple[int, ...]
     wirings: tuple[Wiring, ...]
     treedef: Any
     places: tuple[int, ...]
+    decays: tuple[bool, ...]
     reads: tuple[int, ...]
     writes: tuple[int, ...]
 
 
-def plan_of(stage: Stage, ops: Sequence[Op]) -> tuple[Plan, tuple[Any, ...]]:
-    """The static part of a stage, and its numbers."""
+def plan_of(stage: Stage, ops: Sequence[Op]) -> tuple[Plan, Any, tuple[Any, ...]]:
+    """The static part of a stage, and its numbers: scalars in a vector, and arrays."""
     chosen = [ops[i] for i in stage.ops]
     children = [op.bound.children for op in chosen if op.bound is not None]
     leaves, treedef = jax.tree.flatten(children, is_leaf=_is_decay)
+    scalars: list[Any] = []
+    arrays: list[Any] = []
+    places: list[int] = []
     # A decay that several rules share is passed once. It is one object by provenance;
     # equal floats are not, and merging those would retrace when one of them changes.
-    numbers: list[Any] = []
     seen: dict[int, int] = {}
-    places = []
     for leaf in leaves:
-        if not (_is_decay(leaf) and id(leaf) in seen):
-            seen[id(leaf)] = len(numbers)
-            numbers.append(leaf)
-        places.append(seen[id(leaf)] if _is_decay(leaf) else len(numbers) - 1)
+        parts = [leaf.value, leaf.complement] if _is_decay(leaf) else [leaf]
+        if _is_decay(leaf) and id(leaf) in seen:
+            places.append(seen[id(leaf)])
+        elif any(map(np.ndim, parts)):
+            places.append(-1 - len(arrays))
+            arrays.append(DecayValue(*parts, True) if _is_decay(leaf) else leaf)
+        else:
+            seen[id(leaf)] = len(scalars)
+            places.append(len(scalars))
+            scalars += parts
     wirings = tuple(
         Wiring(
             op.bound and op.bound.spec, op.name, op.inputs, op.grad, op.flowing, op.out
         )
         for op in chosen
-    )
+    )  # fmt: skip
     plan = Plan(
-        tuple(stage.ops), wirings, treedef, tuple(places), stage.reads, stage.writes
-    )
-    return plan, tuple(jax.tree.map(as_weak, number) for number in numbers)
+        tuple(stage.ops), wirings, treedef, tuple(places), tuple(map(_is_decay, leaves)),
+        stage.reads, stage.writes,
+    )  # fmt: skip
+    return plan, _pack(scalars), tuple(arrays)
+
+
+def _pack(scalars: list[Any]) -> Any:
+    """Scalars as one vector of the default float dtype; on the host if they are."""
+    if any(isinstance(x, jax.Array) for x in scalars):
+        return _stack(scalars)
+    return np.asarray(scalars, jnp.zeros(0).dtype)
+
+
+@functools.partial(jax.jit, inline=True)
+def _stack(scalars: list[Any]) -> jax.Array:
+    return jnp.stack([jnp.asarray(x).astype(float) for x in scalars])
+
+
+def _unpack(plan: Plan, common: Common) -> list[Any]:
+    """The children of each operation, their numbers as weakly typed scalars."""
+
+    def scalar(i: int) -> Any:
+        return as_weak(lax.squeeze(lax.slice(common.numbers, (i,), (i + 1,)), (0,)))
+
+    numbers = []
+    for place, is_decay in zip(plan.places, plan.decays, strict=True):
+        if place < 0:
+            numbers.append(common.arrays[-1 - place])
+        elif is_decay:
+            numbers.append(DecayValue(scalar(place), scalar(place + 1), True))
+        else:
+            numbers.append(scalar(place))
+    return jax.tree.unflatten(plan.treedef, numbers)
 
 
 def _is_decay(value: Any) -> bool:
@@ -124,15 +177,6 @@ def precision_of(update: Any, param: Any) -> Precision:
         return Precision(jnp.promote_types(out, jnp.float32), out)
 
 
-def _nodes(plan: Plan, numbers: Sequence[Any]) -> list[Rule | Fork]:
-    """The rules of a stage around the given numbers."""
-    children = jax.tree.unflatten(plan.treedef, [numbers[i] for i in plan.places])
-    return [
-        Bound(wiring.spec, mine).node
-        for wiring, mine in zip(plan.wirings, children, strict=True)
-    ]
-
-
 class _Run:
     """One leaf on its way through a stage."""
 
@@ -153,7 +197,12 @@ class _Run:
         if leaf.param is not None:
             self.param = jnp.asarray(leaf.param).astype(precision.compute)
         self.t = as_weak(common.count) + 1
-        self.nodes = _nodes(plan, common.numbers)
+        self.nodes: list[Rule | Fork] = [
+            Bound(wiring.spec, children).call()
+            for wiring, children in zip(
+                plan.wirings, _unpack(plan, common), strict=True
+            )
+        ]
 
     def context(self, i: int, wiring: Wiring, node: Any) -> Leaf:
         u = wiring.inputs[0]

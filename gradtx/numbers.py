@@ -54,11 +54,10 @@ class DecayValue:
     rounding of b; its derivative is always that of `1 - b`.
     """
 
-    __slots__ = ("_kept", "value")
+    __slots__ = ("_is_settled", "_kept", "value")
 
-    def __init__(self, value: Any, kept: Any):
-        self.value = value
-        self._kept = kept
+    def __init__(self, value: Any, kept: Any, is_settled: bool = False):
+        self.value, self._kept, self._is_settled = value, kept, is_settled
 
     @classmethod
     def of(cls, value: Any) -> DecayValue:
@@ -71,7 +70,7 @@ class DecayValue:
     @property
     def complement(self) -> Any:
         """1 - b, as exactly as it is known."""
-        if isinstance(self.value, float) and isinstance(self._kept, float):
+        if self._is_settled or isinstance(self.value, float):
             return self._kept
         plain = 1 - self.value
         residue = lax.stop_gradient(self._kept - plain)

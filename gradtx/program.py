@@ -129,10 +129,14 @@ class Program:
 
 
 def program_of(bound: Bound, count: Any) -> Program:
-    """The program of a transformation, its schedules evaluated at `count`."""
+    """The program of a transformation, its schedules evaluated at `count`.
+
+    It is kept with the transformation, but for two cases: numbers that depend on the
+    count, and a staged computation, where whatever a recipe computes is a tracer.
+    """
     if bound.program is None:
         program = _Lowering(count).run(bound)
-        if program.is_timed:
+        if program.is_timed or isinstance(jnp.zeros(()), jax.core.Tracer):
             return program
         bound.program = program
     return bound.program
@@ -177,7 +181,7 @@ class _Lowering:
         if bound.is_scheduled:
             self.is_timed = True
             bound = bound.at(self.count)
-        node, name = bound.node, bound.factory.name
+        node, name = bound.call(), bound.factory.name
         match node:
             case Chain(members, is_scope):
                 scope = dataclasses.replace(scope, grad=u) if is_scope else scope

@@ -7,7 +7,7 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.combine import identity
-from gradtx.roles import NonNegative, Scalar, ScalarOrSchedule
+from gradtx.roles import Scalar, ScalarOrSchedule
 from gradtx.rule import Masked, memoryless
 from gradtx.transform import transformation
 

@@ -28,7 +28,7 @@ class Schedule(Remembered):
 
     def __call__(self, count: Any) -> Any:
         """The value at a count of updates already made (an int or an int array)."""
-        return self.bound.node(count)
+        return self.bound.call()(count)
 
 
 register(Schedule)

@@ -50,7 +50,7 @@ class GradientTransformation(Remembered, optax.GradientTransformationExtraArgs):
         """
         bound = self.bound if step is None else self.bound.at(step)
         try:
-            node = bound.node
+            node = bound.call()
         except TypeError as error:
             if not bound.is_scheduled:
                 raise
