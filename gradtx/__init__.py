@@ -75,7 +75,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> _Any:
-    """Names that are not ours (losses, projections, `apply_updates`, ...) are optax's."""
+    """Names that are not ours (losses, projections, ...) are optax's."""
     if name.startswith("_"):
         raise AttributeError(f"module 'gradtx' has no attribute {name!r}")
     try:

@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from gradtx.numbers import DecayValue, is_number
 from gradtx.roles import NumberRole, Role, role_of
@@ -40,7 +41,7 @@ def same(a: Any, b: Any) -> bool:
     """
     if a is b:
         return True
-    if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
+    if isinstance(a, Tracer) or isinstance(b, Tracer):
         return False
     if isinstance(a, DecayValue) and isinstance(b, DecayValue):
         return same(a.value, b.value)
@@ -216,7 +217,7 @@ class Bound:
         """Run the factory's body."""
         signature = self.factory.signature
         named = dict(zip(signature.parameters, self.values(), strict=True))
-        arguments = inspect.BoundArguments(signature, named)  # pyright: ignore[reportArgumentType]
+        arguments = inspect.BoundArguments(signature, named)  # pyright: ignore[reportArgumentType, reportCallIssue]
         token = _in_body.set(True)
         try:
             return self.factory.function(*arguments.args, **arguments.kwargs)

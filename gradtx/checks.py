@@ -1,4 +1,4 @@
-"""What the engine is given: leaves in one order, masks, and errors that name the place."""
+"""What the engine is given: leaves in one order, masks, errors that name the place."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Leaves:
         self.params = [self._array(i, x) for i, x in enumerate(param_leaves)]
 
     def admit_none(self, slots: Iterable[Any]) -> None:
-        """Without parameters: where slots have leaves and the updates None, skip them."""
+        """Without parameters: where the updates are None beside a slot, skip them."""
         try:
             for slot in slots:
                 self.treedef.flatten_up_to(slot)
@@ -102,7 +102,8 @@ class Leaves:
             return jnp.asarray(x)
         except TypeError:
             raise TypeError(
-                f"{self.owner}: the leaf at {self.path(i)!r} must be an array, got {x!r}"
+                f"{self.owner}: the leaf at {self.path(i)!r} must be an array, "
+                f"got {x!r}"
             ) from None
 
 
@@ -162,14 +163,20 @@ def check_keys(program: Program, state: Mapping[str, Any], optional: set[str]) -
     missing = sorted(keys - optional - state.keys())
     unknown = sorted(state.keys() - keys - {"count"})
     if missing:
-        raise ValueError(
-            f"{program.name}: the state lacks {_some(missing)}; "
-            f"it holds {_some(sorted(state))}"
-        )
+        raise missing_slots(program, missing, state)
     if unknown:
         raise ValueError(
-            f"{program.name}: the state holds {_some(unknown)}, which nothing here keeps"
+            f"{program.name}: the state holds {_some(unknown)}, "
+            f"which nothing here keeps"
         )
+
+
+def missing_slots(program: Program, missing: Sequence[str], state: Any) -> ValueError:
+    """The error for slots that the state does not hold."""
+    return ValueError(
+        f"{program.name}: the state lacks {_some(missing)}; "
+        f"it holds {_some(sorted(state))}"
+    )
 
 
 def check_extra(program: Program, extra: Iterable[str]) -> None:
@@ -193,7 +200,8 @@ def check_leaf(leaves: Leaves, i: int, op: Op) -> None:
         if x is not None and not jnp.issubdtype(x.dtype, jnp.inexact):
             raise TypeError(
                 f"{leaves.owner}: {op.name} computes on floats, but the leaf at "
-                f"{leaves.path(i)!r} is {x.dtype}; mask it, or give None as its gradient"
+                f"{leaves.path(i)!r} is {x.dtype}; "
+                f"mask it, or give None as its gradient"
             )
     if p is None and leaves.has_params:
         raise ValueError(

@@ -27,8 +27,8 @@ def clip_by_global_norm(max_norm: NonNegative):
         max_norm: At least 0. 0 gives zeros.
 
     The norm is taken in at least float32. If it is not finite, finite elements become 0
-    (infinite norm) or NaN, and infinite ones NaN: nothing is hidden. Zero gradients stay
-    zero, and have a finite derivative.
+    (infinite norm) or NaN, and infinite ones NaN: nothing is hidden. Zero gradients
+    stay zero, and have a finite derivative.
     """
 
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:

@@ -17,7 +17,7 @@ def chain(*transforms: Member):
 
     As optax's `chain`, number for number, over our own and foreign transformations.
     Chains flatten: nested or not they compute the same and keep the same state, a flat
-    dict with one `count`. A foreign transformation keeps its state whole under its name.
+    dict with one `count`. A foreign member keeps its state whole under its name.
 
     Raises:
         TypeError: A member is no gradient transformation.

@@ -24,10 +24,11 @@ from gradtx.checks import (
     check_state,
     is_float0,
     masks_of,
+    missing_slots,
 )
 from gradtx.kernel import Common, LeafInput, Precision
 from gradtx.program import Program, Stage, next_count, program_of
-from gradtx.rule import Rule, Tree
+from gradtx.rule import Rule, Tree, TreeRule
 
 State = dict[str, Any]
 
@@ -232,12 +233,14 @@ class _Update:
         return _sum(kernel.run_jobs(common, jobs))
 
     def _settle(self, k: int, total: Any, before: State) -> State:
-        """The whole-tree scalars of an operation for this update; keeps the new ones."""
+        """The whole-tree scalars for this update; keeps those for the next."""
         op = self.program.ops[k]
         kept, seen = dict(before), dict(before)
         if op.has_seed:
             kept["key"], seen["key"] = jax.random.split(before["key"])
         if isinstance(op.node, Rule) and op.node.settle is not None:
+            if total is None and op.measures:
+                total = kernel.measured_nothing(op)
             own = {name: before[name] for name in op.node.shared}
             own = op.node.settle(total, own)
             kept, seen = kept | own, seen | own
@@ -248,6 +251,8 @@ class _Update:
     def tree_stage(self, k: int) -> None:
         """Run one rule that needs the whole tree."""
         op, keys, leaves = self.program.ops[k], self.program.keys[k], self.leaves
+        rule = op.node
+        assert isinstance(rule, TreeRule)
         active = [
             on[k] and precision is not None
             for on, precision in zip(self.active, self.precisions, strict=True)
@@ -264,14 +269,17 @@ class _Update:
         params = only(leaves.params) if leaves.has_params else None
         updates = read(op.inputs[0])
         grad = updates if op.grad is None else read(op.grad)
-        slots = {
-            name: self.state[keys[name]]
-            if keys[name] in self.state
-            else first(params if leaves.has_params else updates)
-            for name, first in op.slots.items()
-        }
+        slots = {}
+        for name, first in op.slots.items():
+            key = keys[name]
+            if key not in self.state:
+                slots[name] = first(params if leaves.has_params else updates)
+                if jax.tree.leaves(slots[name]):
+                    raise missing_slots(self.program, [key], self.state)
+            else:
+                slots[name] = self.state[key]
         tree = Tree(params, grad, self.count, self.extra)
-        updates, slots = op.node.update(updates, slots, tree)
+        updates, slots = rule.update(updates, slots, tree)
         for name, slot in slots.items():
             _keep_tree(self.new_state, keys[name], slot)
         outs = leaves.flatten(updates, f"what {op.name} returns")
@@ -279,7 +287,7 @@ class _Update:
             values[op.out] = out if is_active else values[op.inputs[0]]
 
     def results(self) -> Any:
-        """The updates that leave: a skipped leaf as it came, float0 as a zero update."""
+        """The updates that leave: a skipped leaf as it came, float0 as zeros."""
         outs = []
         for values, precision, u, p in zip(
             self.registers, self.precisions, self.leaves.updates, self.leaves.params,

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
+from jax.core import Tracer
 
 from gradtx.binding import Bound
 from gradtx.numbers import DecayValue, as_weak
@@ -110,8 +111,8 @@ def plan_of(stage: Stage, ops: Sequence[Op]) -> tuple[Plan, Any, tuple[Any, ...]
         for op in chosen
     )  # fmt: skip
     plan = Plan(
-        tuple(stage.ops), wirings, treedef, tuple(places), tuple(map(_is_decay, leaves)),
-        stage.reads, stage.writes,
+        tuple(stage.ops), wirings, treedef, tuple(places),
+        tuple(map(_is_decay, leaves)), stage.reads, stage.writes,
     )  # fmt: skip
     return plan, _pack(scalars), tuple(arrays)
 
@@ -158,7 +159,7 @@ class Precision(NamedTuple):
     @property
     def real(self) -> np.dtype:
         """The real dtype of the precision that rules compute in."""
-        return np.zeros((), self.compute).real.dtype
+        return jnp.finfo(self.compute).dtype
 
     def cast(self, x: Any) -> Any:
         """Bring a float to the precision of the leaf, real or complex as it is."""
@@ -183,14 +184,9 @@ class _Run:
     def __init__(
         self, plan: Plan, precision: Precision, common: Common, leaf: LeafInput
     ):
-        self.plan, self.precision, self.common, self.leaf = (
-            plan,
-            precision,
-            common,
-            leaf,
-        )
-        cast = precision.cast
-        self.registers = dict(zip(plan.reads, map(cast, leaf.registers), strict=True))
+        self.precision, self.common, self.leaf = precision, common, leaf
+        registers = map(precision.cast, leaf.registers)
+        self.registers = dict(zip(plan.reads, registers, strict=True))
         if 0 in self.registers:
             self.registers[0] = self.registers[0].astype(precision.compute)
         self.param = None
@@ -262,16 +258,15 @@ def update_kernel(
 def _like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any]:
     """New slots in the dtype they are stored in; another shape or name is an error."""
     if slots.keys() != before.keys():
-        raise ValueError(
-            f"{owner}: keeps {sorted(before)}, but returned {sorted(slots)}"
-        )
+        kept, given = sorted(before), sorted(slots)
+        raise ValueError(f"{owner}: keeps {kept}, but its update returned {given}")
     stored = {}
     for name, old in before.items():
         new = jnp.asarray(slots[name])
         if new.shape != old.shape:
             raise ValueError(
-                f"{owner}: slot {name!r} has shape {old.shape} in the state, "
-                f"but the update makes it {new.shape}"
+                f"{owner}: at {current_path.get()()!r} slot {name!r} has shape "
+                f"{old.shape} in the state, but the update makes it {new.shape}"
             )
         stored[name] = lax.convert_element_type(new, old.dtype)
     return stored
@@ -300,6 +295,21 @@ def measure_kernel(
     return measure
 
 
+def measured_nothing(op: Op) -> Any:
+    """What an operation measures where there are no leaves: zeros."""
+
+    def measure(u: Any) -> Any:
+        assert isinstance(op.node, Rule) and op.node.measure is not None
+        slots = {name: first(u) for name, first in op.slots.items()}
+        shared = {name: first() for name, first in op.shared.items()}
+        extra = dict.fromkeys(op.needs, u)
+        leaf = Leaf(op.name, u, u, u, None, shared, None, extra, u)
+        return op.node.measure(u, slots, leaf)
+
+    shapes = jax.eval_shape(measure, jax.ShapeDtypeStruct((), jnp.float32))
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+
 BUCKET = 32
 """Leaves that one un-jitted call updates: more would compile longer at the first call,
 fewer would cost more calls."""
@@ -311,7 +321,7 @@ Job = tuple[Callable[..., Any], LeafInput, Callable[[], str]]
 def run_jobs(common: Common, jobs: Sequence[Job]) -> list[Any]:
     """Run each kernel on its leaf: under a trace one by one, else in jitted buckets."""
     leaves = [leaf for _, leaf, _ in jobs]
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((common, leaves))):
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves((common, leaves))):
         return [_run_job(common, *job) for job in jobs]
     results: list[Any] = [None] * len(jobs)
     for chosen in _buckets(jobs):

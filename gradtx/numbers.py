@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
+from jax.core import Tracer
 
 
 def is_number(value: Any) -> bool:
@@ -23,7 +24,7 @@ def is_number(value: Any) -> bool:
 def is_concrete(value: Any) -> bool:
     """Whether the number's value is on the host or can be fetched."""
     return isinstance(value, int | float | np.ndarray | np.generic) or (
-        isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+        isinstance(value, jax.Array) and not isinstance(value, Tracer)
     )
 
 

@@ -9,6 +9,7 @@ measures something computed in its own stage begins a new one.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import jax
 import optax
 from jax import numpy as jnp
+from jax.core import Tracer
 
 from gradtx.binding import Bound, Remembered
 from gradtx.rule import Chain, Fork, Masked, Named, Rule, TreeRule
@@ -52,17 +54,17 @@ class Op:
         """The innermost factory's name, for messages."""
         return self.trail[-1]
 
-    @property
+    @functools.cached_property
     def reads(self) -> set[int]:
         """The registers that this reads."""
         return {r for r in (*self.inputs, self.grad, self.flowing) if r is not None}
 
-    @property
+    @functools.cached_property
     def slots(self) -> dict[str, Callable[[Any], Any]]:
         """For each slot its first value."""
         return {} if isinstance(self.node, Fork) else dict(self.node.slots)
 
-    @property
+    @functools.cached_property
     def shared(self) -> dict[str, Callable[[], Any]]:
         """For each whole-tree scalar its first value; a seed adds `key`."""
         if not isinstance(self.node, Rule):
@@ -136,7 +138,7 @@ def program_of(bound: Bound, count: Any) -> Program:
     """
     if bound.program is None:
         program = _Lowering(count).run(bound)
-        if program.is_timed or isinstance(jnp.zeros(()), jax.core.Tracer):
+        if program.is_timed or isinstance(jnp.zeros(()), Tracer):
             return program
         bound.program = program
     return bound.program
@@ -300,7 +302,7 @@ def _name_of_foreign(tx: optax.GradientTransformation) -> str:
 
 
 def _foreign(tx: optax.GradientTransformation) -> TreeRule:
-    """A foreign optax transformation as a tree rule; its state is whole under its name."""
+    """A foreign optax transformation; its state is whole under its name."""
     inner = optax.with_extra_args_support(tx)
     name = _name_of_foreign(tx)
 

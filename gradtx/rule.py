@@ -110,9 +110,8 @@ class Leaf:
     def param(self) -> Any:
         """The parameter, in the precision of the update."""
         if self.array is None:
-            raise ValueError(
-                f"{self.owner}: needs the parameters; call update(updates, state, params)"
-            )
+            call = "call update(updates, state, params)"
+            raise ValueError(f"{self.owner}: needs the parameters; {call}")
         return self.array
 
     @property

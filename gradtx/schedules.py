@@ -204,12 +204,12 @@ def warmup_cosine_decay_schedule(
     Raises:
         ValueError: `decay_steps` is not above `warmup_steps`.
     """
-    if is_concrete(warmup_steps) and is_concrete(decay_steps):
-        if not warmup_steps < decay_steps:
-            raise ValueError(
-                "warmup_cosine_decay_schedule: decay_steps includes the warmup and "
-                f"must be above warmup_steps, got {decay_steps} and {warmup_steps}"
-            )
+    are_known = is_concrete(warmup_steps) and is_concrete(decay_steps)
+    if are_known and not warmup_steps < decay_steps:
+        raise ValueError(
+            "warmup_cosine_decay_schedule: decay_steps includes the warmup and "
+            f"must be above warmup_steps, got {decay_steps} and {warmup_steps}"
+        )
 
     def value(count: Any) -> Any:
         done = _progress(count - warmup_steps, decay_steps - warmup_steps)

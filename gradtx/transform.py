@@ -46,7 +46,7 @@ class GradientTransformation(Remembered, optax.GradientTransformationExtraArgs):
             step: If given, schedules are shown at their value there, from 0.
 
         Raises:
-            TypeError: A recipe computes with a number that is a schedule, no step given.
+            TypeError: No step is given, and a recipe computes with a scheduled number.
         """
         bound = self.bound if step is None else self.bound.at(step)
         try:

@@ -118,15 +118,11 @@ def adamw(
     *,
     nesterov: bool = False,
 ):
-    """Adam with decoupled weight decay; arguments as `scale_by_adam` and below.
+    """Adam with decoupled weight decay.
 
     Loshchilov and Hutter 2017: https://arxiv.org/abs/1711.05101. As optax, so the
-    decay is multiplied by the learning rate.
-
-    Args:
-        learning_rate: A number or a schedule.
-        weight_decay: A number or a schedule.
-        mask: Which leaves decay; see `add_decayed_weights`.
+    decay is multiplied by the learning rate. The leaves that decay are those that the
+    mask selects, see `add_decayed_weights`; other arguments as `scale_by_adam`.
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
