@@ -83,9 +83,14 @@ def running_maximum(slot: str = "nu_max"):
 
     Args:
         slot: The name that the maximum is kept under.
+
+    Raises:
+        TypeError: At `update`: the update is complex.
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        if jnp.iscomplexobj(u):
+            raise TypeError(f"{leaf.owner}: complex numbers have no maximum")
         maximum = jnp.maximum(slots[slot], u)
         return maximum, {slot: maximum}
 

@@ -108,7 +108,7 @@ class Factory:
         public: The function that users call; pickles go by its qualified name.
     """
 
-    def __init__(self, function: Callable, cls: type[Remembered]):
+    def __init__(self, function: Callable, cls: Callable[[Bound], Any]):
         self.function, self.cls = function, cls
         self.name = function.__name__
         self.public: Any = None
@@ -273,10 +273,15 @@ class Remembered:
         return factory.make(list({**arguments, **changes}.values()))
 
     def __repr__(self) -> str:
-        parameters = self.bound.factory.signature.parameters
-        parts = []
-        for name, value in self.arguments.items():
-            if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
+        factory, parts = self.bound.factory, []
+        given = zip(self.arguments.items(), factory.roles, strict=True)
+        for (name, value), role in given:
+            if getattr(role, "is_count", False):
+                value = jax.tree.map(_whole, value)
+            if (
+                factory.signature.parameters[name].kind
+                is inspect.Parameter.VAR_POSITIONAL
+            ):
                 parts.extend(map(_show, value))
             else:
                 parts.append(f"{name}={_show(value)}")
@@ -298,6 +303,10 @@ class Remembered:
 
     def __reduce__(self):
         return Factory.make, (self.bound.factory, self.bound.values())
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _show(value: Any) -> str:

@@ -99,7 +99,7 @@ def plan_of(stage: Stage, ops: Sequence[Op]) -> tuple[Plan, Any, tuple[Any, ...]
             places.append(seen[id(leaf)])
         elif any(map(np.ndim, parts)):
             places.append(-1 - len(arrays))
-            arrays.append(DecayValue(*parts, True) if _is_decay(leaf) else leaf)
+            arrays.append(_settled(leaf) if _is_decay(leaf) else leaf)
         else:
             seen[id(leaf)] = len(scalars)
             places.append(len(scalars))
@@ -144,6 +144,10 @@ def _unpack(plan: Plan, common: Common) -> list[Any]:
         else:
             numbers.append(scalar(place))
     return jax.tree.unflatten(plan.treedef, numbers)
+
+
+def _settled(decay: DecayValue) -> DecayValue:
+    return DecayValue(decay.value, decay.complement, is_settled=True)
 
 
 def _is_decay(value: Any) -> bool:
@@ -219,6 +223,20 @@ class _Run:
         }
 
 
+def _any_promotion(kernel: Callable) -> Callable:
+    """Let rules mix real and complex, scalars and arrays, whatever the user forbids.
+
+    The engine has brought all that they see to one precision, and casts what they give.
+    """
+
+    @functools.wraps(kernel)
+    def run(*args: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return kernel(*args)
+
+    return run
+
+
 @functools.lru_cache(maxsize=1024)
 def update_kernel(
     plan: Plan, active: tuple[bool, ...], precision: Precision, out: int
@@ -226,6 +244,7 @@ def update_kernel(
     """The jitted update of one leaf by a stage: its registers and its slots, new."""
 
     @jax.jit
+    @_any_promotion
     def update(common: Common, leaf: LeafInput):
         run = _Run(plan, precision, common, leaf)
         registers, new_slots = run.registers, {}
@@ -263,10 +282,12 @@ def _like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, An
     stored = {}
     for name, old in before.items():
         new = jnp.asarray(slots[name])
-        if new.shape != old.shape:
+        loses = jnp.iscomplexobj(new) and not jnp.iscomplexobj(old)
+        if new.shape != old.shape or loses:
             raise ValueError(
-                f"{owner}: at {current_path.get()()!r} slot {name!r} has shape "
-                f"{old.shape} in the state, but the update makes it {new.shape}"
+                f"{owner}: at {current_path.get()()!r} slot {name!r} is "
+                f"{old.dtype}{list(old.shape)} in the state, "
+                f"but the update makes it {new.dtype}{list(new.shape)}"
             )
         stored[name] = lax.convert_element_type(new, old.dtype)
     return stored
@@ -279,6 +300,7 @@ def measure_kernel(
     """The jitted measurements of one leaf, by operation."""
 
     @jax.jit
+    @_any_promotion
     def measure(common: Common, leaf: LeafInput):
         run = _Run(plan, precision, common, leaf)
         totals = {}

@@ -71,7 +71,7 @@ class NumberRole(Role):
         is_open: Whether `low` is excluded.
         is_decay: Whether rules need the complement.
         takes_schedule: Whether a schedule may stand in its place.
-        is_integer: Whether whole numbers stay whole: a number of steps.
+        is_count: Whether it counts steps, and is shown without a decimal point.
     """
 
     words: str = "a number"
@@ -80,7 +80,7 @@ class NumberRole(Role):
     is_open: bool = False
     is_decay: bool = False
     takes_schedule: bool = True
-    is_integer: bool = False
+    is_count: bool = False
 
     def is_leaf(self, value: Any) -> bool:
         """Containers hold numbers; whatever else is one number or one schedule."""
@@ -103,7 +103,7 @@ class NumberRole(Role):
             if not self._admits(np.asarray(value)):
                 message = f"{owner}: {argument} must be {self.words}, got {value}"
                 raise ValueError(message)
-            if isinstance(value, int) and not self.is_integer:
+            if isinstance(value, int):
                 value = float(value)
         return self.wrap(value)
 
@@ -164,8 +164,8 @@ else:
     Constant = _constant()
     Rate = _constant("positive", low=0, is_open=True)
     Factor = FirstValue = _constant("at least 0", low=0)
-    Steps = _constant("at least 0", low=0, is_integer=True)
-    Duration = _constant("positive", low=0, is_open=True, is_integer=True)
+    Steps = _constant("at least 0", low=0, is_count=True)
+    Duration = _constant("positive", low=0, is_open=True, is_count=True)
 SubSchedule = Annotated[Any, ScheduleRole()]
 Member = Annotated[optax.GradientTransformation, MemberRole()]
 DType = Annotated[Any, DTypeRole()]

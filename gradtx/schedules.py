@@ -13,7 +13,7 @@ from typing import Any, ParamSpec
 from jax import numpy as jnp
 
 from gradtx.binding import Bound, Remembered, register, remember
-from gradtx.numbers import is_concrete
+from gradtx.numbers import as_weak, is_concrete
 from gradtx.roles import Constant, Duration, Factor, Rate, Steps, SubSchedule
 
 P = ParamSpec("P")
@@ -28,7 +28,7 @@ class Schedule(Remembered):
 
     def __call__(self, count: Any) -> Any:
         """The value at a count of updates already made (an int or an int array)."""
-        return self.bound.call()(count)
+        return self.bound.call()(as_weak(jnp.asarray(count)))
 
 
 register(Schedule)
@@ -262,9 +262,15 @@ def join_schedules(schedules: tuple[SubSchedule, ...], boundaries: tuple[Steps, 
         )
 
     def value(count: Any) -> Any:
-        result = schedules[0](count)
+        result = schedules[0](_whole(count))
         for boundary, part in zip(boundaries, schedules[1:], strict=True):
-            result = jnp.where(count < boundary, result, part(count - boundary))
+            later = part(_whole(count - boundary))
+            result = jnp.where(count < boundary, result, later)
         return result
 
     return value
+
+
+def _whole(count: Any) -> Any:
+    """The count as plain functions of it expect: an int32."""
+    return jnp.asarray(count).astype(jnp.int32)

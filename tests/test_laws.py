@@ -1,0 +1,67 @@
+import jax
+import pytest
+from jax import numpy as jnp
+
+import gradtx
+from gradtx import testing
+from tests.registry import EXAMPLES, REAL_ONLY, TRANSFORMATIONS, factories
+
+DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64"]
+LAWS_OF_EVERY_DTYPE = {
+    "updates look like parameters",
+    "state keeps its looks",
+    "jit equals eager",
+    "zero gradients are fine",
+    "derivatives are finite",
+}
+
+
+def parameters(dtype):
+    return {"w": jnp.full((2, 3), 0.5, dtype), "b": [jnp.ones((), dtype)]}
+
+
+def cases():
+    for name in TRANSFORMATIONS:
+        for law in testing.LAWS:
+            dtypes = DTYPES if law in LAWS_OF_EVERY_DTYPE else ["float32"]
+            for dtype in dtypes:
+                if not (dtype == "complex64" and name in REAL_ONLY):
+                    yield name, law, dtype
+
+
+@pytest.mark.parametrize(("name", "law", "dtype"), list(cases()))
+def test_a_transformation_keeps_the_law(name, law, dtype):
+    with jax.enable_x64(dtype == "float64"):
+        testing.LAWS[law](TRANSFORMATIONS[name](), parameters(dtype))
+
+
+@pytest.mark.parametrize("name", factories())
+def test_the_registry_knows_an_example_of_every_required_argument(name):
+    parameters = factories()[name].signature.parameters.values()
+    required = {
+        p.name
+        for p in parameters
+        if p.default is p.empty and p.kind is not p.VAR_KEYWORD
+    }
+    assert required <= EXAMPLES.keys()
+
+
+@pytest.mark.parametrize("name", REAL_ONLY)
+def test_a_transformation_of_reals_refuses_complex_updates(name):
+    tx, params = TRANSFORMATIONS[name](), parameters("complex64")
+    with pytest.raises((TypeError, ValueError)):
+        tx.update(params, tx.init(params), params)
+
+
+def test_check_names_the_broken_law_and_the_transformation():
+    @gradtx.transformation
+    def forgetful():
+        def update(u, slots, leaf):
+            return u / jnp.abs(u), slots
+
+        return gradtx.Rule(update)
+
+    with pytest.raises(
+        AssertionError, match=r"forgetful\(\) breaks the law 'zero gradients are fine'"
+    ):
+        testing.check(forgetful(), parameters("float32"))
