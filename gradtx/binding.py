@@ -124,6 +124,16 @@ class Factory:
         hints = typing.get_type_hints(self.function, include_extras=True)
         return tuple(role_of(hints.get(name)) for name in self.signature.parameters)
 
+    @functools.cached_property
+    def takes_none(self) -> dict[str, bool]:
+        """Whether each parameter may be None: by its annotation, or if it has none."""
+        hints = typing.get_type_hints(self.function)
+        none = type(None)
+        return {
+            name: hints.get(name, Any) is Any or none in typing.get_args(hints[name])
+            for name in self.signature.parameters
+        }
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Check the arguments, and make what remembers them."""
         parameters = self.signature.parameters
@@ -145,6 +155,8 @@ class Factory:
         statics, children, treedefs, roles = [], [], [], []
         parameters = self.signature.parameters
         for name, role, value in zip(parameters, self.roles, values, strict=True):
+            if value is None and not self.takes_none[name]:
+                role.bind(value, self.name, name)
             is_leaf = functools.partial(_is_leaf, role)
             leaves, treedef = jax.tree.flatten(value, is_leaf=is_leaf)
             treedefs.append(treedef)

@@ -30,6 +30,8 @@ class GradientTransformation(Remembered, optax.GradientTransformationExtraArgs):
         name: The factory's name.
     """
 
+    init: Callable[[Any], dict[str, Any]]  # pyright: ignore[reportIncompatibleVariableOverride]
+    update: Callable[..., tuple[Any, dict[str, Any]]]  # pyright: ignore[reportIncompatibleVariableOverride]
     bound: Bound
 
     def __new__(cls, bound: Bound):

@@ -1,0 +1,467 @@
+import copy
+import pickle
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from flax.training.train_state import TrainState
+from jax import numpy as jnp
+
+import gradtx
+from gradtx.numbers import DecayValue
+
+PARAMS = {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(3)}
+GRADS = {"w": jnp.full((2, 3), 0.5), "b": jnp.array([1.0, -2.0, 0.25])}
+
+
+def train(tx, steps=3, start=PARAMS):
+    """The parameters after some steps on a fixed gradient."""
+    params, state = start, tx.init(start)
+    grads = jax.tree.map(lambda g, p: g.astype(p.dtype), GRADS, start)
+    for _ in range(steps):
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def test_repr_names_the_numbers():
+    assert repr(gradtx.adam(1e-3)) == (
+        "adam(learning_rate=0.001, b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, "
+        "mu_dtype=None, nesterov=False)"
+    )
+    assert repr(gradtx.chain(gradtx.clip(1), gradtx.sgd(jnp.float32(0.5)))) == (
+        "chain(clip(max_delta=1.0), sgd(learning_rate=0.5, momentum=None, "
+        "nesterov=False, accumulator_dtype=None))"
+    )
+
+
+def test_expand_shows_momentum_bias_correction_rmsprop_and_learning_rate():
+    assert repr(gradtx.adam(1e-3).expand()) == (
+        "chain(moments("
+        "scale_by_ema(decay=0.9, slot='mu', dtype=None, initial_value=0.0), "
+        "bias_correction(decay=0.9, steps_ahead=0), "
+        "divide_by_root(estimator=chain(square(), "
+        "scale_by_ema(decay=0.999, slot='nu', dtype=None, initial_value=0.0), "
+        "bias_correction(decay=0.999, steps_ahead=0)), eps=1e-08, eps_root=0.0)), "
+        "scale_by_learning_rate(learning_rate=0.001, flip_sign=True))"
+    )
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        gradtx.adam(1e-2),
+        gradtx.rmsprop(gradtx.linear_schedule(0.1, 0.0, 5), momentum=0.9),
+        gradtx.named("a", gradtx.amsgrad(1e-2)),
+        gradtx.adamw(1e-2, mask={"w": True, "b": False}),
+    ],
+)
+def test_expand_computes_the_same(tx):
+    for step in (None, 0) if not tx.bound.is_scheduled else (None,):
+        jax.tree.map(np.testing.assert_array_equal, train(tx), train(tx.expand(step)))
+
+
+def test_expand_with_a_step_shows_the_schedule_there():
+    tx = gradtx.sgd(gradtx.linear_schedule(1.0, 0.0, 4)).expand(step=1)
+    assert repr(tx) == (
+        "chain(identity(), scale_by_learning_rate(learning_rate=0.75, flip_sign=True))"
+    )
+
+
+def test_expand_of_a_recipe_that_computes_with_a_schedule_asks_for_a_step():
+    @gradtx.transformation
+    def half(size: gradtx.Scalar):
+        return gradtx.scale(0.5 * size)
+
+    tx = half(gradtx.linear_schedule(1.0, 0.0, 4))
+    with pytest.raises(TypeError, match=r"half: .* schedule; expand\(step=...\)"):
+        tx.expand()
+    assert tx.expand(step=0).arguments == {"step_size": 0.5}
+    updates, _ = tx.update(GRADS, tx.init(PARAMS))
+    np.testing.assert_allclose(updates["b"], 0.5 * GRADS["b"])
+
+
+def test_equal_arguments_make_equal_transformations():
+    assert gradtx.adam(1e-3) == gradtx.adam(1e-3)
+    assert hash(gradtx.adam(1e-3)) == hash(gradtx.adam(learning_rate=1e-3))
+    assert not gradtx.adam(1e-3) != gradtx.adam(1e-3)
+    assert gradtx.sgd(1) == gradtx.sgd(1.0)
+    different = [
+        gradtx.adam(1e-3),
+        gradtx.adam(1e-2),
+        gradtx.adam(1e-3, nesterov=True),
+        gradtx.adam(np.float32(1e-3)),
+        gradtx.adam(gradtx.constant_schedule(1e-3)),
+        gradtx.adamw(1e-3),
+        optax.adam(1e-3),
+    ]
+    for i, a in enumerate(different):
+        for b in different[i + 1 :]:
+            assert a != b and not a == b
+
+
+def test_equality_compares_arrays_by_dtype_shape_and_bytes():
+    def decayed(mask):
+        return gradtx.add_decayed_weights(0.1, mask)
+
+    assert decayed(np.array([True])) == decayed(np.array([True]))
+    assert decayed(np.array([True])) != decayed(np.array([False]))
+    assert gradtx.scale(jnp.float32(2)) == gradtx.scale(np.float32(2))
+    assert gradtx.scale(np.float32(2)) != gradtx.scale(np.float64(2))
+    assert gradtx.scale(-0.0) != gradtx.scale(0.0)
+
+
+def test_hash_never_touches_the_value_of_an_array():
+    assert hash(gradtx.scale(np.float32(1))) == hash(gradtx.scale(np.float32(2)))
+
+
+def test_tracers_compare_by_identity():
+    @jax.jit
+    def compare(x):
+        assert gradtx.sgd(x) == gradtx.sgd(x)
+        assert gradtx.sgd(x) != gradtx.sgd(x + 0)
+        hash(gradtx.sgd(x))
+        return x
+
+    compare(1.0)
+
+
+def test_replace_changes_arguments_and_checks_them():
+    tx = gradtx.adam(1e-3).replace(b1=0.95, nesterov=True)
+    assert tx == gradtx.adam(1e-3, b1=0.95, nesterov=True)
+    with pytest.raises(ValueError, match=r"adam: b1 must be in \[0, 1\), got 1.5"):
+        tx.replace(b1=1.5)
+    with pytest.raises(TypeError, match="adam: unknown argument 'b_1'; did you mean"):
+        tx.replace(b_1=0.5)
+
+
+def test_arguments_are_as_they_were_given():
+    arguments = gradtx.sgd(0.1, momentum=0.9).arguments
+    assert arguments == {
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "nesterov": False,
+        "accumulator_dtype": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "copier", [lambda tx: pickle.loads(pickle.dumps(tx)), copy.copy, copy.deepcopy]
+)
+def test_copies_are_equal(copier):
+    tx = gradtx.chain(
+        gradtx.clip_by_global_norm(1.0),
+        gradtx.adamw(gradtx.cosine_decay_schedule(1e-3, 10), mu_dtype=jnp.bfloat16),
+    )
+    assert copier(tx) == tx and repr(copier(tx)) == repr(tx)
+
+
+def test_containers_are_frozen_when_they_are_bound():
+    mask = {"w": True, "b": False}
+    tx = gradtx.adamw(1e-3, mask=mask)
+    mask["b"] = True
+    assert tx == gradtx.adamw(1e-3, mask={"w": True, "b": False})
+
+
+def test_a_dtype_is_one_however_it_is_written():
+    assert gradtx.adam(1.0, mu_dtype="bfloat16") == gradtx.adam(
+        1.0, mu_dtype=jnp.bfloat16
+    )
+
+
+def test_five_learning_rates_through_jit_trace_once():
+    traces = 0
+
+    @jax.jit
+    def step(tx, params, state):
+        nonlocal traces
+        traces += 1
+        updates, state = tx.update(GRADS, state, params)
+        return optax.apply_updates(params, updates), state
+
+    state = gradtx.adam(1e-3).init(PARAMS)
+    for rate in (1e-1, 1e-2, 1e-3, 1e-4, 1):
+        params, _ = step(gradtx.adam(rate), PARAMS, state)
+        change = params["b"] - PARAMS["b"]
+        np.testing.assert_allclose(change, -rate * np.sign(GRADS["b"]), rtol=1e-3)
+    assert traces == 1
+
+
+@pytest.fixture
+def compilations():
+    """The number of compilations so far, as the only element of a list."""
+    count = [0]
+
+    def listen(event, duration, **_):
+        count[0] += event == "/jax/core/compile/backend_compile_duration"
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield count
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_five_learning_rates_without_jit_compile_nothing_after_the_first(compilations):
+    state = gradtx.adamw(0.5).init(PARAMS)
+    gradtx.adamw(0.5).update(GRADS, state, PARAMS)
+    before = compilations[0]
+    for rate in (1e-1, 1e-2, 1e-3, 1e-4, 1):
+        tx = gradtx.adamw(rate, b1=1 - rate / 2, weight_decay=rate)
+        _, state = tx.update(GRADS, state, PARAMS)
+    assert compilations[0] == before
+    gradtx.adamw(0.5).update(
+        {"w": jnp.ones(7)},
+        gradtx.adamw(0.5).init({"w": jnp.ones(7)}),
+        {"w": jnp.ones(7)},
+    )
+    assert compilations[0] > before, "the counter must count"
+
+
+@pytest.mark.parametrize(
+    # In float32 `1 - b2**t` amplifies the last digit of a power by 1 / (1 - b2), and a
+    # batched power rounds differently.
+    ("x64", "tolerance"),
+    [(False, 1e-5), (True, 1e-12)],
+)
+def test_vmap_over_stacked_optimizers_equals_the_loop(x64, tolerance):
+    with jax.enable_x64(x64):
+        start = jax.tree.map(lambda p: jnp.asarray(np.asarray(p), float), PARAMS)
+        rates = ((0.1, 0.9), (0.01, 0.99), (1.0, 0.999))
+        txs = [gradtx.adamw(rate, b2=b2) for rate, b2 in rates]
+        stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *txs)
+        together = jax.jit(jax.vmap(lambda tx: train(tx, start=start)))(stacked)
+        for i, tx in enumerate(txs):
+            one = jax.tree.map(lambda x: x[i], together)  # noqa: B023
+            jax.tree.map(
+                lambda a, b: close(a, b, tolerance), one, train(tx, start=start)
+            )
+
+
+def close(a, b, tolerance):
+    """Normwise: the largest difference over the largest magnitude."""
+    assert a.dtype == b.dtype
+    assert np.max(np.abs(a - b)) <= tolerance * np.max(np.abs(b))
+
+
+def test_the_complement_of_a_decay_keeps_its_precision_through_jit():
+    tx = gradtx.scale_by_ema(0.9999)
+    grads = jnp.ones(1)
+
+    @jax.jit
+    def first(tx):
+        return tx.update(grads, tx.init(grads))[0]
+
+    np.testing.assert_allclose(first(tx), [1 - 0.9999], rtol=1e-6)
+
+
+def test_a_decay_whose_leaf_was_changed_forgets_its_complement():
+    tx = jax.tree.map(lambda x: x * 1.0, gradtx.scale_by_ema(0.5))
+    leaves, treedef = jax.tree.flatten(tx)
+    moved = jax.tree.unflatten(treedef, [0.75, *leaves[1:]])
+
+    @jax.jit
+    def first(tx):
+        return tx.update(jnp.ones(1), tx.init(jnp.ones(1)))[0]
+
+    np.testing.assert_allclose(first(moved), [0.25])
+
+
+def loss_after_training(tx):
+    start = jax.tree.map(lambda p: jnp.asarray(np.asarray(p), float), PARAMS)
+    return sum(jnp.sum(jnp.square(p)) for p in jax.tree.leaves(train(tx, start=start)))
+
+
+def test_the_derivative_by_each_number_matches_finite_differences():
+    with jax.enable_x64(True):
+        settings = {"learning_rate": 0.1, "b1": 0.8, "b2": 0.95, "eps": 0.1}
+
+        def loss(values):
+            return loss_after_training(gradtx.adamw(**values))
+
+        slopes = jax.grad(loss)(settings)
+        for name, value in settings.items():
+            ends = [loss({**settings, name: value + h}) for h in (1e-6, -1e-6)]
+            finite = (ends[0] - ends[1]) / 2e-6
+            np.testing.assert_allclose(slopes[name], finite, rtol=1e-6)
+
+
+def test_the_derivative_by_a_whole_optimizer_is_one_of_its_kind():
+    with jax.enable_x64(True):
+        tx = gradtx.adam(0.1, b1=0.8)
+        slope = jax.grad(loss_after_training)(tx)
+        by_rate = jax.grad(lambda r: loss_after_training(gradtx.adam(r, b1=0.8)))(0.1)
+        by_b1 = jax.grad(lambda b: loss_after_training(gradtx.adam(0.1, b1=b)))(0.8)
+        np.testing.assert_allclose(slope.arguments["learning_rate"], by_rate)
+        np.testing.assert_allclose(slope.arguments["b1"], by_b1)
+
+
+def test_it_unpacks_and_is_one_of_optax():
+    init, update = tx = gradtx.adam(1e-3)
+    assert isinstance(tx, optax.GradientTransformationExtraArgs)
+    updates, _ = update(GRADS, init(PARAMS), PARAMS)
+    assert jax.tree.structure(updates) == jax.tree.structure(PARAMS)
+
+
+def test_jax_may_put_anything_in_a_leaf():
+    tx = gradtx.adamw(1e-3, mask={"w": True, "b": False})
+    leaves, treedef = jax.tree.flatten(tx)
+    for thing in (None, object(), jax.ShapeDtypeStruct((), jnp.float32), "text"):
+        again = jax.tree.unflatten(treedef, [thing] * len(leaves))
+        repr(again), hash(again)
+        assert jax.tree.structure(again, is_leaf=lambda x: x is None) is not None
+    jax.tree.map(lambda _: None, tx)
+    assert jax.eval_shape(lambda t: t, tx).arguments["eps"].shape == ()
+
+
+def test_leaves_are_keyed_by_argument():
+    paths = jax.tree_util.tree_leaves_with_path(gradtx.sgd(0.1, momentum=0.9))
+    assert {jax.tree_util.keystr(path): leaf for path, leaf in paths} == {
+        ".learning_rate": 0.1,
+        ".momentum": 0.9,
+    }
+
+
+def test_a_concrete_array_becomes_a_numpy_scalar():
+    (leaf,) = jax.tree.leaves(gradtx.scale(jnp.asarray(1e-3)))
+    assert isinstance(leaf, np.float32)
+
+
+def test_nnx_takes_an_optimizer_made_from_an_array():
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, gradtx.adam(jnp.asarray(1e-3)), wrt=nnx.Param)
+    reference = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    theirs = nnx.Optimizer(reference, optax.adam(jnp.asarray(1e-3)), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        grads = nnx.grad(lambda m: jnp.sum(m(jnp.ones((1, 3))) ** 2))(model)
+        optimizer.update(model, grads)
+
+    with jax.numpy_dtype_promotion("standard"):  # optax needs it
+        for _ in range(3):
+            step(model, optimizer)
+            step(reference, theirs)
+    np.testing.assert_allclose(model.kernel[...], reference.kernel[...], rtol=1e-6)
+    assert int(optimizer.opt_state["count"][...]) == 3
+
+
+def test_a_transformation_is_a_static_argument():
+    traces = 0
+
+    def step(tx, params):
+        nonlocal traces
+        traces += 1
+        return tx.update(GRADS, tx.init(params), params)[0]
+
+    jitted = jax.jit(step, static_argnums=0)
+    for _ in range(3):
+        jitted(gradtx.adamw(1e-3, mask={"w": True, "b": False}), PARAMS)
+    assert traces == 1
+
+
+def state_of(tx):
+    return TrainState.create(apply_fn=print, params=PARAMS, tx=tx)
+
+
+def test_a_train_state_rebuilt_with_an_equal_optimizer_traces_once():
+    traces = 0
+
+    @jax.jit
+    def step(state):
+        nonlocal traces
+        traces += 1
+        return state.apply_gradients(grads=GRADS)
+
+    for _ in range(3):
+        state = step(state_of(gradtx.adam(1e-3)))
+    assert traces == 1
+    assert int(state.opt_state["count"]) == 1
+
+
+def test_a_train_state_is_rebuilt_from_a_traced_learning_rate():
+    @jax.jit
+    def run(rate):
+        def body(state, _):
+            return state.apply_gradients(grads=GRADS), None
+
+        state, _ = jax.lax.scan(body, state_of(gradtx.adam(rate)), None, length=3)
+        return state.params
+
+    expected = train(gradtx.adam(0.1))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), run(0.1), expected
+    )
+
+
+def test_a_foreign_transformation_is_static_by_identity():
+    foreign = optax.trace(0.9)
+    assert gradtx.chain(foreign) == gradtx.chain(foreign)
+    assert hash(gradtx.chain(foreign)) == hash(gradtx.chain(foreign))
+    assert gradtx.chain(foreign) != gradtx.chain(optax.trace(0.9))
+    assert not jax.tree.leaves(gradtx.chain(foreign))
+
+
+def test_no_tracer_leaks_from_a_transformation_that_is_used_in_several_traces():
+    @gradtx.transformation
+    def root(size: gradtx.Scalar):
+        return gradtx.scale(jnp.sqrt(size))
+
+    tx = root(4.0)
+    grads = jnp.ones(2)
+
+    def body(state, _):
+        updates, state = tx.update(grads, state)
+        return state, updates
+
+    with jax.checking_leaks():
+        for _ in range(2):
+            jax.jit(lambda s: jax.lax.scan(body, s, None, length=2))(tx.init(grads))
+            jax.jit(tx.update)(grads, tx.init(grads))
+    updates, _ = tx.update(grads, tx.init(grads))
+    np.testing.assert_allclose(updates, 2 * grads)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: gradtx.adam(1e-3, b1=1.5), ValueError, "adam: b1 must be in [0, 1), got 1.5"),
+        (lambda: gradtx.adam(1e-3, b2=-0.1), ValueError, "adam: b2 must be in [0, 1), got -0.1"),
+        (lambda: gradtx.adam(1e-3, eps=-1), ValueError, "adam: eps must be at least 0, got -1"),
+        (lambda: gradtx.adam(float("nan")), ValueError, "adam: learning_rate must be a number, got nan"),
+        (lambda: gradtx.adam(jnp.float32(1), b1=jnp.float32(1)), ValueError, "adam: b1 must be in [0, 1), got 1.0"),
+        (lambda: gradtx.sgd(0.1, momentum=-0.5), ValueError, "sgd: momentum must be at least 0, got -0.5"),
+        (lambda: gradtx.momentum(0.1, decay=1), ValueError, "momentum: decay must be in [0, 1), got 1"),
+        (lambda: gradtx.rmsprop(0.1, decay=2.0), ValueError, "rmsprop: decay must be in [0, 1), got 2.0"),
+        (lambda: gradtx.adagrad(0.1, -1.0), ValueError, "adagrad: initial_accumulator_value must be at least 0, got -1.0"),
+        (lambda: gradtx.adam("fast"), TypeError, "adam: learning_rate must be a number or a schedule, got 'fast'"),
+        (lambda: gradtx.adam(None), TypeError, "adam: learning_rate must be a number or a schedule, got None"),
+        (lambda: gradtx.adam(True), TypeError, "adam: learning_rate must be a number or a schedule, got True"),
+        (lambda: gradtx.adam(learning_rte=1.0), TypeError, "adam: unknown argument 'learning_rte'; did you mean 'learning_rate'?"),
+        (lambda: gradtx.adam(), TypeError, "adam: missing a required argument: 'learning_rate'"),
+        (lambda: gradtx.adam(1.0, mu_dtype="float33"), TypeError, "adam: mu_dtype must be a dtype, got 'float33'"),
+        (lambda: gradtx.adagrad(0.1, lambda t: 0.1), TypeError, "adagrad: initial_accumulator_value takes no schedule, only a number; got "),
+    ],
+)  # fmt: skip
+def test_bad_arguments_raise_where_they_are_given(make, error, message):
+    with pytest.raises(error) as raised:
+        make()
+    assert str(raised.value).startswith(message)
+
+
+def test_a_factory_that_returns_neither_rule_nor_transformation_is_an_error():
+    @gradtx.transformation
+    def broken():
+        return 3
+
+    with pytest.raises(TypeError, match="broken: a factory must return a gradient"):
+        broken().init(PARAMS)
+
+
+def test_a_decay_computes_as_its_number():
+    decay = DecayValue.of(0.75)
+    assert (decay * 2, 2 * decay, decay**2, 1 - decay) == (1.5, 1.5, 0.5625, 0.25)
+    assert (decay + 1, decay / 2, -decay, float(decay)) == (1.75, 0.375, -0.75, 0.75)
+    assert decay.complement == 0.25
+    assert DecayValue.of(0.999).complement == 1 - 0.999
+    np.testing.assert_array_equal(jnp.ones(2) * decay, [0.75, 0.75])
