@@ -124,16 +124,6 @@ class Factory:
         hints = typing.get_type_hints(self.function, include_extras=True)
         return tuple(role_of(hints.get(name)) for name in self.signature.parameters)
 
-    @functools.cached_property
-    def takes_none(self) -> dict[str, bool]:
-        """Whether each parameter may be None: by its annotation, or if it has none."""
-        hints = typing.get_type_hints(self.function)
-        none = type(None)
-        return {
-            name: hints.get(name, Any) is Any or none in typing.get_args(hints[name])
-            for name in self.signature.parameters
-        }
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Check the arguments, and make what remembers them."""
         parameters = self.signature.parameters
@@ -155,7 +145,7 @@ class Factory:
         statics, children, treedefs, roles = [], [], [], []
         parameters = self.signature.parameters
         for name, role, value in zip(parameters, self.roles, values, strict=True):
-            if value is None and not self.takes_none[name]:
+            if value is None and isinstance(role, NumberRole) and not role.is_optional:
                 role.bind(value, self.name, name)
             is_leaf = functools.partial(_is_leaf, role)
             leaves, treedef = jax.tree.flatten(value, is_leaf=is_leaf)
@@ -248,7 +238,10 @@ class Bound:
             zip(self.spec.roles, self.leaves(), strict=True)
         ):
             if isinstance(role, NumberRole) and _is_schedule(leaf, role):
-                leaf, statics[i] = role.wrap(leaf(count)), CHILD
+                # A count is an int32: `0.1 * count` is an error where promotion is
+                # strict, and schedules are the user's own functions.
+                with jax.numpy_dtype_promotion("standard"):
+                    leaf, statics[i] = role.wrap(leaf(count)), CHILD
             if statics[i] is CHILD:
                 children.append(leaf)
         spec = self.spec

@@ -50,6 +50,10 @@ class DTypeRole(Role):
 class MemberRole(Role):
     """A gradient transformation, ours or foreign."""
 
+    def is_leaf(self, value: Any) -> bool:
+        """None stands for no transformation, and is refused as one."""
+        return value is None or super().is_leaf(value)
+
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The transformation, or an error that names what was given instead."""
         if isinstance(value, optax.GradientTransformation):
@@ -72,6 +76,7 @@ class NumberRole(Role):
         is_decay: Whether rules need the complement.
         takes_schedule: Whether a schedule may stand in its place.
         is_count: Whether it counts steps, and is shown without a decimal point.
+        is_optional: Whether None may stand in its place.
     """
 
     words: str = "a number"
@@ -81,6 +86,7 @@ class NumberRole(Role):
     is_decay: bool = False
     takes_schedule: bool = True
     is_count: bool = False
+    is_optional: bool = False
 
     def is_leaf(self, value: Any) -> bool:
         """Containers hold numbers; whatever else is one number or one schedule."""
@@ -178,5 +184,8 @@ def role_of(annotation: Any) -> Role:
     for item in getattr(annotation, "__metadata__", ()):
         if isinstance(item, Role):
             return item
-    roles = map(role_of, typing.get_args(annotation))
-    return next((role for role in roles if role is not PLAIN), PLAIN)
+    parts = typing.get_args(annotation)
+    role = next((role for role in map(role_of, parts) if role is not PLAIN), PLAIN)
+    if isinstance(role, NumberRole) and type(None) in parts:
+        return dataclasses.replace(role, is_optional=True)
+    return role

@@ -1,0 +1,556 @@
+import types
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax import numpy as jnp
+
+import gradtx
+from gradtx import Rule, memoryless, transformation
+
+PARAMS = {"w": jnp.full((2, 3), 2.0), "b": [jnp.ones(3)]}
+GRADS = {"w": jnp.full((2, 3), 0.5), "b": [jnp.array([1.0, -2.0, 0.25])]}
+
+
+@transformation
+def traced_probe(log: types.SimpleNamespace):
+    """Changes nothing; logs each trace of its rule as (shape, dtype)."""
+
+    def update(u, leaf):
+        log.traces.append((u.shape, u.dtype.name))
+        log.leaf = leaf
+        return u
+
+    return memoryless(update)
+
+
+def new_log():
+    return types.SimpleNamespace(traces=[], leaf=None)
+
+
+def test_a_rule_is_traced_once_for_each_shape_and_dtype():
+    log = new_log()
+    tx = gradtx.chain(traced_probe(log), gradtx.adam(1e-3))
+    params = {
+        "layers": [{"w": jnp.ones((2, 3)), "b": jnp.ones(3)} for _ in range(5)],
+        "half": jnp.ones(3, jnp.bfloat16),
+    }
+    state = tx.init(params)
+    jax.jit(tx.update)(params, state, params)
+    once = [((2, 3), "float32"), ((3,), "float32"), ((3,), "float32")]
+    assert sorted(log.traces) == sorted(once)  # bfloat16 computes in float32
+    tx.update(params, state, params)
+    jax.jit(tx.update).lower(params, state, params)
+    assert len(log.traces) == 3
+
+
+def test_new_numbers_trace_no_kernel():
+    log = new_log()
+    for rate in (0.1, 0.2):
+        tx = gradtx.chain(traced_probe(log), gradtx.sgd(rate, momentum=rate))
+        jax.jit(tx.update)(GRADS, tx.init(PARAMS), PARAMS)
+    assert len(log.traces) == 2
+
+
+def test_the_kernel_caches_are_bounded():
+    from gradtx import kernel
+
+    caches = (
+        kernel.update_kernel,
+        kernel.measure_kernel,
+        kernel._bucket,
+        kernel.precision_of,
+    )
+    assert all(cache.cache_info().maxsize for cache in caches)
+
+
+def test_each_rule_runs_under_its_name():
+    tx = gradtx.adam(1e-3)
+    lowered = jax.jit(tx.update).lower(GRADS, tx.init(PARAMS), PARAMS)
+    text = lowered.compile().as_text()
+    for name in ("scale_by_ema", "bias_correction", "divide_by_root"):
+        assert f"/{name}/" in text
+
+
+def test_a_leaf_shows_what_a_rule_may_look_at():
+    log = new_log()
+    tx = gradtx.moments(gradtx.scale(3.0), traced_probe(log))
+    _, state = tx.update(GRADS, tx.init(PARAMS), PARAMS)
+
+    seen = []
+
+    @transformation
+    def look():
+        def update(u, leaf):
+            jax.debug.callback(
+                lambda *x: seen.append(x), u[0], leaf.grad[0], leaf.param[0], leaf.t
+            )
+            assert leaf.t.weak_type and leaf.owner == "look" and leaf.path == "b"
+            return u
+
+        return memoryless(update)
+
+    tx = gradtx.moments(gradtx.scale(3.0), look())
+    tx.update(
+        {"b": jnp.full(1, 0.5)}, {"count": state["count"]}, {"b": jnp.full(1, 7.0)}
+    )
+    jax.effects_barrier()
+    assert [tuple(map(float, each)) for each in seen] == [(1.5, 0.5, 7.0, 2.0)]
+
+
+def test_outside_moments_the_gradient_is_what_reaches_the_rule():
+    log = new_log()
+    tx = gradtx.chain(gradtx.scale(3.0), traced_probe(log))
+
+    @transformation
+    def difference():
+        return memoryless(lambda u, leaf: u - leaf.grad)
+
+    tx = gradtx.chain(gradtx.scale(3.0), difference())
+    updates, _ = tx.update(GRADS, tx.init(PARAMS))
+    assert not jnp.any(updates["w"])
+
+
+def test_an_estimator_sees_the_gradient_and_the_update_that_flows_past_it():
+    """AdaBelief's surprise: the gradient less the momentum that predicted it."""
+
+    @transformation
+    def surprise():
+        return memoryless(lambda u, leaf: leaf.grad - leaf.flowing)
+
+    belief = gradtx.chain(surprise(), gradtx.square(), gradtx.scale_by_ema(0.9, "nu"))
+    tx = gradtx.moments(
+        gradtx.scale_by_ema(0.5, "mu"), gradtx.divide_by_root(belief, eps=1e-3)
+    )
+    updates, state = tx.update(GRADS, tx.init(PARAMS))
+    g = np.asarray(GRADS["b"][0])
+    nu = 0.1 * (g - 0.5 * g) ** 2
+    np.testing.assert_allclose(state["nu"]["b"][0], nu, rtol=1e-6)
+    expected = 0.5 * g / (np.sqrt(nu) + 1e-3)
+    np.testing.assert_allclose(updates["b"][0], expected, rtol=1e-6)
+
+
+@transformation
+def scale_by_mean_norm():
+    """Divides by the mean square over the tree; counts how often it settled."""
+
+    def update(u, slots, leaf):
+        return u / (leaf.total["sum"] / leaf.total["size"]) + 0 * leaf.shared[
+            "runs"
+        ], slots
+
+    return Rule(
+        update,
+        measure=lambda u, slots, leaf: {
+            "sum": jnp.sum(jnp.square(u)),
+            "size": jnp.float32(u.size),
+        },
+        shared={"runs": lambda: jnp.zeros([], jnp.int32), "last": lambda: 0.0},
+        settle=lambda total, shared: {
+            "runs": shared["runs"] + 1,
+            "last": total["sum"],
+        },
+    )
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+def test_a_rule_measures_the_tree_and_settles_what_leaves_share(jitted):
+    tx = gradtx.chain(gradtx.scale(2.0), scale_by_mean_norm())
+    state = tx.init(PARAMS)
+    assert state.keys() == {"count", "runs", "last"}
+    update = jax.jit(tx.update) if jitted else tx.update
+    for runs in (1, 2):
+        updates, state = update(GRADS, state, PARAMS)
+        assert int(state["runs"]) == runs
+    flat = np.concatenate([2 * np.ravel(g) for g in jax.tree.leaves(GRADS)])
+    np.testing.assert_allclose(state["last"], np.sum(flat**2), rtol=1e-6)
+    expected = 2 * GRADS["w"] / np.mean(flat**2)
+    np.testing.assert_allclose(updates["w"], expected, rtol=1e-6)
+
+
+def test_measuring_an_empty_tree_gives_zeros():
+    tx = scale_by_mean_norm()
+    _, state = tx.update({}, tx.init({}))
+    assert float(state["last"]) == 0 and int(state["runs"]) == 1
+
+
+def test_measuring_sums_over_the_mask():
+    from gradtx.rule import Masked
+
+    @transformation
+    def clip_weights():
+        return Masked(gradtx.clip_by_global_norm(1.0), {"w": True, "b": False})
+
+    tx = clip_weights()
+    updates, _ = tx.update(GRADS, tx.init(PARAMS))
+    norm = np.linalg.norm(GRADS["w"])
+    np.testing.assert_allclose(updates["w"], GRADS["w"] / norm, rtol=1e-6)
+    assert updates["b"][0] is GRADS["b"][0]
+
+
+@transformation
+def noise(seed: int = 0):
+    return memoryless(
+        lambda u, leaf: u + jax.random.normal(leaf.key, u.shape), seed=seed
+    )
+
+
+def test_randomness_comes_from_a_raw_key_in_the_state():
+    tx = noise(3)
+    zeros = {"a": jnp.zeros(4), "b": jnp.zeros(4)}
+    state = tx.init(zeros)
+    assert state["key"].dtype == jnp.uint32
+    first, state = tx.update(zeros, state)
+    second, _ = tx.update(zeros, state)
+    draws = [first["a"], first["b"], second["a"], second["b"]]
+    assert len({float(x[0]) for x in draws}) == 4
+    again, _ = jax.jit(noise(3).update)(zeros, tx.init(zeros))
+    np.testing.assert_allclose(again["b"], first["b"], rtol=1e-6)
+
+
+def test_leaves_that_differ_in_randomness_share_a_kernel():
+    log = new_log()
+    tx = gradtx.chain(traced_probe(log), noise())
+    zeros = {"a": jnp.zeros(4), "b": jnp.zeros(4)}
+    jax.jit(tx.update)(zeros, tx.init(zeros))
+    assert len(log.traces) == 1
+
+
+@transformation
+def scale_by_value():
+    return memoryless(lambda u, leaf: leaf.extra["value"] * u, needs=("value",))
+
+
+def test_a_declared_extra_argument_arrives():
+    tx = gradtx.chain(gradtx.scale(2.0), scale_by_value())
+    updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS, value=3.0)
+    np.testing.assert_allclose(updates["w"], 6 * GRADS["w"])
+
+
+def test_a_missing_extra_argument_is_an_error_that_names_who_needs_it():
+    tx = gradtx.chain(gradtx.scale(2.0), scale_by_value())
+    with pytest.raises(ValueError) as raised:
+        tx.update(GRADS, tx.init(PARAMS), PARAMS)
+    assert str(raised.value) == (
+        "chain: scale_by_value needs the extra argument 'value'; "
+        "call update(updates, state, params, value=...)"
+    )
+
+
+@pytest.mark.parametrize("name", ["valeu", "vlaue", "gard", "parms", "los"])
+def test_a_misspelled_extra_argument_is_an_error(name):
+    tx = gradtx.sgd(0.1)
+    with pytest.raises(
+        TypeError, match=f"sgd: unknown extra argument '{name}'; did you"
+    ):
+        tx.update(GRADS, tx.init(PARAMS), PARAMS, **{name: 1.0})
+
+
+@pytest.mark.parametrize(
+    "name", ["value", "grad", "value_fn", "obj_fn", "loss", "grad_norm", "batch"]
+)
+def test_an_extra_argument_that_nobody_needs_is_passed_over(name):
+    tx = gradtx.sgd(0.1)
+    tx.update(GRADS, tx.init(PARAMS), PARAMS, **{name: 1.0})
+
+
+def test_moments_are_in_float32_and_updates_in_the_type_of_gradient_and_parameter():
+    params = {"w": jnp.ones(3, jnp.bfloat16)}
+    tx = gradtx.adam(1e-3)
+    state = tx.init(params)
+    assert state["mu"]["w"].dtype == state["nu"]["w"].dtype == jnp.float32
+    for dtype, out in ((jnp.bfloat16, jnp.bfloat16), (jnp.float32, jnp.float32)):
+        grads = {"w": jnp.ones(3, dtype)}
+        updates, after = tx.update(grads, state, params)
+        assert updates["w"].dtype == out
+        assert after["mu"]["w"].dtype == jnp.float32
+        assert tx.update(grads, state)[0]["w"].dtype == dtype
+
+
+def test_bfloat16_second_moments_do_not_stick():
+    """At b2 = 0.999 a bfloat16 average of ones stops at 0.5; 0.865 is right."""
+    tx = gradtx.scale_by_adam()
+    params = jnp.ones(1, jnp.bfloat16)
+
+    def body(state, _):
+        return tx.update(params, state)[1], None
+
+    state, _ = jax.lax.scan(body, tx.init(params), None, length=2000)
+    np.testing.assert_allclose(state["nu"], 1 - 0.999**2000, rtol=1e-3)
+
+
+def test_numbers_keep_their_precision_for_leaves_of_every_dtype():
+    with jax.enable_x64(True):
+        params = {"single": jnp.ones(2, jnp.float32), "double": jnp.ones(2)}
+        tx, theirs = gradtx.adam(0.1), optax.adam(0.1)
+        with jax.numpy_dtype_promotion("standard"):
+            expected, _ = theirs.update(params, theirs.init(params), params)
+        updates, _ = tx.update(params, tx.init(params), params)
+        np.testing.assert_allclose(updates["double"], expected["double"], rtol=1e-14)
+        np.testing.assert_allclose(updates["single"], expected["single"], rtol=2e-7)
+
+
+def test_python_and_numpy_floats_are_leaves():
+    params = {"a": 1.5, "b": np.ones(2)}
+    tx = gradtx.adamw(0.1)
+    state = tx.init(params)
+    updates, after = tx.update({"a": 0.5, "b": np.ones(2)}, state, params)
+    assert updates["a"].dtype == jnp.float32 and not updates["a"].weak_type
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+def test_none_is_an_absent_leaf():
+    params = {"w": jnp.ones(2), "none": None}
+    tx = gradtx.adam(0.1)
+    updates, state = tx.update(params, tx.init(params), params)
+    assert updates["none"] is None and state["mu"]["none"] is None
+
+
+@pytest.mark.parametrize("with_params", [True, False])
+def test_a_gradient_of_none_skips_the_leaf_and_keeps_its_slots(with_params):
+    params = {"w": jnp.ones(2), "v": jnp.ones(2)}
+    tx = gradtx.adam(0.1)
+    _, state = tx.update(params, tx.init(params), params)
+    given = (params,) if with_params else ()
+    updates, after = tx.update({"w": jnp.ones(2), "v": None}, state, *given)
+    assert updates["v"] is None
+    assert after["mu"]["v"] is state["mu"]["v"]
+    assert float(after["mu"]["w"][0]) != float(state["mu"]["w"][0])
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+def test_a_float0_gradient_leaves_an_integer_parameter_alone():
+    params = {"w": jnp.ones(2), "steps": jnp.arange(2)}
+    grads = jax.grad(lambda p: jnp.sum(p["w"] ** 2), allow_int=True)(params)
+    tx = gradtx.adam(0.1)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    after = optax.apply_updates(params, updates)
+    np.testing.assert_array_equal(after["steps"], params["steps"])
+    assert after["steps"].dtype == params["steps"].dtype
+
+
+@pytest.mark.parametrize(
+    ("leaf", "dtype"),
+    [
+        (jnp.arange(3), "int32"),
+        (jnp.ones(3, bool), "bool"),
+        (jax.random.key(0), "key<fry>"),
+    ],
+)
+def test_a_rule_refuses_leaves_that_are_not_floats(leaf, dtype):
+    params = {"layer": {"steps": leaf}, "w": jnp.ones(2)}
+    tx = gradtx.adam(0.1)
+    state = tx.init(params)
+    with pytest.raises(TypeError) as raised:
+        tx.update(params, state, params)
+    assert str(raised.value) == (
+        f"adam: scale_by_ema computes on floats, but the leaf at 'layer/steps' is {dtype}"
+        "; mask it, or give None as its gradient"
+    )
+
+
+def test_a_masked_integer_leaf_is_fine():
+    params = {"steps": jnp.arange(3), "w": jnp.ones(2)}
+    tx = gradtx.add_decayed_weights(0.1, {"steps": False, "w": True})
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert updates["steps"] is params["steps"]
+
+
+def test_a_leaf_that_is_no_array_is_an_error():
+    tx = gradtx.sgd(0.1)
+    with pytest.raises(
+        TypeError, match="sgd: the leaf at 'a' must be an array, got 'x'"
+    ):
+        tx.update({"a": "x"}, tx.init({"a": jnp.ones(1)}))
+
+
+def test_trees_that_do_not_match_are_an_error_with_the_paths():
+    tx = gradtx.adam(0.1)
+    state = tx.init(PARAMS)
+    wrong = {"w": GRADS["w"], "bias": GRADS["b"]}
+    with pytest.raises(ValueError) as raised:
+        tx.update(wrong, state, PARAMS)
+    assert str(raised.value) == (
+        "adam: the updates must have the structure of the parameters, "
+        "but lacks 'b/0' and also has 'bias/0'"
+    )
+    with pytest.raises(
+        ValueError, match="adam: slot 'mu' must have the structure of the"
+    ):
+        tx.update({"v": GRADS["w"]}, state)
+
+
+def test_shapes_that_do_not_match_are_an_error_with_the_path():
+    tx = gradtx.adam(0.1)
+    wrong = {"w": GRADS["w"].T, "b": GRADS["b"]}
+    with pytest.raises(ValueError) as raised:
+        tx.update(wrong, tx.init(PARAMS), PARAMS)
+    assert str(raised.value) == (
+        "adam: at 'w' the update has shape (3, 2), but the parameter (2, 3)"
+    )
+
+
+def test_a_slot_of_another_shape_is_an_error_with_the_path():
+    tx = gradtx.adam(0.1)
+    state = tx.init({"w": jnp.ones(1)})
+    with pytest.raises(ValueError) as raised:
+        tx.update({"w": jnp.ones(3)}, state, {"w": jnp.ones(3)})
+    assert str(raised.value) == (
+        "scale_by_ema: at 'w' slot 'mu' is float32[1] in the state, "
+        "but the update makes it float32[3]"
+    )
+
+
+def test_missing_params_are_an_error_that_names_who_needs_them():
+    tx = gradtx.adamw(0.1)
+    with pytest.raises(ValueError) as raised:
+        tx.update(GRADS, tx.init(PARAMS))
+    assert str(raised.value) == (
+        "add_decayed_weights: needs the parameters; call update(updates, state, params)"
+    )
+
+
+def test_a_state_that_init_did_not_make_is_an_error():
+    tx = gradtx.adam(0.1)
+    state = tx.init(PARAMS)
+    lacking = {k: v for k, v in state.items() if k != "mu"}
+    with pytest.raises(ValueError) as raised:
+        tx.update(GRADS, lacking)
+    assert str(raised.value) == ("adam: the state lacks 'mu'; it holds 'count', 'nu'")
+    with pytest.raises(
+        ValueError, match="adam: the state holds 'trace', which nothing"
+    ):
+        tx.update(GRADS, {**state, "trace": state["mu"]})
+    with pytest.raises(TypeError, match="adam: the state must be the dict that init"):
+        tx.update(GRADS, optax.adam(0.1).init(PARAMS))
+
+
+def test_a_rule_that_returns_other_slots_is_an_error():
+    @transformation
+    def forgetful():
+        return Rule(lambda u, slots, leaf: (u, {}), {"memory": jnp.zeros_like})
+
+    tx = forgetful()
+    with pytest.raises(
+        ValueError, match=r"forgetful: keeps \['memory'\], but its update"
+    ):
+        tx.update(GRADS, tx.init(PARAMS))
+
+
+def test_the_count_saturates():
+    tx = gradtx.sgd(0.1)
+    top = jnp.int32(np.iinfo(np.int32).max)
+    _, state = tx.update(GRADS, {"count": top})
+    assert int(state["count"]) == int(top)
+
+
+def test_schedules_see_zero_at_the_first_update_and_rules_one():
+    counts = []
+
+    def rate(count):
+        counts.append(int(count))
+        return 1.0
+
+    tx = gradtx.chain(gradtx.scale(rate), gradtx.bias_correction(0.5))
+    updates, _ = tx.update(GRADS, tx.init(PARAMS))
+    assert counts == [0, 0]  # init resolves numbers too
+    np.testing.assert_allclose(updates["w"], GRADS["w"] / (1 - 0.5**1))
+
+
+@pytest.mark.parametrize(
+    "argument", ["learning_rate", "b1", "b2", "eps", "weight_decay"]
+)
+def test_every_number_takes_a_schedule(argument):
+    value = {
+        "learning_rate": 0.1,
+        "b1": 0.8,
+        "b2": 0.95,
+        "eps": 0.1,
+        "weight_decay": 0.1,
+    }
+    scheduled = {**value, argument: lambda count: value[argument] * (1 - 0.1 * count)}
+    tx = gradtx.adamw(**scheduled)
+    params, state, plain_state = (
+        PARAMS,
+        tx.init(PARAMS),
+        gradtx.adamw(**value).init(PARAMS),
+    )
+    assert jax.tree.structure(state) == jax.tree.structure(plain_state)
+    update = jax.jit(tx.update)
+    for count in range(3):
+        now = gradtx.adamw(**{**value, argument: value[argument] * (1 - 0.1 * count)})
+        expected, plain_state = now.update(GRADS, plain_state, params)
+        updates, state = update(GRADS, state, params)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6), updates, expected
+        )
+
+
+def test_rules_run_under_any_promotion_that_the_host_sets():
+    @transformation
+    def mixed():
+        """Mixes dtypes and ranks, as a user's rule may."""
+        return memoryless(lambda u, leaf: u * jnp.float16(2) + jnp.ones(3))
+
+    tx = mixed()
+    updates, _ = tx.update(GRADS, tx.init(PARAMS))
+    np.testing.assert_allclose(updates["w"], 2 * GRADS["w"] + 1)
+    assert updates["w"].dtype == jnp.float32
+
+
+def test_un_jitted_leaves_on_several_devices_stay_there():
+    one, two = jax.devices()[:2]
+    params = {
+        "a": jax.device_put(jnp.ones(2), one),
+        "b": jax.device_put(jnp.ones(2), two),
+    }
+    tx = gradtx.sgd(0.1, momentum=0.9)
+    state = tx.init(params)
+    updates, _ = tx.update(params, state, params)
+    assert updates["a"].devices() == {one} and updates["b"].devices() == {two}
+
+
+def test_kernels_work_under_vmap_and_grad_and_scan():
+    tx = gradtx.chain(gradtx.clip_by_global_norm(0.5), gradtx.adamw(0.1))
+
+    with jax.enable_x64(True):
+        start = jax.tree.map(lambda p: jnp.asarray(np.asarray(p), float), PARAMS)
+        slopes = jax.tree.map(lambda g: jnp.asarray(np.asarray(g), float), GRADS)
+
+        def run(scale):
+            def body(carry, _):
+                params, state = carry
+                grads = jax.tree.map(lambda g, p: scale * g + p, slopes, params)
+                updates, state = tx.update(grads, state, params)
+                return (optax.apply_updates(params, updates), state), None
+
+            carry = (start, tx.init(start))
+            (params, _), _ = jax.lax.scan(body, carry, None, length=3)
+            return jnp.sum(params["b"][0])
+
+        scales = jnp.array([0.5, 1.0, 2.0])
+        together = jax.vmap(run)(scales)
+        np.testing.assert_allclose(together, [run(s) for s in scales], rtol=1e-12)
+        finite = (run(1 + 1e-5) - run(1 - 1e-5)) / 2e-5
+        np.testing.assert_allclose(jax.grad(run)(1.0), finite, rtol=1e-6)
+
+
+def test_a_tree_rule_sees_the_tree():
+    @transformation
+    def center():
+        """Subtracts the mean over the whole tree; remembers it."""
+
+        def update(updates, slots, tree):
+            leaves = jax.tree.leaves(updates)
+            mean = sum(jnp.sum(x) for x in leaves) / sum(x.size for x in leaves)
+            assert jax.tree.structure(tree.params) == jax.tree.structure(updates)
+            return jax.tree.map(lambda u: u - mean, updates), {"mean": mean}
+
+        return gradtx.TreeRule(update, {"mean": lambda params: jnp.zeros(())})
+
+    tx = gradtx.chain(gradtx.scale(2.0), center(), gradtx.scale(0.5))
+    updates, state = jax.jit(tx.update)(GRADS, tx.init(PARAMS), PARAMS)
+    flat = np.concatenate([np.ravel(g) for g in jax.tree.leaves(GRADS)])
+    np.testing.assert_allclose(state["mean"], 2 * flat.mean(), rtol=1e-5)
+    np.testing.assert_allclose(updates["w"], GRADS["w"] - flat.mean(), rtol=1e-5)
