@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
+import jax
 from jax import numpy as jnp
 
 from gradtx.binding import Bound, Remembered, register, remember
@@ -27,8 +28,13 @@ class Schedule(Remembered):
         self.bound = bound
 
     def __call__(self, count: Any) -> Any:
-        """The value at a count of updates already made (an int or an int array)."""
-        return self.bound.call()(as_weak(jnp.asarray(count)))
+        """The value at a count of updates already made (an int or an int array).
+
+        It is computed in the default float dtype: with x64 in float64, where optax's
+        schedules give float32 for an int32 count.
+        """
+        with jax.numpy_dtype_promotion("standard"):
+            return self.bound.call()(as_weak(jnp.asarray(count)))
 
 
 register(Schedule)
@@ -74,8 +80,11 @@ def polynomial_schedule(
 
 
 def _progress(count: Any, steps: Any) -> Any:
-    """The share of the steps that is behind, in [0, 1]."""
-    return jnp.clip(count, 0, steps) / steps
+    """The share of the steps that is behind, in [0, 1]: exactly 1 at the end.
+
+    A quotient of equals need not be 1: XLA multiplies by the reciprocal of a constant.
+    """
+    return jnp.where(count < steps, jnp.clip(count / steps, 0, 1), 1)
 
 
 def _between(first: Any, last: Any, left: Any) -> Any:
@@ -83,9 +92,9 @@ def _between(first: Any, last: Any, left: Any) -> Any:
     return (first - last) * left + last
 
 
-def _half_cosine(progress: Any) -> Any:
-    """From 1 at progress 0 to 0 at progress 1."""
-    return 0.5 * (1 + jnp.cos(jnp.pi * progress))
+def _half_cosine(count: Any, steps: Any) -> Any:
+    """From 1 at count 0 to 0 at count `steps`."""
+    return 0.5 * (1 + jnp.cos(jnp.pi * _progress(count, steps)))
 
 
 @schedule
@@ -125,8 +134,10 @@ def exponential_decay(
     """
 
     def value(count: Any) -> Any:
-        done = jnp.maximum(count - transition_begin, 0) / transition_steps
-        decayed = init_value * decay_rate ** (jnp.floor(done) if staircase else done)
+        elapsed = jnp.maximum(count - transition_begin, 0)
+        # The floor of a quotient is off by one where XLA multiplies by a reciprocal.
+        divide = jnp.floor_divide if staircase else jnp.divide
+        decayed = init_value * decay_rate ** divide(elapsed, transition_steps)
         if end_value is None:
             return decayed
         return jnp.where(
@@ -151,7 +162,7 @@ def inverse_time_decay(
     """
 
     def value(count: Any) -> Any:
-        intervals = count if interval is None else jnp.floor(count / interval)
+        intervals = count if interval is None else jnp.floor_divide(count, interval)
         return init_value / (1 + decay_rate * intervals)
 
     return value
@@ -176,7 +187,7 @@ def cosine_decay_schedule(
     """
 
     def value(count: Any) -> Any:
-        left = _half_cosine(_progress(count, decay_steps)) ** exponent
+        left = _half_cosine(count, decay_steps) ** exponent
         return init_value * _between(1, alpha, left)
 
     return value
@@ -208,12 +219,12 @@ def warmup_cosine_decay_schedule(
     if are_known and not warmup_steps < decay_steps:
         raise ValueError(
             "warmup_cosine_decay_schedule: decay_steps includes the warmup and "
-            f"must be above warmup_steps, got {decay_steps} and {warmup_steps}"
+            f"must be above warmup_steps, got {decay_steps:g} and {warmup_steps:g}"
         )
 
     def value(count: Any) -> Any:
-        done = _progress(count - warmup_steps, decay_steps - warmup_steps)
-        left = _half_cosine(done) ** exponent
+        since = count - warmup_steps
+        left = _half_cosine(since, decay_steps - warmup_steps) ** exponent
         to_warm = 1 - _progress(count, jnp.maximum(warmup_steps, 1))
         return jnp.where(
             count < warmup_steps,
@@ -234,6 +245,11 @@ def piecewise_constant_schedule(
         init_value: The value before the first boundary.
         boundaries_and_scales: Factors, each at least 0, by the count they start at.
     """
+    if not isinstance(boundaries_and_scales, dict | None):
+        raise TypeError(
+            "piecewise_constant_schedule: boundaries_and_scales must be a dict "
+            f"from counts to factors, got {boundaries_and_scales!r}"
+        )
 
     def value(count: Any) -> Any:
         result = jnp.asarray(init_value, dtype=float)
@@ -259,6 +275,12 @@ def join_schedules(schedules: tuple[SubSchedule, ...], boundaries: tuple[Steps, 
         raise ValueError(
             f"join_schedules: needs one boundary fewer than schedules, "
             f"got {len(boundaries)} for {len(schedules)}"
+        )
+    known = [b for b in boundaries if is_concrete(b)]
+    if known != sorted(known):
+        raise ValueError(
+            "join_schedules: boundaries must ascend, got "
+            + ", ".join(f"{b:g}" for b in known)
         )
 
     def value(count: Any) -> Any:
