@@ -135,13 +135,17 @@ class Factory:
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
         arguments.apply_defaults()
-        made = self.make(list(arguments.arguments.values()))
-        if not _in_body.get() and not made.bound.is_scheduled:
-            made.bound.call()  # so that what the body checks is checked here
-        return made
+        return self.make(list(arguments.arguments.values()))
 
     def make(self, values: list[Any]) -> Any:
-        """What the factory makes of one value for each parameter."""
+        """What the factory makes of one value for each parameter, all checked."""
+        bound = self.bind(values)
+        if not _in_body.get() and not bound.is_scheduled:
+            bound.call()  # so that what the body checks is checked here
+        return self.cls(bound)
+
+    def bind(self, values: list[Any]) -> Bound:
+        """One value for each parameter, split into a spec and children."""
         statics, children, treedefs, roles = [], [], [], []
         parameters = self.signature.parameters
         for name, role, value in zip(parameters, self.roles, values, strict=True):
@@ -157,7 +161,7 @@ class Factory:
                 statics.append(CHILD if is_child else leaf)
                 children += [leaf] * is_child
         spec = Spec(self, tuple(treedefs), tuple(statics), tuple(roles))
-        return self.cls(Bound(spec, tuple(children)))
+        return Bound(spec, tuple(children))
 
     def unknown(self, name: str) -> TypeError:
         """The error for an argument that the factory does not have."""
