@@ -85,12 +85,12 @@ def test_the_lowered_module_of_96_layers_is_at_most_three_tenths_of_optax():
 
 
 def test_a_kernel_takes_all_its_scalars_as_one_operand():
-    text = jax.jit(gradtx.adamw(1e-3).update)
+    update = jax.jit(gradtx.adamw(1e-3).update)
     params = {"w": jnp.ones(3)}
     state = gradtx.adamw(1e-3).init(params)
     (signature,) = re.findall(
         r"func.func private @update\((.*?)\) ->",
-        text.lower(params, state, params).as_text(),
+        update.lower(params, state, params).as_text(),
     )
     # The numbers, the count, and the leaf's update, moments and parameter.
     assert signature.count("%arg") == 6

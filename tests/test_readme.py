@@ -1,0 +1,67 @@
+import doctest
+import inspect
+import pathlib
+import re
+import sys
+import types
+
+import jax
+import optax
+import pytest
+
+import gradtx
+
+README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_code_of_the_readme_prints_what_it_says(monkeypatch):
+    code = "\n".join(blocks("python"))
+    module = types.ModuleType("readme")  # what it defines pickles by this name
+    monkeypatch.setitem(sys.modules, "readme", module)
+    test = doctest.DocTestParser().get_doctest(code, {}, "README.md", None, 0)
+    test.globs = vars(module)
+    report = []
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        results = doctest.DocTestRunner().run(
+            test, out=report.append, clear_globs=False
+        )
+    assert results.attempted > 20 and not results.failed, "".join(report)
+
+
+def test_the_readme_lists_every_public_name_and_no_other():
+    section = README.split("## What there is")[1].split("## ")[0]
+    listed = re.findall(r"`(\w+)`", section)
+    public = {
+        name
+        for name, value in vars(gradtx).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert sorted(listed) == sorted(public)
+
+
+def test_each_public_name_has_one_definition_and_a_docstring_of_at_most_20_lines():
+    for name, value in vars(gradtx).items():
+        if name.startswith("_") or not isinstance(value, type | types.FunctionType):
+            continue  # an annotation has neither name nor docstring of its own
+        assert value.__qualname__ == name
+        doc = inspect.getdoc(value)
+        assert doc and len(doc.splitlines()) <= 20, name
+
+
+def test_ci_runs_the_test_command_as_it_is_printed():
+    commands = blocks("sh")
+    assert len(commands) == 2 and all(c.count("\n") == 1 for c in commands)
+    ci = (pathlib.Path(__file__).parent.parent / ".ci" / "run").read_text()
+    assert "README.md" in ci
+
+
+def test_names_that_are_not_ours_come_from_optax():
+    assert gradtx.apply_updates is optax.apply_updates
+    assert gradtx.losses is optax.losses
+    assert "lamb" in dir(gradtx)
+    with pytest.raises(AttributeError, match="neither gradtx nor optax has 'adma'"):
+        gradtx.adma  # noqa: B018
