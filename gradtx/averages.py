@@ -9,7 +9,16 @@ from jax import numpy as jnp
 
 from gradtx.combine import add, chain, identity, moments
 from gradtx.roles import Decay, DType, FirstValue, Member, NonNegative
-from gradtx.rule import Fork, Leaf, Rule, abs2, memoryless, safe_divide, safe_sqrt
+from gradtx.rule import (
+    Fork,
+    Leaf,
+    Rule,
+    abs2,
+    memoryless,
+    refuse_complex,
+    safe_divide,
+    safe_sqrt,
+)
 from gradtx.transform import transformation
 
 
@@ -89,8 +98,7 @@ def running_maximum(slot: str = "nu_max"):
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        if jnp.iscomplexobj(u):
-            raise TypeError(f"{leaf.owner}: complex numbers have no maximum")
+        refuse_complex(u, leaf)
         maximum = jnp.maximum(slots[slot], u)
         return maximum, {slot: maximum}
 
@@ -284,7 +292,8 @@ def trace(
     Args:
         decay: At least 0; below 1 for the sum to stay bounded.
         nesterov: Whether to give `u + decay * trace`.
-        accumulator_dtype: What the sum is stored in; at least float32 if None.
+        accumulator_dtype: What the sum is stored in; at least float32 if None. It is
+            computed in at least float32 (in optax in the stored dtype).
     """
     if nesterov:
         heavy_ball = trace(decay, accumulator_dtype=accumulator_dtype)

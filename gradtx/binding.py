@@ -21,7 +21,7 @@ import numpy as np
 from jax.core import Tracer
 
 from gradtx.numbers import DecayValue, is_number
-from gradtx.roles import NumberRole, Role, role_of
+from gradtx.roles import PLAIN, NumberRole, Role, role_of
 
 _in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("body", default=False)
 
@@ -151,6 +151,8 @@ class Factory:
         for name, role, value in zip(parameters, self.roles, values, strict=True):
             if value is None and isinstance(role, NumberRole) and not role.is_optional:
                 role.bind(value, self.name, name)
+            if isinstance(value, list) and role is not PLAIN:
+                value = tuple(value)
             is_leaf = functools.partial(_is_leaf, role)
             leaves, treedef = jax.tree.flatten(value, is_leaf=is_leaf)
             treedefs.append(treedef)

@@ -23,7 +23,11 @@ def _is_none(x: Any) -> bool:
 def _paths(tree: Any) -> list[str]:
     """Where each leaf is, `None` included, as `layers/0/kernel`."""
     pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)
-    return [jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in pairs]
+    return [_show_path(path) for path, _ in pairs]
+
+
+def _show_path(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/") or "<root>"
 
 
 class Leaves:
@@ -42,6 +46,7 @@ class Leaves:
 
     def __init__(self, owner: str, updates: Any, params: Any):
         self.owner, self.has_params = owner, params is not None
+        self._admits_none = False
         self.reference = updates if params is None else params
         leaves, self.treedef = jax.tree.flatten(updates)
         if params is None:
@@ -50,7 +55,7 @@ class Leaves:
             return
         param_leaves, treedef = jax.tree.flatten(params)
         if treedef != self.treedef:
-            self.treedef = jax.tree.structure(params, is_leaf=_is_none)
+            self._admit_none()
             leaves = self.flatten(updates, "the updates")
             param_leaves = self.treedef.flatten_up_to(params)
         self.updates = [self._array(i, x) for i, x in enumerate(leaves)]
@@ -62,7 +67,7 @@ class Leaves:
             for slot in slots:
                 self.treedef.flatten_up_to(slot)
         except ValueError:
-            self.treedef = jax.tree.structure(self.reference, is_leaf=_is_none)
+            self._admit_none()
             self.updates = self.treedef.flatten_up_to(self.reference)
             self.params = [None] * len(self.updates)
 
@@ -87,13 +92,13 @@ class Leaves:
 
     def path(self, i: int) -> str:
         """Where leaf i is."""
-        paths = _paths(self.reference)
-        if len(paths) != self.treedef.num_leaves:
-            paths = [
-                jax.tree_util.keystr(p, simple=True, separator="/")
-                for p, _ in jax.tree_util.tree_leaves_with_path(self.reference)
-            ]
-        return paths[i]
+        is_leaf = _is_none if self._admits_none else None
+        pairs = jax.tree_util.tree_leaves_with_path(self.reference, is_leaf=is_leaf)
+        return _show_path(pairs[i][0])
+
+    def _admit_none(self) -> None:
+        self._admits_none = True
+        self.treedef = jax.tree.structure(self.reference, is_leaf=_is_none)
 
     def _array(self, i: int, x: Any) -> Any:
         if x is None or isinstance(x, jax.Array) or is_float0(x):
@@ -125,7 +130,8 @@ def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool
     """Each of the program's masks, leaf by leaf."""
     masks = []
     for owner, mask in program.masks:
-        tree = mask if _is_mask_tree(mask) else mask(leaves_like)
+        is_function = callable(mask) and not _is_mask_tree(mask)
+        tree = mask(leaves_like) if is_function else mask
         try:
             whole = jax.tree.broadcast(tree, leaves_like, is_leaf=_is_none)
             flags = treedef.flatten_up_to(whole)
@@ -134,8 +140,8 @@ def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool
                 f"{owner}: the mask must be a tree of bools with the structure of the "
                 f"parameters or a prefix of it: {error}"
             ) from None
-        for flag in flags:
-            if flag is not None and not isinstance(flag, bool | np.bool_):
+        for flag, leaf in zip(flags, treedef.flatten_up_to(leaves_like), strict=True):
+            if not isinstance(flag, bool | np.bool_) and leaf is not None:
                 raise TypeError(f"{owner}: the mask must hold bools, got {flag!r}")
         masks.append([bool(flag) for flag in flags])
     return masks
@@ -196,10 +202,11 @@ def check_extra(program: Program, extra: Iterable[str]) -> None:
 def check_leaf(leaves: Leaves, i: int, op: Op) -> None:
     """A leaf that an operation computes on is a float, and its parameter fits it."""
     u, p = leaves.updates[i], leaves.params[i]
+    who = op.name if op.name == leaves.owner else f"{leaves.owner}: {op.name}"
     for x in (u, p):
         if x is not None and not jnp.issubdtype(x.dtype, jnp.inexact):
             raise TypeError(
-                f"{leaves.owner}: {op.name} computes on floats, but the leaf at "
+                f"{who} computes on floats, but the leaf at "
                 f"{leaves.path(i)!r} is {x.dtype}; "
                 f"mask it, or give None as its gradient"
             )

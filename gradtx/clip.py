@@ -7,14 +7,26 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.roles import NonNegative
-from gradtx.rule import Leaf, abs2, memoryless, safe_sqrt
+from gradtx.rule import Leaf, abs2, memoryless, refuse_complex, safe_sqrt
 from gradtx.transform import transformation
 
 
 @transformation
 def clip(max_delta: NonNegative):
-    """Clip every element to `[-max_delta, max_delta]`. As optax; real updates only."""
-    return memoryless(lambda u, leaf: jnp.clip(u, -max_delta, max_delta))
+    """Clip every element to `[-max_delta, max_delta]`. As optax.
+
+    Args:
+        max_delta: At least 0.
+
+    Raises:
+        TypeError: At `update`: the update is complex.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        refuse_complex(u, leaf)
+        return jnp.clip(u, -max_delta, max_delta)
+
+    return memoryless(update)
 
 
 @transformation

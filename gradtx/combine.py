@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 from gradtx.roles import Member, Scalar
@@ -44,7 +45,7 @@ def identity():
 
 
 @transformation
-def add(*branches: Member, weights: tuple[Scalar, ...] | None = None):
+def add(*branches: Member, weights: Sequence[Scalar] | None = None):
     """The weighted sum of what several chains make of the same update.
 
     Args:

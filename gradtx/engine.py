@@ -201,10 +201,10 @@ class _Update:
                 self.new_state[key] = self.leaves.treedef.unflatten(self.slots[key])
 
     def _plan(self, stage: Stage) -> tuple[kernel.Plan, Any, tuple[Any, ...]]:
-        memo = self.program.memo
-        if id(stage) not in memo:
-            memo[id(stage)] = kernel.plan_of(stage, self.program.ops)
-        return memo[id(stage)]
+        memo, place = self.program.memo, (id(stage), jnp.zeros(0).dtype)
+        if place not in memo:
+            memo[place] = kernel.plan_of(stage, self.program.ops)
+        return memo[place]
 
     def _job(
         self, make: Callable, plan: Any, stage: Stage, i: int, *rest: Any

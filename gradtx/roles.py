@@ -1,7 +1,7 @@
 """What an argument of a factory is, as its annotation declares.
 
 A factory annotates its numbers (`b1: Decay`, `eps: NonNegative`), also inside a tuple
-or a dict (`weights: tuple[Scalar, ...]`), its member transformations and its dtypes.
+or a dict (`weights: Sequence[Scalar]`), its member transformations and its dtypes.
 Only declared numbers become traced leaves; nothing is guessed from the value.
 """
 

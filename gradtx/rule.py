@@ -167,10 +167,21 @@ def abs2(x: Any) -> Any:
 
 
 def safe_sqrt(x: Any) -> Any:
-    """The root of x, 0 with derivative 0 where x is not positive."""
-    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
+    """The root of x, 0 with derivative 0 where x is at most 0; NaN stays NaN."""
+    is_zero = x <= 0
+    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, x)))
 
 
 def safe_divide(a: Any, b: Any) -> Any:
     """A / b, 0 with derivative 0 where b is 0."""
-    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
+    is_zero = b == 0
+    return jnp.where(is_zero, 0, a / jnp.where(is_zero, 1, b))
+
+
+def refuse_complex(u: Any, leaf: Leaf) -> None:
+    """Raise `TypeError` if the update is complex, for rules that order numbers."""
+    if jnp.iscomplexobj(u):
+        raise TypeError(
+            f"{leaf.owner}: complex numbers have no order, "
+            f"but the update at {leaf.path!r} is {u.dtype}"
+        )

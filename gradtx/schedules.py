@@ -7,7 +7,7 @@ transformations do, and are pytrees of their numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
 import jax
@@ -261,7 +261,7 @@ def piecewise_constant_schedule(
 
 
 @schedule
-def join_schedules(schedules: tuple[SubSchedule, ...], boundaries: tuple[Steps, ...]):
+def join_schedules(schedules: Sequence[SubSchedule], boundaries: Sequence[Steps]):
     """One schedule after the other; each counts from its own boundary.
 
     Args:

@@ -43,7 +43,7 @@ def run(tx, steps=3, **extra):
 
 
 def run_optax(tx, **extra):
-    """The same for a chain with a part of optax, most of which fail strict promotion."""
+    """The same with a part of optax, most of which fails strict promotion."""
     with jax.numpy_dtype_promotion("standard"):
         return run(tx, **extra)
 
@@ -150,12 +150,19 @@ def keys(tx):
 def test_on_a_clash_all_holders_get_qualified_keys():
     adam, amsgrad, trace = gradtx.adam(0.1), gradtx.amsgrad(0.1), gradtx.trace(0.9)
     assert keys(gradtx.chain(adam, amsgrad)) == {
-        "adam.mu", "adam.nu", "amsgrad.mu", "amsgrad.nu", "nu_max",
-    }  # fmt: skip
+        "adam.mu",
+        "adam.nu",
+        "amsgrad.mu",
+        "amsgrad.nu",
+        "nu_max",
+    }
     assert keys(gradtx.chain(trace, trace)) == {"trace.trace.1of2", "trace.trace.2of2"}
     assert keys(gradtx.chain(trace, trace, adam)) == {
-        "trace.trace.1of2", "trace.trace.2of2", "mu", "nu",
-    }  # fmt: skip
+        "trace.trace.1of2",
+        "trace.trace.2of2",
+        "mu",
+        "nu",
+    }
     assert keys(adam_then_momentum()) == {
         "adam_then_momentum.scale_by_adam.mu",
         "adam_then_momentum.scale_by_ema.mu",
@@ -266,10 +273,14 @@ def scale_by_value_of_optax():
     "make",
     [
         lambda: optax.chain(optax.scale(2.0), scale_by_value(), optax.trace(0.5)),
-        lambda: gradtx.chain(gradtx.scale(2.0), scale_by_value_of_optax(), optax.trace(0.5)),
-        lambda: optax.chain(gradtx.chain(scale_by_value(), optax.scale(2.0)), gradtx.trace(0.5)),
+        lambda: gradtx.chain(
+            gradtx.scale(2.0), scale_by_value_of_optax(), optax.trace(0.5)
+        ),
+        lambda: optax.chain(
+            gradtx.chain(scale_by_value(), optax.scale(2.0)), gradtx.trace(0.5)
+        ),
     ],
-)  # fmt: skip
+)
 def test_extra_arguments_arrive_through_both_libraries_chains(make):
     plain = gradtx.chain(gradtx.scale(6.0), gradtx.trace(0.5))
     np.testing.assert_allclose(run(make(), value=3.0), run(plain), rtol=1e-6)
@@ -281,8 +292,10 @@ def test_wrappers_of_optax_take_ours():
         lambda m: optax.masked(m.adam(0.1), mask),
         lambda m: optax.MultiSteps(m.adam(0.1), 2).gradient_transformation(),
         lambda m: optax.apply_if_finite(m.adam(0.1), 3),
-        lambda m: optax.partition({"x": m.adam(0.1), "y": m.sgd(0.1)}, {"w": "x", "b": "y"}),
-    ):  # fmt: skip
+        lambda m: optax.partition(
+            {"x": m.adam(0.1), "y": m.sgd(0.1)}, {"w": "x", "b": "y"}
+        ),
+    ):
         expected = run_optax(wrap(optax))
         np.testing.assert_allclose(run_optax(wrap(gradtx)), expected, rtol=1e-5)
 

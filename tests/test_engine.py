@@ -345,8 +345,8 @@ def test_a_rule_refuses_leaves_that_are_not_floats(leaf, dtype):
     with pytest.raises(TypeError) as raised:
         tx.update(params, state, params)
     assert str(raised.value) == (
-        f"adam: scale_by_ema computes on floats, but the leaf at 'layer/steps' is {dtype}"
-        "; mask it, or give None as its gradient"
+        "adam: scale_by_ema computes on floats, but the leaf at 'layer/steps' is "
+        f"{dtype}; mask it, or give None as its gradient"
     )
 
 

@@ -187,7 +187,7 @@ def first_trace(name: str, layers: int, library: str) -> dict[str, float]:
 
 
 def settle(name: str, layers: int, rounds: int) -> dict[str, float]:
-    """A measure; one that misses its bound is run twice again, and the median counts."""
+    """A measure; a miss is run twice again, and the median of the three counts."""
     bound = BOUNDS[name]
     runs = [measure(name, layers, rounds)]
     if bound is not None and ratio(runs[0]) > bound:
