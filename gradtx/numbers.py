@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import jax
@@ -89,19 +88,39 @@ class DecayValue:
     def __neg__(self) -> Any:
         return -self.value
 
+    def __add__(self, other: Any) -> Any:
+        return self.value + other
+
+    def __radd__(self, other: Any) -> Any:
+        return other + self.value
+
+    def __sub__(self, other: Any) -> Any:
+        return self.value - other
+
+    def __rsub__(self, other: Any) -> Any:
+        return other - self.value
+
+    def __mul__(self, other: Any) -> Any:
+        return self.value * other
+
+    def __rmul__(self, other: Any) -> Any:
+        return other * self.value
+
+    def __truediv__(self, other: Any) -> Any:
+        return self.value / other
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / self.value
+
+    def __pow__(self, other: Any) -> Any:
+        return self.value**other
+
+    def __rpow__(self, other: Any) -> Any:
+        return other**self.value
+
     def __reduce__(self):
         return DecayValue, (self.value, self._kept)
 
-
-def _forward(name: str) -> None:
-    """Let `DecayValue` compute as its value does, from either side."""
-    compute = getattr(operator, name)
-    setattr(DecayValue, f"__{name}__", lambda a, b: compute(a.value, b))
-    setattr(DecayValue, f"__r{name}__", lambda a, b: compute(b, a.value))
-
-
-for _name in ("add", "sub", "mul", "truediv", "pow"):
-    _forward(_name)
 
 jax.tree_util.register_pytree_with_keys(
     DecayValue,

@@ -1,4 +1,5 @@
 import itertools
+from typing import Any
 
 import jax
 import numpy as np
@@ -262,11 +263,13 @@ def scale_by_value():
 
 
 def scale_by_value_of_optax():
-    def update(updates, state, params=None, *, value, **extra):
-        del params, extra
-        return jax.tree.map(lambda u: value * u, updates), state
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        return jax.tree.map(lambda u: extra["value"] * u, updates), state
 
-    return optax.GradientTransformationExtraArgs(lambda p: optax.EmptyState(), update)
+    def init(params: Any) -> Any:
+        return optax.EmptyState()
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 @pytest.mark.parametrize(
@@ -303,8 +306,9 @@ def test_wrappers_of_optax_take_ours():
 def test_optax_maps_over_the_parameters_of_our_state():
     state = gradtx.adam(0.1).init(PARAMS)
     assert optax.tree.get(state, "mu") is state["mu"]
+    tx: Any = gradtx.adam(0.1)
     mapped = optax.tree_map_params(
-        gradtx.adam(0.1), lambda _: "p", state, transform_non_params=lambda _: "s"
+        tx, lambda _: "p", state, transform_non_params=lambda _: "s"
     )
     marks = {"w": "p", "b": "p"}
     assert mapped == {"count": "s", "mu": marks, "nu": marks}
