@@ -26,6 +26,7 @@ from gradtx.checks import (
     masks_of,
     missing_slots,
 )
+from gradtx.dispatch import Job, run_jobs
 from gradtx.kernel import Common, LeafInput, Precision
 from gradtx.program import Program, Stage, next_count, program_of
 from gradtx.rule import Rule, Tree, TreeRule
@@ -185,9 +186,7 @@ class _Update:
             self._job(kernel.update_kernel, plan, stage, i, self.program.out)
             for i in running
         ]
-        for i, (outs, slots) in zip(
-            running, kernel.run_jobs(common, jobs), strict=True
-        ):
+        for i, (outs, slots) in zip(running, run_jobs(common, jobs), strict=True):
             self.registers[i].update(zip(stage.writes, outs, strict=True))
             for k, new in slots.items():
                 for name, value in new.items():
@@ -206,9 +205,7 @@ class _Update:
             memo[place] = kernel.plan_of(stage, self.program.ops)
         return memo[place]
 
-    def _job(
-        self, make: Callable, plan: Any, stage: Stage, i: int, *rest: Any
-    ) -> kernel.Job:
+    def _job(self, make: Callable, plan: Any, stage: Stage, i: int, *rest: Any) -> Job:
         """The kernel of leaf i in a stage, what it gets, and where it is."""
         ops, keys, memo = self.program.ops, self.program.keys, self.program.memo
         active = tuple(self.active[i][k] for k in stage.ops)
@@ -230,7 +227,7 @@ class _Update:
         if not any(self.program.ops[k].measures for k in stage.ops):
             return {}
         jobs = [self._job(kernel.measure_kernel, plan, stage, i) for i in running]
-        return _sum(kernel.run_jobs(common, jobs))
+        return _sum(run_jobs(common, jobs))
 
     def _settle(self, k: int, total: Any, before: State) -> State:
         """The whole-tree scalars for this update; keeps those for the next."""

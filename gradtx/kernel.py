@@ -7,17 +7,14 @@ enter as traced scalars, so a new number compiles nothing.
 
 from __future__ import annotations
 
-import contextvars
 import functools
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
-from jax.core import Tracer
 
 from gradtx.binding import Bound
 from gradtx.numbers import DecayValue, as_weak
@@ -330,72 +327,3 @@ def measured_nothing(op: Op) -> Any:
 
     shapes = jax.eval_shape(measure, jax.ShapeDtypeStruct((), jnp.float32))
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-
-BUCKET = 32
-"""Leaves that one un-jitted call updates: more would compile longer at the first call,
-fewer would cost more calls."""
-
-Job = tuple[Callable[..., Any], LeafInput, Callable[[], str]]
-"""A kernel, what its leaf gets, and where the leaf is."""
-
-
-def run_jobs(common: Common, jobs: Sequence[Job]) -> list[Any]:
-    """Run each kernel on its leaf: under a trace one by one, else in jitted buckets."""
-    leaves = [leaf for _, leaf, _ in jobs]
-    if any(isinstance(x, Tracer) for x in jax.tree.leaves((common, leaves))):
-        return [_run_job(common, *job) for job in jobs]
-    results: list[Any] = [None] * len(jobs)
-    for chosen in _buckets(jobs):
-        token = _bucket_paths.set([jobs[i][2] for i in chosen])
-        try:
-            bucket = _bucket(tuple(jobs[i][0] for i in chosen))
-            outs = bucket(common, [leaves[i] for i in chosen])
-        finally:
-            _bucket_paths.reset(token)
-        for i, out in zip(chosen, outs, strict=True):
-            results[i] = out
-    return results
-
-
-def _run_job(common: Common, kernel: Any, leaf: LeafInput, path: Any) -> Any:
-    token = current_path.set(path)
-    try:
-        return kernel(common, leaf)
-    finally:
-        current_path.reset(token)
-
-
-_bucket_paths: contextvars.ContextVar[list] = contextvars.ContextVar("bucket_paths")
-
-
-def _buckets(jobs: Sequence[Job]) -> Iterator[tuple[int, ...]]:
-    """Indices of the jobs of each bucket: on the same devices, like beside like."""
-
-    def devices(i: int) -> tuple[int, ...]:
-        return _devices(jobs[i][1].registers[0].sharding)
-
-    def likeness(i: int) -> tuple:
-        kernel, leaf, _ = jobs[i]
-        return devices(i), id(kernel), leaf.registers[0].shape
-
-    order = sorted(range(len(jobs)), key=likeness)
-    for _, group in itertools.groupby(order, key=devices):
-        rest = tuple(group)
-        for start in range(0, len(rest), BUCKET):
-            yield rest[start : start + BUCKET]
-
-
-@functools.lru_cache(maxsize=1024)
-def _devices(sharding: Any) -> tuple[int, ...]:
-    return tuple(sorted(device.id for device in sharding.device_set))
-
-
-@functools.lru_cache(maxsize=256)
-def _bucket(kernels: tuple[Callable, ...]) -> Callable:
-    @jax.jit
-    def bucket(common: Common, leaves: list[LeafInput]):
-        jobs = zip(kernels, leaves, _bucket_paths.get(), strict=True)
-        return [_run_job(common, *job) for job in jobs]
-
-    return bucket

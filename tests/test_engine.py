@@ -57,12 +57,12 @@ def test_new_numbers_trace_no_kernel():
 
 
 def test_the_kernel_caches_are_bounded():
-    from gradtx import kernel
+    from gradtx import dispatch, kernel
 
     caches = (
         kernel.update_kernel,
         kernel.measure_kernel,
-        kernel._bucket,
+        dispatch._bucket,
         kernel.precision_of,
     )
     assert all(cache.cache_info().maxsize for cache in caches)

@@ -198,9 +198,10 @@ def compilations():
     def listen(event: str, duration: float, **_: str | int) -> None:
         count[0] += event == "/jax/core/compile/backend_compile_duration"
 
-    monitoring.register_event_duration_secs_listener(listen)
+    listener: Any = listen
+    monitoring.register_event_duration_secs_listener(listener)
     yield count
-    monitoring.unregister_event_duration_listener(listen)
+    monitoring.unregister_event_duration_listener(listener)
 
 
 def test_five_learning_rates_without_jit_compile_nothing_after_the_first(compilations):
