@@ -29,7 +29,8 @@ Job = tuple[Callable[..., Any], LeafInput, Callable[[], str]]
 def run_jobs(common: Common, jobs: Sequence[Job]) -> list[Any]:
     """Run each kernel on its leaf: under a trace one by one, else in jitted buckets."""
     leaves = [leaf for _, leaf, _ in jobs]
-    if any(isinstance(x, Tracer) for x in jax.tree.leaves((common, leaves))):
+    # The first leaf speaks for all: a bucket of traced leaves is not wrong, only larger.
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves((common, leaves[:1]))):
         return [_run_job(common, *job) for job in jobs]
     results: list[Any] = [None] * len(jobs)
     for chosen in _buckets(jobs):
@@ -57,16 +58,12 @@ _bucket_paths: contextvars.ContextVar[list] = contextvars.ContextVar("bucket_pat
 
 def _buckets(jobs: Sequence[Job]) -> Iterator[tuple[int, ...]]:
     """Indices of the jobs of each bucket: on the same devices, like beside like."""
-
-    def devices(i: int) -> tuple[int, ...]:
-        return _devices(jobs[i][1].registers[0].sharding)
-
-    def likeness(i: int) -> tuple:
-        kernel, leaf, _ = jobs[i]
-        return devices(i), id(kernel), leaf.registers[0].shape
-
-    order = sorted(range(len(jobs)), key=likeness)
-    for _, group in itertools.groupby(order, key=devices):
+    likeness = [
+        (_devices(leaf.registers[0].sharding), id(kernel), leaf.registers[0].shape)
+        for kernel, leaf, _ in jobs
+    ]
+    order = sorted(range(len(jobs)), key=likeness.__getitem__)
+    for _, group in itertools.groupby(order, key=lambda i: likeness[i][0]):
         rest = tuple(group)
         for start in range(0, len(rest), BUCKET):
             yield rest[start : start + BUCKET]

@@ -94,6 +94,8 @@ def _active(
     program: Program, masks: list[list[bool]], leaves: int
 ) -> list[tuple[bool, ...]]:
     """For each leaf: which operations its masks select."""
+    if not masks:
+        return [(True,) * len(program.ops)] * leaves
     return [
         tuple(all(masks[m][i] for m in op.masks) for op in program.ops)
         for i in range(leaves)
@@ -130,6 +132,7 @@ class _Update:
         self.registers: list[dict[int, Any]] = [{0: u} for u in leaves.updates]
         masks = masks_of(program, leaves.reference, leaves.treedef)
         self.active = _active(program, masks, len(leaves.updates))
+        self.fine: set[Any] = set()
         self.precisions = [self._precision(i) for i in range(len(leaves.updates))]
 
     def _open_state(self) -> dict[str, list[Any]]:
@@ -160,8 +163,11 @@ class _Update:
         u, p = self.leaves.updates[i], self.leaves.params[i]
         if u is None or is_float0(u) or not any(self.active[i]):
             return None
-        check_leaf(self.leaves, i, self.program.ops[self.active[i].index(True)])
-        return kernel.precision_of(u.dtype, None if p is None else p.dtype)
+        dtypes = u.dtype, None if p is None else p.dtype
+        if p is None or dtypes not in self.fine or p.shape != u.shape:
+            check_leaf(self.leaves, i, self.program.ops[self.active[i].index(True)])
+            self.fine.add(dtypes)
+        return kernel.precision_of(*dtypes)
 
     def kernel_stage(self, stage: Stage) -> None:
         """Run the rules of a stage on every leaf that they select."""
@@ -170,7 +176,7 @@ class _Update:
         running = [
             i
             for i, precision in enumerate(self.precisions)
-            if precision is not None and any(self.active[i][k] for k in stage.ops)
+            if precision is not None and any([self.active[i][k] for k in stage.ops])
         ]
         extra = {need: self.extra[need] for k in stage.ops for need in ops[k].needs}
         before = {
@@ -182,10 +188,8 @@ class _Update:
         totals = self._measure(stage, plan, common, running)
         shared = {k: self._settle(k, totals.get(k), before[k]) for k in before}
         common = common._replace(totals=totals, shared=shared)
-        jobs = [
-            self._job(kernel.update_kernel, plan, stage, i, self.program.out)
-            for i in running
-        ]
+        make, out = kernel.update_kernel, self.program.out
+        jobs = self._jobs(make, plan, stage, running, out)
         for i, (outs, slots) in zip(running, run_jobs(common, jobs), strict=True):
             self.registers[i].update(zip(stage.writes, outs, strict=True))
             for k, new in slots.items():
@@ -205,28 +209,47 @@ class _Update:
             memo[place] = kernel.plan_of(stage, self.program.ops)
         return memo[place]
 
-    def _job(self, make: Callable, plan: Any, stage: Stage, i: int, *rest: Any) -> Job:
-        """The kernel of leaf i in a stage, what it gets, and where it is."""
+    def _jobs(
+        self,
+        make: Callable,
+        plan: Any,
+        stage: Stage,
+        running: Sequence[int],
+        *rest: Any,
+    ) -> list[Job]:
+        """For each leaf its kernel in a stage, what it gets, and where it is."""
         ops, keys, memo = self.program.ops, self.program.keys, self.program.memo
-        active = tuple(self.active[i][k] for k in stage.ops)
-        place = (make, id(plan), active, self.precisions[i])
-        if place not in memo:
-            memo[place] = make(plan, active, self.precisions[i], *rest)
-        slots = {
-            k: {name: self.slots[keys[k][name]][i] for name in ops[k].slots}
-            for k, is_active in zip(stage.ops, active, strict=True)
-            if is_active and ops[k].slots
-        }
-        index = np.int32(i) if any(ops[k].has_seed for k in stage.ops) else None
-        registers = tuple(self.registers[i][r] for r in stage.reads)
-        leaf = LeafInput(registers, slots, self.leaves.params[i], index)
-        return memo[place], leaf, functools.partial(self.leaves.path, i)
+        trees = [
+            (k, [(name, self.slots[keys[k][name]]) for name in ops[k].slots])
+            for k in stage.ops
+            if ops[k].slots
+        ]
+        has_seed = any(ops[k].has_seed for k in stage.ops)
+        jobs = []
+        for i in running:
+            active, precision = self.active[i], self.precisions[i]
+            place = (make, id(plan), active, precision)
+            if place not in memo:
+                chosen = tuple(active[k] for k in stage.ops)
+                memo[place] = make(plan, chosen, precision, *rest)
+            leaf = LeafInput(
+                tuple([self.registers[i][r] for r in stage.reads]),
+                {
+                    k: {n: tree[i] for n, tree in named}
+                    for k, named in trees
+                    if active[k]
+                },
+                self.leaves.params[i],
+                np.int32(i) if has_seed else None,
+            )
+            jobs.append((memo[place], leaf, functools.partial(self.leaves.path, i)))
+        return jobs
 
     def _measure(self, stage: Stage, plan: Any, common: Common, running: Any) -> Any:
         """What the operations of a stage measure, summed over the leaves."""
         if not any(self.program.ops[k].measures for k in stage.ops):
             return {}
-        jobs = [self._job(kernel.measure_kernel, plan, stage, i) for i in running]
+        jobs = self._jobs(kernel.measure_kernel, plan, stage, running)
         return _sum(run_jobs(common, jobs))
 
     def _settle(self, k: int, total: Any, before: State) -> State:
