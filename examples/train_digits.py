@@ -27,9 +27,8 @@ import gradtx
 
 try:
     from matplotlib.figure import Figure
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.table import Table
+    from rich.table import Column, Table
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 except ModuleNotFoundError as error:
@@ -37,7 +36,7 @@ except ModuleNotFoundError as error:
     raise SystemExit(2) from None
 
 LAYERS = (64, 256, 128, 10)
-RATES = dict(sgd=0.2, momentum=0.4, rmsprop=1e-3, adam=2e-3)
+RATES = dict(sgd=0.2, momentum=0.4, rmsprop=1e-3, adam=1e-3)
 # From Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = dict(sgd="#0072B2", momentum="#E69F00", rmsprop="#009E73", adam="#CC79A7")
 
@@ -63,11 +62,8 @@ class Run(NamedTuple):
 def load_data() -> tuple[Digits, Digits]:
     """The 1,437 digits to train on and the 360 to test on; the same at every call."""
     digits: Any = load_digits()
-    images = (digits.data / 16).astype(np.float32)
-    labels = digits.target.astype(np.int32)
-    parts = train_test_split(
-        images, labels, test_size=360, stratify=labels, random_state=0
-    )
+    x, y = (digits.data / 16).astype(np.float32), digits.target.astype(np.int32)
+    parts = train_test_split(x, y, test_size=360, stratify=y, random_state=0)
     train_images, test_images, train_labels, test_labels = map(jnp.asarray, parts)
     return Digits(train_images, train_labels), Digits(test_images, test_labels)
 
@@ -94,14 +90,13 @@ def network(params: Params, images: jax.Array) -> jax.Array:
 def mean_loss(params: Params, batch: Digits) -> jax.Array:
     """The cross entropy, averaged over a batch."""
     logits = network(params, batch.images)
-    losses = gradtx.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-    return losses.mean()
+    return gradtx.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
 
 
 @jax.jit
 def accuracy(params: Params, digits: Digits) -> jax.Array:
     """The share of digits that the network names correctly."""
-    guesses = network(params, digits.images).argmax(axis=-1)
+    guesses = jax.lax.argmax(network(params, digits.images), 1, jnp.int32)
     return (guesses == digits.labels).mean(dtype=jnp.float32)
 
 
@@ -172,9 +167,7 @@ def draw(runs: list[Run], path: Path) -> None:
         left.plot(at, raw, color=colour, alpha=0.15, linewidth=0.6, zorder=1)
         left.plot(at[steps - 1 :], smooth, color=colour, linewidth=2, label=name)
         right.plot(range(1, epochs + 1), 100 * run.accuracies, color=colour)
-    left.set(
-        xlabel="epoch", yscale="log", title="Training loss, and its mean per epoch"
-    )
+    left.set(xlabel="epoch", yscale="log", title="Training loss and its epoch mean")
     right.set(xlabel="epoch", title="Test accuracy (%)")
     right.set_ylim(100 * min(run.accuracies[-1] for run in runs) - 8, 100)
     for axes in (left, right):
@@ -187,10 +180,9 @@ def draw(runs: list[Run], path: Path) -> None:
 
 def table_of(runs: list[Run]) -> Table:
     """The results, the lowest loss and the highest accuracy in bold green."""
-    table = Table(title="Handwritten digits", caption="loss: mean of the last epoch")
-    table.add_column("optimizer")
-    for header in ("learning rate", "final loss", "test accuracy", "steps a second"):
-        table.add_column(header, justify="right")
+    headers = "learning rate", "final loss", "test accuracy", "steps a second"
+    columns = [Column(header, justify="right") for header in headers]
+    table = Table("optimizer", *columns, caption="loss: mean of the last epoch")
     losses = [run.losses[-1].mean() for run in runs]
     shares = [run.accuracies[-1] for run in runs]
     for run, loss, share in zip(runs, losses, shares, strict=True):
@@ -219,23 +211,19 @@ def parse(argv: Sequence[str] | None, n: int) -> argparse.Namespace:
     add("--optimizer", action="append", choices=RATES, help="repeatable (default: all)")
     add("--epochs", type=int, default=30, help="default: %(default)s")
     add("--batch-size", type=int, default=32, help="default: %(default)s")
-    add("--learning-rate", type=float, help=f"of all (default: {rates})")
+    add("--learning-rate", type=float, help=f"of each (default: {rates})")
     add("--seed", type=int, default=0, help="of weights and batches (default: 0)")
     add("--out", type=Path, default="train_digits.png", help="default: %(default)s")
     args = parser.parse_args(argv)
     rate = 1 if args.learning_rate is None else args.learning_rate
-    endings = ", ".join(f".{x}" for x in Figure().canvas.get_supported_filetypes())
+    out, kinds = args.out, Figure().canvas.get_supported_filetypes()
     for name, is_good, words in (
         ("epochs", args.epochs > 0, "positive"),
         ("batch_size", 0 < args.batch_size <= n, f"from 1 to {n}"),
-        ("learning_rate", 0 < rate < np.finfo(np.float32).max, "positive and finite"),
+        ("learning_rate", 0 < rate < 3e38, "positive and finite"),
         ("seed", 0 <= args.seed < 2**31, "from 0 to 2**31 - 1"),
-        (
-            "out",
-            args.out.suffix in endings.split(", "),
-            f"a file that ends in {endings}",
-        ),
-        ("out", args.out.parent.is_dir(), "in a folder that exists"),
+        ("out", out.suffix[1:].lower() in kinds, f"a file of type {', '.join(kinds)}"),
+        ("out", out.parent.is_dir() and not out.is_dir(), "a file whose folder exists"),
     ):
         if not is_good:
             option, got = name.replace("_", "-"), vars(args)[name]
@@ -247,19 +235,13 @@ def main(argv: Sequence[str] | None = None) -> list[Run]:
     """Train with each optimizer that was asked for; print, draw, return the results."""
     data = load_data()
     args = parse(argv, n=len(data[0].labels))
+    names = dict.fromkeys(args.optimizer or RATES)
+    optimizers = [getattr(gradtx, k)(args.learning_rate or RATES[k]) for k in names]
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns) as progress:
-        runs = [
-            train(
-                getattr(gradtx, name)(args.learning_rate or RATES[name]),
-                data,
-                args,
-                progress,
-            )
-            for name in dict.fromkeys(args.optimizer or RATES)
-        ]
-    Console().print(table_of(runs))
+        runs = [train(each, data, args, progress) for each in optimizers]
     draw(runs, args.out)
+    progress.console.print(table_of(runs), "Curves:", args.out)
     return runs
 
 

@@ -53,8 +53,10 @@ def same(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, float):
         return a.hex() == b.hex()
-    equal = a == b
-    return equal if isinstance(equal, bool) else False
+    try:
+        return (a == b) is True
+    except Exception:  # an object whose comparison fails is equal only to itself
+        return False
 
 
 def _hash(leaf: Any) -> int:
@@ -64,7 +66,7 @@ def _hash(leaf: Any) -> int:
     if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
         return hash((str(leaf.dtype), leaf.shape))
     try:
-        return hash(leaf)
+        return hash(leaf.hex() if isinstance(leaf, float) else leaf)
     except TypeError:
         return hash(type(leaf))
 
@@ -77,13 +79,16 @@ class Spec:
         treedefs: The structure of each argument.
         statics: For each leaf of the arguments its value, or `CHILD`.
         roles: For each leaf its role.
+        names: For each leaf the argument that it belongs to.
     """
 
-    __slots__ = ("_hash", "factory", "roles", "statics", "treedefs")
+    __slots__ = ("_hash", "factory", "names", "roles", "statics", "treedefs")
 
-    def __init__(self, factory: Factory, treedefs: tuple, statics: tuple, roles: tuple):
+    def __init__(
+        self, factory: Factory, treedefs: tuple, statics: tuple, roles: tuple, names: tuple
+    ):
         self.factory, self.treedefs = factory, treedefs
-        self.statics, self.roles = statics, roles
+        self.statics, self.roles, self.names = statics, roles, names
         self._hash = hash((factory, treedefs, *map(_hash, statics)))
 
     def __hash__(self) -> int:
@@ -146,23 +151,24 @@ class Factory:
 
     def bind(self, values: list[Any]) -> Bound:
         """One value for each parameter, split into a spec and children."""
-        statics, children, treedefs, roles = [], [], [], []
+        statics, children, treedefs, roles, names = [], [], [], [], []
         parameters = self.signature.parameters
         for name, role, value in zip(parameters, self.roles, values, strict=True):
-            if value is None and isinstance(role, NumberRole) and not role.is_optional:
-                role.bind(value, self.name, name)
+            if value is None:
+                role.check_none(self.name, name)
             if isinstance(value, list) and role is not PLAIN:
                 value = tuple(value)
-            is_leaf = functools.partial(_is_leaf, role)
+            is_leaf = functools.partial(_is_value, role) if value is not None else None
             leaves, treedef = jax.tree.flatten(value, is_leaf=is_leaf)
             treedefs.append(treedef)
             roles += [role] * len(leaves)
+            names += [name] * len(leaves)
             for leaf in leaves:
-                leaf = role.bind(leaf, self.name, name)
+                leaf = _frozen(role.bind(leaf, self.name, name))
                 is_child = isinstance(leaf, Remembered) or _is_number(leaf, role)
                 statics.append(CHILD if is_child else leaf)
                 children += [leaf] * is_child
-        spec = Spec(self, tuple(treedefs), tuple(statics), tuple(roles))
+        spec = Spec(self, tuple(treedefs), tuple(statics), tuple(roles), tuple(names))
         return Bound(spec, tuple(children))
 
     def unknown(self, name: str) -> TypeError:
@@ -178,8 +184,16 @@ def _factory_of(public: Any) -> Factory:
     return public.factory
 
 
-def _is_leaf(role: Role, value: Any) -> bool:
+def _is_value(role: Role, value: Any) -> bool:
     return isinstance(value, Remembered) or role.is_leaf(value)
+
+
+def _frozen(leaf: Any) -> Any:
+    """The leaf, or a copy of an array that its owner could change."""
+    if isinstance(leaf, np.ndarray):
+        leaf = leaf.copy()
+        leaf.flags.writeable = False
+    return leaf
 
 
 def _is_number(leaf: Any, role: Role) -> bool:
@@ -232,6 +246,11 @@ class Bound:
         finally:
             _in_body.reset(token)
 
+    def without_members(self) -> Bound:
+        """The same with None in the place of every transformation among its children."""
+        kept = [None if isinstance(x, Remembered) else x for x in self.children]
+        return Bound(self.spec, tuple(kept))
+
     @property
     def is_scheduled(self) -> bool:
         """Whether a schedule stands in the place of a number."""
@@ -239,19 +258,19 @@ class Bound:
 
     def at(self, count: Any) -> Bound:
         """The same with every number that a schedule gives evaluated at `count`."""
-        statics, children = list(self.spec.statics), []
-        for i, (role, leaf) in enumerate(
-            zip(self.spec.roles, self.leaves(), strict=True)
-        ):
+        spec, statics, children = self.spec, list(self.spec.statics), []
+        for i, (role, leaf) in enumerate(zip(spec.roles, self.leaves(), strict=True)):
             if isinstance(role, NumberRole) and _is_schedule(leaf, role):
                 # A count is an int32: `0.1 * count` is an error where promotion is
                 # strict, and schedules are the user's own functions.
                 with jax.numpy_dtype_promotion("standard"):
-                    leaf, statics[i] = role.wrap(leaf(count)), CHILD
+                    value = leaf(count)
+                leaf, statics[i] = role.take(value, self.factory.name, spec.names[i]), CHILD
             if statics[i] is CHILD:
                 children.append(leaf)
-        spec = self.spec
-        resolved = Spec(spec.factory, spec.treedefs, tuple(statics), spec.roles)
+        resolved = Spec(
+            spec.factory, spec.treedefs, tuple(statics), spec.roles, spec.names
+        )
         return Bound(resolved, tuple(children))
 
 
@@ -277,11 +296,13 @@ class Remembered:
 
     def replace(self, **changes: Any) -> typing.Self:
         """The same with some arguments changed, checked as if newly given."""
-        factory, arguments = self.bound.factory, self.arguments
+        factory = self.bound.factory
+        parameters = factory.signature.parameters
+        values = dict(zip(parameters, self.bound.values(), strict=True))
         for name in changes:
-            if name not in arguments:
+            if name not in values:
                 raise factory.unknown(name)
-        return factory.make(list({**arguments, **changes}.values()))
+        return factory.make(list((values | changes).values()))
 
     def __repr__(self) -> str:
         factory, parts = self.bound.factory, []

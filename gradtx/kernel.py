@@ -7,8 +7,9 @@ enter as traced scalars, so a new number compiles nothing.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.binding import Bound
-from gradtx.numbers import DecayValue, as_weak
+from gradtx.numbers import DecayValue, as_weak, default_float
 from gradtx.program import Op, Stage
 from gradtx.rule import Fork, Leaf, Rule, current_path
 
@@ -79,46 +80,55 @@ class Plan(NamedTuple):
     writes: tuple[int, ...]
 
 
-def plan_of(stage: Stage, ops: Sequence[Op]) -> tuple[Plan, Any, tuple[Any, ...]]:
-    """The static part of a stage, and its numbers: scalars in a vector, and arrays."""
+def plan_of(stage: Stage, ops: Sequence[Op]) -> Plan:
+    """The static part of a stage."""
     chosen = [ops[i] for i in stage.ops]
-    children = [op.bound.children for op in chosen if op.bound is not None]
-    leaves, treedef = jax.tree.flatten(children, is_leaf=_is_decay)
-    scalars: list[Any] = []
-    arrays: list[Any] = []
+    leaves, treedef = _numbers_of(chosen)
     places: list[int] = []
-    # A decay that several rules share is passed once. It is one object by provenance;
-    # equal floats are not, and merging those would retrace when one of them changes.
-    seen: dict[int, int] = {}
+    scalars = arrays = 0
     for leaf in leaves:
-        parts = [leaf.value, leaf.complement] if _is_decay(leaf) else [leaf]
-        if _is_decay(leaf) and id(leaf) in seen:
-            places.append(seen[id(leaf)])
-        elif any(map(np.ndim, parts)):
-            places.append(-1 - len(arrays))
-            arrays.append(_settled(leaf) if _is_decay(leaf) else leaf)
+        if np.ndim(leaf.value if _is_decay(leaf) else leaf):
+            arrays += 1
+            places.append(-arrays)
         else:
-            seen[id(leaf)] = len(scalars)
-            places.append(len(scalars))
-            scalars += parts
+            places.append(scalars)
+            scalars += 2 if _is_decay(leaf) else 1
     wirings = tuple(
         Wiring(
             op.bound and op.bound.spec, op.name, op.inputs, op.grad, op.flowing, op.out
         )
         for op in chosen
     )  # fmt: skip
-    plan = Plan(
+    return Plan(
         tuple(stage.ops), wirings, treedef, tuple(places),
         tuple(map(_is_decay, leaves)), stage.reads, stage.writes,
     )  # fmt: skip
-    return plan, _pack(scalars), tuple(arrays)
+
+
+def numbers_of(plan: Plan, ops: Sequence[Op]) -> tuple[Any, tuple[Any, ...]]:
+    """The numbers of a stage: scalars in a vector, and arrays."""
+    leaves, _ = _numbers_of([ops[i] for i in plan.ops])
+    scalars: list[Any] = []
+    arrays: list[Any] = []
+    for leaf, place in zip(leaves, plan.places, strict=True):
+        parts = [leaf.value, leaf.complement] if _is_decay(leaf) else [leaf]
+        if place < 0:
+            arrays.append(parts)
+        else:
+            scalars += parts
+    return _pack(scalars), tuple(arrays)
+
+
+def _numbers_of(ops: Sequence[Op]) -> tuple[list[Any], Any]:
+    children = [op.bound.children for op in ops if op.bound is not None]
+    return jax.tree.flatten(children, is_leaf=_is_decay)
 
 
 def _pack(scalars: list[Any]) -> Any:
     """Scalars as one vector of the default float dtype; on the host if they are."""
     if any(isinstance(x, jax.Array) for x in scalars):
         return _stack(scalars)
-    return np.asarray(scalars, jnp.zeros(0).dtype)
+    return np.asarray(scalars, default_float())
 
 
 @functools.partial(jax.jit, inline=True)
@@ -135,16 +145,22 @@ def _unpack(plan: Plan, common: Common) -> list[Any]:
     numbers = []
     for place, is_decay in zip(plan.places, plan.decays, strict=True):
         if place < 0:
-            numbers.append(common.arrays[-1 - place])
-        elif is_decay:
-            numbers.append(DecayValue(scalar(place), scalar(place + 1), True))
+            parts = common.arrays[-1 - place]
         else:
-            numbers.append(scalar(place))
+            parts = [scalar(place + i) for i in range(1 + is_decay)]
+        numbers.append(SettledDecay(*parts) if is_decay else parts[0])
     return jax.tree.unflatten(plan.treedef, numbers)
 
 
-def _settled(decay: DecayValue) -> DecayValue:
-    return DecayValue(decay.value, decay.complement, is_settled=True)
+class SettledDecay(DecayValue):
+    """A decay in a kernel: its complement was settled on the way in."""
+
+    __slots__ = ()
+
+    @property
+    def complement(self) -> Any:
+        """1 - b, as it was passed."""
+        return self.kept
 
 
 def _is_decay(value: Any) -> bool:
@@ -209,15 +225,27 @@ class _Run:
         shared, key = cast(self.common.shared.get(i, {})), None
         if isinstance(node, Rule) and node.seed is not None:
             key = jax.random.fold_in(shared.pop("key"), self.leaf.index)
+        extra = {need: self.common.extra[need] for need in getattr(node, "needs", ())}
         return Leaf(
             wiring.name, self.registers[grad], self.registers[flowing], self.t,
-            cast(self.common.totals.get(i)), shared, key, self.common.extra, self.param,
+            cast(self.common.totals.get(i)), shared, key, extra, self.param,
         )  # fmt: skip
 
     def slots(self, i: int) -> dict[str, Any]:
         return {
             k: self.precision.cast(v) for k, v in self.leaf.slots.get(i, {}).items()
         }
+
+
+@contextlib.contextmanager
+def _place(name: str) -> Iterator[None]:
+    """Names what runs inside, in the compiled module and in errors."""
+    try:
+        with jax.named_scope(name):
+            yield
+    except Exception as error:
+        error.add_note(f"in {name}, at {current_path.get()()!r}")
+        raise
 
 
 def _any_promotion(kernel: Callable) -> Callable:
@@ -253,7 +281,7 @@ def update_kernel(
                 registers[wiring.out] = u
                 continue
             context = run.context(i, wiring, node)
-            with jax.named_scope(wiring.name):
+            with _place(wiring.name):
                 if isinstance(node, Fork):
                     u = node.join(u, tuple(branches), context)
                 else:
@@ -307,7 +335,7 @@ def measure_kernel(
             if is_active and isinstance(node, Rule) and node.measure is not None:
                 u = run.registers[wiring.inputs[0]]
                 context = run.context(i, wiring, node)
-                with jax.named_scope(wiring.name):
+                with _place(wiring.name):
                     totals[i] = node.measure(u, run.slots(i), context)
         return totals
 

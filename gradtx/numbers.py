@@ -12,12 +12,18 @@ from jax.core import Tracer
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number or stands for one (an array, a tracer, a shape)."""
+    """Whether a value is a real number or stands for one (an array, a tracer, a shape)."""
     if isinstance(value, bool | np.bool_):
         return False
-    return isinstance(value, int | float | DecayValue) or (
-        hasattr(value, "dtype") and hasattr(value, "shape")
-    )
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or not hasattr(value, "shape"):
+        return isinstance(value, int | float | DecayValue)
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+
+
+def default_float() -> np.dtype:
+    """The dtype of a Python float: float64 where x64 is enabled, else float32."""
+    return jax.dtypes.canonicalize_dtype(float)
 
 
 def is_concrete(value: Any) -> bool:
@@ -37,9 +43,8 @@ def as_weak(value: Any) -> Any:
         return float(value)
     if not isinstance(value, jax.Array) or value.weak_type:
         return value
-    dtype = jnp.zeros(()).dtype
     return lax.convert_element_type_p.bind(
-        value, new_dtype=dtype, weak_type=True, sharding=None
+        value, new_dtype=default_float(), weak_type=True, sharding=None
     )
 
 
@@ -54,27 +59,29 @@ class DecayValue:
     rounding of b; its derivative is always that of `1 - b`.
     """
 
-    __slots__ = ("_is_settled", "_kept", "value")
+    __slots__ = ("kept", "value")
 
-    def __init__(self, value: Any, kept: Any, is_settled: bool = False):
-        self.value, self._kept, self._is_settled = value, kept, is_settled
+    def __init__(self, value: Any, kept: Any):
+        self.value, self.kept = value, kept
 
     @classmethod
     def of(cls, value: Any) -> DecayValue:
         """The decay of a number; its complement in double where it is on the host."""
+        if isinstance(value, int | float):
+            return cls(value, 1.0 - value)
         if is_concrete(value):
-            complement = 1 - np.asarray(value, np.float64)
-            return cls(value, complement if complement.ndim else complement.item())
+            return cls(value, 1 - np.asarray(value, np.float64))
         return cls(value, 1 - value)
 
     @property
     def complement(self) -> Any:
         """1 - b, as exactly as it is known."""
-        if self._is_settled or isinstance(self.value, float):
-            return self._kept
+        if isinstance(self.value, int | float):
+            return 1.0 - self.value
         plain = 1 - self.value
-        residue = lax.stop_gradient(self._kept - plain)
-        return plain + jnp.where(abs(residue) <= 2.0**-23, residue, 0.0)
+        residue = lax.stop_gradient(self.kept - plain)
+        rounding = jnp.finfo(jnp.asarray(self.value).dtype).eps
+        return plain + jnp.where(abs(residue) <= rounding, residue, 0.0)
 
     def __repr__(self) -> str:
         return repr(self.value)
@@ -84,6 +91,24 @@ class DecayValue:
 
     def __float__(self) -> float:
         return float(self.value)
+
+    def __eq__(self, other: object) -> Any:
+        return self.value == other
+
+    def __lt__(self, other: Any) -> Any:
+        return self.value < other
+
+    def __le__(self, other: Any) -> Any:
+        return self.value <= other
+
+    def __gt__(self, other: Any) -> Any:
+        return self.value > other
+
+    def __ge__(self, other: Any) -> Any:
+        return self.value >= other
+
+    def __abs__(self) -> Any:
+        return abs(self.value)
 
     def __neg__(self) -> Any:
         return -self.value
@@ -119,7 +144,7 @@ class DecayValue:
         return other**self.value
 
     def __reduce__(self):
-        return DecayValue, (self.value, self._kept)
+        return DecayValue, (self.value, self.kept)
 
 
 jax.tree_util.register_pytree_with_keys(
@@ -127,7 +152,7 @@ jax.tree_util.register_pytree_with_keys(
     lambda decay: (
         (
             (jax.tree_util.GetAttrKey("value"), decay.value),
-            (jax.tree_util.GetAttrKey("complement"), decay._kept),
+            (jax.tree_util.GetAttrKey("complement"), decay.kept),
         ),
         None,
     ),

@@ -194,7 +194,9 @@ class _Lowering:
                 start = scope.grad if measures and scope.grad is not None else u
                 inner = dataclasses.replace(scope, flowing=u) if measures else scope
                 outs = [self.lower(branch, start, inner) for branch in branches]
-                return self.emit(bound, node, (u, *outs), scope, name)
+                # The branches are laid out: only the join's own numbers go with it.
+                own = bound.without_members()
+                return self.emit(own, node, (u, *outs), scope, name)
             case Masked(inner, mask):
                 self.masks.append((name, mask))
                 masks = (*scope.masks, len(self.masks) - 1)

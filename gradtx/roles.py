@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 import typing
 from typing import Annotated, Any
 
@@ -32,6 +33,9 @@ class Role:
         """Check one value where it is given, and bring it to the form that is kept."""
         return value
 
+    def check_none(self, owner: str, argument: str) -> None:
+        """Raise where None is given and may not be."""
+
 
 @dataclasses.dataclass(frozen=True)
 class DTypeRole(Role):
@@ -53,6 +57,10 @@ class MemberRole(Role):
     def is_leaf(self, value: Any) -> bool:
         """None stands for no transformation, and is refused as one."""
         return value is None or super().is_leaf(value)
+
+    def check_none(self, owner: str, argument: str) -> None:
+        """None is no transformation."""
+        self.bind(None, owner, argument)
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The transformation, or an error that names what was given instead."""
@@ -77,6 +85,7 @@ class NumberRole(Role):
         takes_schedule: Whether a schedule may stand in its place.
         is_count: Whether it counts steps, and is shown without a decimal point.
         is_optional: Whether None may stand in its place.
+        is_container: Whether the argument is a container of such numbers.
     """
 
     words: str = "a number"
@@ -87,10 +96,16 @@ class NumberRole(Role):
     takes_schedule: bool = True
     is_count: bool = False
     is_optional: bool = False
+    is_container: bool = False
 
     def is_leaf(self, value: Any) -> bool:
-        """Containers hold numbers; whatever else is one number or one schedule."""
-        return value is not None and not isinstance(value, tuple | list | dict)
+        """Containers hold numbers, where the annotation is one."""
+        return not (self.is_container and isinstance(value, tuple | list | dict))
+
+    def check_none(self, owner: str, argument: str) -> None:
+        """None stands for a number only where the annotation says so."""
+        if not self.is_optional:
+            self._check_schedule(None, owner, argument)
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The number as it is kept; a schedule as it is.
@@ -111,13 +126,21 @@ class NumberRole(Role):
                 raise ValueError(message)
             if isinstance(value, int):
                 value = float(value)
-        return self.wrap(value)
+        return self._with_complement(value)
 
-    def wrap(self, value: Any) -> Any:
-        """A number as recipes and rules get it: a decay with its complement."""
-        if self.is_decay and not isinstance(value, DecayValue):
-            return DecayValue.of(value)
-        return value
+    def take(self, value: Any, owner: str, argument: str) -> Any:
+        """The number that a schedule gave; an array of jax is not fetched to check it."""
+        if not is_number(value):
+            raise TypeError(
+                f"{owner}: {argument} must be {self.words}, "
+                f"but its schedule gave {value!r}"
+            )
+        if isinstance(value, jax.Array):
+            return self._with_complement(value)
+        return self.bind(value, owner, argument)
+
+    def _with_complement(self, value: Any) -> Any:
+        return DecayValue.of(value) if self.is_decay else value
 
     def _admits(self, value: np.ndarray) -> bool:
         """Whether every element lies in the range. NaN lies in none."""
@@ -186,6 +209,8 @@ def role_of(annotation: Any) -> Role:
             return item
     parts = typing.get_args(annotation)
     role = next((role for role in map(role_of, parts) if role is not PLAIN), PLAIN)
-    if isinstance(role, NumberRole) and type(None) in parts:
-        return dataclasses.replace(role, is_optional=True)
-    return role
+    if not isinstance(role, NumberRole):
+        return role
+    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
+        return dataclasses.replace(role, is_container=True)
+    return dataclasses.replace(role, is_optional=type(None) in parts)
