@@ -85,7 +85,12 @@ class Spec:
     __slots__ = ("_hash", "factory", "names", "roles", "statics", "treedefs")
 
     def __init__(
-        self, factory: Factory, treedefs: tuple, statics: tuple, roles: tuple, names: tuple
+        self,
+        factory: Factory,
+        treedefs: tuple,
+        statics: tuple,
+        roles: tuple,
+        names: tuple,
     ):
         self.factory, self.treedefs = factory, treedefs
         self.statics, self.roles, self.names = statics, roles, names
@@ -247,7 +252,7 @@ class Bound:
             _in_body.reset(token)
 
     def without_members(self) -> Bound:
-        """The same with None in the place of every transformation among its children."""
+        """The same with None in the place of each transformation in it."""
         kept = [None if isinstance(x, Remembered) else x for x in self.children]
         return Bound(self.spec, tuple(kept))
 
@@ -265,7 +270,10 @@ class Bound:
                 # strict, and schedules are the user's own functions.
                 with jax.numpy_dtype_promotion("standard"):
                     value = leaf(count)
-                leaf, statics[i] = role.take(value, self.factory.name, spec.names[i]), CHILD
+                leaf, statics[i] = (
+                    role.take(value, self.factory.name, spec.names[i]),
+                    CHILD,
+                )
             if statics[i] is CHILD:
                 children.append(leaf)
         resolved = Spec(

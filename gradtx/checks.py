@@ -10,9 +10,13 @@ import numpy as np
 from jax import numpy as jnp
 
 from gradtx.binding import suggest
+from gradtx.numbers import is_concrete
 from gradtx.program import Op, Program
 
-HOST_ARGUMENTS = ("params", "value", "grad", "value_fn", "obj_fn", "loss", "grad_norm")
+HOST_ARGUMENTS = (
+    "params", "value", "grad", "value_fn", "grad_fn", "obj_fn", "loss", "loss_fn",
+    "grad_norm",
+)  # fmt: skip
 """Extra arguments that hosts and libraries pass to `update`."""
 
 
@@ -141,15 +145,21 @@ def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool
                 f"parameters or a prefix of it: {error}"
             ) from None
         for flag, leaf in zip(flags, treedef.flatten_up_to(leaves_like), strict=True):
-            if not isinstance(flag, bool | np.bool_) and leaf is not None:
+            if not _is_bool(flag) and leaf is not None:
                 raise TypeError(f"{owner}: the mask must hold bools, got {flag!r}")
         masks.append([bool(flag) for flag in flags])
     return masks
 
 
 def _is_mask_tree(mask: Any) -> bool:
-    return all(
-        isinstance(x, bool | np.bool_ | np.ndarray) for x in jax.tree.leaves(mask)
+    leaves = jax.tree.leaves(mask)
+    return bool(leaves) and all(map(_is_bool, leaves))
+
+
+def _is_bool(x: Any) -> bool:
+    """Whether this is True or False, a scalar of NumPy or jax included."""
+    return isinstance(x, bool) or (
+        is_concrete(x) and np.ndim(x) == 0 and np.asarray(x).dtype == bool
     )
 
 
@@ -188,7 +198,7 @@ def missing_slots(program: Program, missing: Sequence[str], state: Any) -> Value
 def check_extra(program: Program, extra: Iterable[str]) -> None:
     """Needed extra arguments are given; an unknown one is no misspelling of a known."""
     extra, needs = set(extra), program.needs
-    known = {*needs, *HOST_ARGUMENTS}
+    known = {*needs, *HOST_ARGUMENTS, *program.foreign_arguments}
     for name in sorted(extra - known):
         if near := suggest(name, known):
             raise TypeError(f"{program.name}: unknown extra argument {name!r}{near}")

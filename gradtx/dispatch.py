@@ -29,7 +29,7 @@ Job = tuple[Callable[..., Any], LeafInput, Callable[[], str]]
 def run_jobs(common: Common, jobs: Sequence[Job]) -> list[Any]:
     """Run each kernel on its leaf: under a trace one by one, else in jitted buckets."""
     leaves = [leaf for _, leaf, _ in jobs]
-    # The first leaf speaks for all: a bucket of traced leaves is not wrong, only larger.
+    # The first leaf speaks for all: a bucket of traced ones is not wrong, only larger.
     if any(isinstance(x, Tracer) for x in jax.tree.leaves((common, leaves[:1]))):
         return [_run_job(common, *job) for job in jobs]
     results: list[Any] = [None] * len(jobs)

@@ -39,26 +39,24 @@ def init(bound: Bound, params: Any) -> State:
     arrays, treedef = jax.tree.flatten(params)
     if any(isinstance(x, jax.ShapeDtypeStruct) for x in arrays):
         return jax.eval_shape(functools.partial(init, bound), params)
+    own = _Owner(arrays)
     state: State = {"count": jnp.zeros([], jnp.int32)}
     program = program_of(bound, state["count"])
     active = _active(program, masks_of(program, params, treedef), len(arrays))
     first = [_first_slots(program, *each) for each in zip(active, arrays, strict=True)]
     for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
         for name, scalar in op.shared.items():
-            state[keys[name]] = _kept(scalar())
+            state[keys[name]] = own(scalar())
         for name, slot in op.slots.items():
             if isinstance(op.node, Rule):
-                state[keys[name]] = treedef.unflatten(
-                    [s.get(keys[name]) for s in first]
-                )
+                tree = [s.get(keys[name]) for s in first]
+                state[keys[name]] = treedef.unflatten([own(x) for x in tree])
             else:
-                mine = [
-                    a if on[k] else None for a, on in zip(arrays, active, strict=True)
-                ]
-                whole = (
-                    params if all(on[k] for on in active) else treedef.unflatten(mine)
-                )
-                _keep_tree(state, keys[name], slot(whole))
+                chosen = zip(arrays, active, strict=True)
+                mine = [array if on[k] else None for array, on in chosen]
+                is_whole = all(on[k] for on in active)
+                tree = slot(params if is_whole else treedef.unflatten(mine))
+                _keep_tree(state, keys[name], jax.tree.map(own, tree))
     return state
 
 
@@ -73,15 +71,26 @@ def _first_slots(program: Program, active: Sequence[bool], array: Any) -> State:
         flow[op.out] = like = flow[op.inputs[0]]
         if is_active and isinstance(op.node, Rule):
             for name, first in op.slots.items():
-                slots[keys[name]] = _kept(first(like), array)
+                slots[keys[name]] = first(like)
             flow[op.out] = op.node.out(like)
     return slots
 
 
-def _kept(value: Any, param: Any = None) -> jax.Array:
-    """A value as the state keeps it: strongly typed, in no buffer of a parameter."""
-    value = jnp.asarray(value)
-    return jnp.array(value, value.dtype, copy=value is param)
+class _Owner:
+    """Makes each value strongly typed, in a buffer that nothing else has."""
+
+    def __init__(self, taken: Sequence[Any]):
+        self.taken = {id(x): x for x in taken}
+
+    def __call__(self, value: Any) -> Any:
+        if value is None or jnp.issubdtype(
+            getattr(value, "dtype", jnp.float32), jax.dtypes.extended
+        ):
+            return value
+        value = jnp.asarray(value)
+        value = jnp.array(value, value.dtype, copy=id(value) in self.taken)
+        self.taken[id(value)] = value
+        return value
 
 
 def _keep_tree(state: State, key: str, slot: Any) -> None:
@@ -103,7 +112,7 @@ def _active(
 
 
 def update(
-    bound: Bound, updates: Any, state: Any, params: Any = None, **extra: Any
+    bound: Bound, /, updates: Any, state: Any, params: Any = None, **extra: Any
 ) -> tuple[Any, State]:
     """Transform updates (at first gradients), and make the new state."""
     check_state(bound.factory.name, state)
@@ -172,7 +181,8 @@ class _Update:
     def kernel_stage(self, stage: Stage) -> None:
         """Run the rules of a stage on every leaf that they select."""
         ops, keys = self.program.ops, self.program.keys
-        plan, numbers, arrays = self._plan(stage)
+        plan = self._plan(stage)
+        numbers, arrays = kernel.numbers_of(plan, ops)
         running = [
             i
             for i, precision in enumerate(self.precisions)
@@ -184,9 +194,11 @@ class _Update:
             for k in stage.ops
             if ops[k].shared
         }
-        common = Common(numbers, arrays, self.count, {}, before, extra)
+        shared = {k: self._draw(k, before[k]) for k in before}
+        common = Common(numbers, arrays, self.count, {}, shared, extra)
         totals = self._measure(stage, plan, common, running)
-        shared = {k: self._settle(k, totals.get(k), before[k]) for k in before}
+        for k in before:
+            shared[k] = self._settle(k, totals.get(k), shared[k], before[k])
         common = common._replace(totals=totals, shared=shared)
         make, out = kernel.update_kernel, self.program.out
         jobs = self._jobs(make, plan, stage, running, out)
@@ -203,11 +215,11 @@ class _Update:
                 key = keys[k][name]
                 self.new_state[key] = self.leaves.treedef.unflatten(self.slots[key])
 
-    def _plan(self, stage: Stage) -> tuple[kernel.Plan, Any, tuple[Any, ...]]:
-        memo, place = self.program.memo, (id(stage), jnp.zeros(0).dtype)
-        if place not in memo:
-            memo[place] = kernel.plan_of(stage, self.program.ops)
-        return memo[place]
+    def _plan(self, stage: Stage) -> kernel.Plan:
+        memo = self.program.memo
+        if id(stage) not in memo:
+            memo[id(stage)] = kernel.plan_of(stage, self.program.ops)
+        return memo[id(stage)]
 
     def _jobs(
         self,
@@ -232,6 +244,8 @@ class _Update:
             if place not in memo:
                 chosen = tuple(active[k] for k in stage.ops)
                 memo[place] = make(plan, chosen, precision, *rest)
+            if any(tree[i] is None for _, named in trees for _, tree in named):
+                self._check_slots(i)
             leaf = LeafInput(
                 tuple([self.registers[i][r] for r in stage.reads]),
                 {
@@ -245,6 +259,17 @@ class _Update:
             jobs.append((memo[place], leaf, functools.partial(self.leaves.path, i)))
         return jobs
 
+    def _check_slots(self, i: int) -> None:
+        for op, keys, is_active in zip(
+            self.program.ops, self.program.keys, self.active[i], strict=True
+        ):
+            for name in op.slots if is_active and isinstance(op.node, Rule) else ():
+                if self.slots[keys[name]][i] is None:
+                    raise ValueError(
+                        f"{self.program.name}: slot {keys[name]!r} has nothing at "
+                        f"{self.leaves.path(i)!r}, since init saw no float there"
+                    )
+
     def _measure(self, stage: Stage, plan: Any, common: Common, running: Any) -> Any:
         """What the operations of a stage measure, summed over the leaves."""
         if not any(self.program.ops[k].measures for k in stage.ops):
@@ -252,21 +277,27 @@ class _Update:
         jobs = self._jobs(kernel.measure_kernel, plan, stage, running)
         return _sum(run_jobs(common, jobs))
 
-    def _settle(self, k: int, total: Any, before: State) -> State:
-        """The whole-tree scalars for this update; keeps those for the next."""
+    def _draw(self, k: int, before: State) -> State:
+        """The whole-tree values with this update's key; keeps the next one's."""
+        if not self.program.ops[k].has_seed:
+            return before
+        following, now = jax.random.split(before["key"])
+        self.new_state[self.program.keys[k]["key"]] = following
+        return before | {"key": now}
+
+    def _settle(self, k: int, total: Any, drawn: State, before: State) -> State:
+        """The whole-tree values for this update, which are kept for the next."""
         op = self.program.ops[k]
-        kept, seen = dict(before), dict(before)
-        if op.has_seed:
-            kept["key"], seen["key"] = jax.random.split(before["key"])
+        own = {name: value for name, value in before.items() if name in op.own_shared}
         if isinstance(op.node, Rule) and op.node.settle is not None:
             if total is None and op.measures:
                 total = kernel.measured_nothing(op)
-            own = {name: before[name] for name in op.node.shared}
-            own = op.node.settle(total, own)
-            kept, seen = kept | own, seen | own
-        for name, old in before.items():
-            self.new_state[self.program.keys[k][name]] = _like(kept[name], old)
-        return seen
+            with kernel.place(op.name):
+                settled = op.node.settle(total, own)
+                own = kernel.like_before(settled, own, op.name)
+        for name, value in own.items():
+            self.new_state[self.program.keys[k][name]] = value
+        return drawn | own
 
     def tree_stage(self, k: int) -> None:
         """Run one rule that needs the whole tree."""
@@ -299,7 +330,8 @@ class _Update:
             else:
                 slots[name] = self.state[key]
         tree = Tree(params, grad, self.count, self.extra)
-        updates, slots = rule.update(updates, slots, tree)
+        with kernel.place(op.name):
+            updates, slots = rule.update(updates, slots, tree)
         for name, slot in slots.items():
             _keep_tree(self.new_state, keys[name], slot)
         outs = leaves.flatten(updates, f"what {op.name} returns")
@@ -309,14 +341,20 @@ class _Update:
     def results(self) -> Any:
         """The updates that leave: a skipped leaf as it came, float0 as zeros."""
         outs = []
-        for values, precision, u, p in zip(
-            self.registers, self.precisions, self.leaves.updates, self.leaves.params,
-            strict=True,
-        ):  # fmt: skip
-            if precision is not None:
-                outs.append(_to(precision.out, values[self.program.out]))
-            else:
+        for i, (u, p) in enumerate(
+            zip(self.leaves.updates, self.leaves.params, strict=True)
+        ):
+            precision = self.precisions[i]
+            if precision is None:
                 outs.append(u if p is None or not is_float0(u) else jnp.zeros_like(p))
+                continue
+            out = self.registers[i][self.program.out]
+            if out.shape != u.shape:
+                raise ValueError(
+                    f"{self.program.name}: at {self.leaves.path(i)!r} the update of "
+                    f"shape {u.shape} became one of shape {out.shape}"
+                )
+            outs.append(_to(precision.out, out))
         return self.leaves.treedef.unflatten(outs)
 
 
@@ -345,13 +383,3 @@ def _sum(measured: list[dict[int, Any]]) -> dict[int, Any]:
 
 def _to(dtype: Any, x: Any) -> Any:
     return x if x.dtype == dtype else x.astype(dtype)
-
-
-def _like(value: Any, old: jax.Array) -> jax.Array:
-    """A new whole-tree scalar in the dtype and shape of the old one."""
-    value = jnp.asarray(value)
-    if value.shape != old.shape:
-        raise ValueError(
-            f"a whole-tree value of shape {old.shape} became {value.shape}"
-        )
-    return jnp.asarray(value, old.dtype)

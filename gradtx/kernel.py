@@ -128,7 +128,8 @@ def _pack(scalars: list[Any]) -> Any:
     """Scalars as one vector of the default float dtype; on the host if they are."""
     if any(isinstance(x, jax.Array) for x in scalars):
         return _stack(scalars)
-    return np.asarray(scalars, default_float())
+    with np.errstate(over="ignore"):  # beyond float32's range is infinite there
+        return np.asarray(scalars, default_float())
 
 
 @functools.partial(jax.jit, inline=True)
@@ -238,28 +239,26 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _place(name: str) -> Iterator[None]:
-    """Names what runs inside, in the compiled module and in errors."""
+def place(name: str) -> Iterator[None]:
+    """Names what runs inside, in the compiled module and in errors.
+
+    Inside, any promotion is allowed, whatever the user forbids: the engine has brought
+    all that a rule sees to one precision, and casts what it gives.
+    """
+    standard, any_rank = (
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    )
     try:
-        with jax.named_scope(name):
+        with jax.named_scope(name), standard, any_rank:
             yield
     except Exception as error:
-        error.add_note(f"in {name}, at {current_path.get()()!r}")
+        error.add_note(f"in {name}, at {current_path.get(_whole_tree)()!r}")
         raise
 
 
-def _any_promotion(kernel: Callable) -> Callable:
-    """Let rules mix real and complex, scalars and arrays, whatever the user forbids.
-
-    The engine has brought all that they see to one precision, and casts what they give.
-    """
-
-    @functools.wraps(kernel)
-    def run(*args: Any) -> Any:
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            return kernel(*args)
-
-    return run
+def _whole_tree() -> str:
+    return "<root>"
 
 
 @functools.lru_cache(maxsize=1024)
@@ -269,7 +268,6 @@ def update_kernel(
     """The jitted update of one leaf by a stage: its registers and its slots, new."""
 
     @jax.jit
-    @_any_promotion
     def update(common: Common, leaf: LeafInput):
         run = _Run(plan, precision, common, leaf)
         registers, new_slots = run.registers, {}
@@ -281,12 +279,12 @@ def update_kernel(
                 registers[wiring.out] = u
                 continue
             context = run.context(i, wiring, node)
-            with _place(wiring.name):
+            with place(wiring.name):
                 if isinstance(node, Fork):
                     u = node.join(u, tuple(branches), context)
                 else:
                     u, slots = node.update(u, run.slots(i), context)
-                    new_slots[i] = _like_before(
+                    new_slots[i] = like_before(
                         slots, leaf.slots.get(i, {}), wiring.name
                     )
             registers[wiring.out] = u
@@ -299,7 +297,7 @@ def update_kernel(
     return update
 
 
-def _like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any]:
+def like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any]:
     """New slots in the dtype they are stored in; another shape or name is an error."""
     if slots.keys() != before.keys():
         kept, given = sorted(before), sorted(slots)
@@ -310,7 +308,7 @@ def _like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, An
         loses = jnp.iscomplexobj(new) and not jnp.iscomplexobj(old)
         if new.shape != old.shape or loses:
             raise ValueError(
-                f"{owner}: at {current_path.get()()!r} slot {name!r} is "
+                f"{owner}: at {current_path.get(_whole_tree)()!r} slot {name!r} is "
                 f"{old.dtype}{list(old.shape)} in the state, "
                 f"but the update makes it {new.dtype}{list(new.shape)}"
             )
@@ -325,7 +323,6 @@ def measure_kernel(
     """The jitted measurements of one leaf, by operation."""
 
     @jax.jit
-    @_any_promotion
     def measure(common: Common, leaf: LeafInput):
         run = _Run(plan, precision, common, leaf)
         totals = {}
@@ -335,7 +332,7 @@ def measure_kernel(
             if is_active and isinstance(node, Rule) and node.measure is not None:
                 u = run.registers[wiring.inputs[0]]
                 context = run.context(i, wiring, node)
-                with _place(wiring.name):
+                with place(wiring.name):
                     totals[i] = node.measure(u, run.slots(i), context)
         return totals
 

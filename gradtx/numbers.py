@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number or stands for one (an array, a tracer, a shape)."""
+    """Whether a value is a real number or stands for one (array, tracer, shape)."""
     if isinstance(value, bool | np.bool_):
         return False
     dtype = getattr(value, "dtype", None)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -75,6 +76,11 @@ class Op:
         return shared
 
     @property
+    def own_shared(self) -> Mapping[str, Any]:
+        """The whole-tree scalars that the rule itself declares."""
+        return self.node.shared if isinstance(self.node, Rule) else {}
+
+    @property
     def has_seed(self) -> bool:
         """Whether this draws random numbers."""
         return isinstance(self.node, Rule) and self.node.seed is not None
@@ -123,6 +129,16 @@ class Program:
     out: int
     is_timed: bool
     memo: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def foreign_arguments(self) -> set[str]:
+        """The keyword arguments that foreign transformations declare."""
+        return {
+            name
+            for op in self.ops
+            if isinstance(op.node, TreeRule)
+            for name in op.node.takes
+        }
 
     @property
     def needs(self) -> dict[str, str]:
@@ -312,7 +328,8 @@ def _foreign(tx: optax.GradientTransformation) -> TreeRule:
         updates, state = inner.update(updates, slots[name], tree.params, **tree.extra)
         return updates, {name: state}
 
-    return TreeRule(update, {name: inner.init})
+    takes = inspect.signature(tx.update).parameters
+    return TreeRule(update, {name: inner.init}, takes=tuple(takes))
 
 
 def next_count(count: Any) -> Any:

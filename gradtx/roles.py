@@ -129,7 +129,7 @@ class NumberRole(Role):
         return self._with_complement(value)
 
     def take(self, value: Any, owner: str, argument: str) -> Any:
-        """The number that a schedule gave; an array of jax is not fetched to check it."""
+        """The number that a schedule gave; no array is fetched to check it."""
         if not is_number(value):
             raise TypeError(
                 f"{owner}: {argument} must be {self.words}, "

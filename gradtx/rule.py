@@ -15,7 +15,6 @@ import jax
 from jax import numpy as jnp
 
 Slots = Mapping[str, Any]
-_no_slots: Slots = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +59,13 @@ class TreeRule:
             (or None), `grad`, `count` and the extra arguments as `extra`.
         slots: For each slot its first value, `(params) -> pytree`.
         needs: Extra arguments of `update` that must be given.
+        takes: Extra arguments that it knows, given or not.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
     slots: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

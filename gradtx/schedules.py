@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
 import jax
+import optax
 from jax import numpy as jnp
 
 from gradtx.binding import Bound, Remembered, register, remember
@@ -296,3 +297,8 @@ def join_schedules(schedules: Sequence[SubSchedule], boundaries: Sequence[Steps]
 def _whole(count: Any) -> Any:
     """The count as plain functions of it expect: an int32."""
     return jnp.asarray(count).astype(jnp.int32)
+
+
+def __getattr__(name: str) -> Any:
+    """Schedules that are not ours are optax's."""
+    return getattr(optax.schedules, name)

@@ -6,12 +6,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
-import jax
 import optax
 
 from gradtx import engine
 from gradtx.binding import Bound, Remembered, register, remember
-from gradtx.rule import Chain, Fork, Masked, Named
 
 P = ParamSpec("P")
 
@@ -34,8 +32,14 @@ class GradientTransformation(Remembered, optax.GradientTransformationExtraArgs):
     update: Callable[..., tuple[Any, dict[str, Any]]]  # pyright: ignore[reportIncompatibleVariableOverride]
     bound: Bound
 
-    def __new__(cls, bound: Bound):
-        """Make the pair around a bound factory; users call factories instead."""
+    def __new__(cls, *given: Any) -> Any:
+        """Make the pair around a bound factory; users call factories instead.
+
+        Two functions, `init` and `update`, give a transformation of optax, as there.
+        """
+        if len(given) == 2:
+            return optax.GradientTransformation(*given)
+        (bound,) = given
         update = functools.partial(engine.update, bound)
         self = super().__new__(cls, functools.partial(engine.init, bound), update)
         self.bound = bound
@@ -53,7 +57,7 @@ class GradientTransformation(Remembered, optax.GradientTransformationExtraArgs):
         bound = self.bound if step is None else self.bound.at(step)
         try:
             node = bound.call()
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             if not bound.is_scheduled:
                 raise
             message = (
@@ -62,15 +66,11 @@ class GradientTransformation(Remembered, optax.GradientTransformationExtraArgs):
             raise TypeError(message) from error
         if isinstance(node, GradientTransformation):
             return node.expand(step)
-        if not isinstance(node, Chain | Fork | Masked | Named):
-            return GradientTransformation(bound)
-        return jax.tree.map(
-            lambda x: x.expand(step) if isinstance(x, GradientTransformation) else x,
-            GradientTransformation(bound),
-            is_leaf=lambda x: (
-                isinstance(x, GradientTransformation) and x.bound is not bound
-            ),
-        )
+        members = [
+            child.expand(step) if isinstance(child, GradientTransformation) else child
+            for child in bound.children
+        ]
+        return GradientTransformation(Bound(bound.spec, tuple(members)))
 
 
 register(GradientTransformation)
