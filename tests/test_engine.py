@@ -549,3 +549,114 @@ def test_a_tree_rule_sees_the_tree():
     flat = np.concatenate([np.ravel(g) for g in jax.tree.leaves(GRADS)])
     np.testing.assert_allclose(state["mean"], 2 * flat.mean(), rtol=1e-5)
     np.testing.assert_allclose(updates["w"], GRADS["w"] - flat.mean(), rtol=1e-5)
+
+
+def test_measuring_and_updating_see_the_same_key_and_the_state_another():
+    seen = []
+
+    @transformation
+    def probe():
+        def measure(u, slots, leaf):
+            jax.debug.callback(lambda key: seen.append(tuple(key.tolist())), leaf.key)
+            return jnp.sum(u)
+
+        def update(u, leaf):
+            jax.debug.callback(lambda key: seen.append(tuple(key.tolist())), leaf.key)
+            return u
+
+        return memoryless(update, measure=measure, seed=0)
+
+    tx = probe()
+    _, state = tx.update({"w": jnp.ones(2)}, tx.init({"w": jnp.ones(2)}))
+    jax.effects_barrier()
+    assert len(seen) == 2 and len(set(seen)) == 1
+    assert tuple(np.asarray(state["key"]).tolist()) not in seen
+
+
+def test_an_error_inside_a_rule_says_which_rule_and_where():
+    @transformation
+    def broken():
+        return memoryless(lambda u, leaf: u @ u)
+
+    tx = gradtx.chain(gradtx.scale(1.0), broken())
+    with pytest.raises(TypeError) as raised:
+        tx.update({"layer": {"w": jnp.ones((2, 3))}}, {"count": jnp.int32(0)})
+    assert "in broken, at 'layer/w'" in raised.value.__notes__
+
+
+def test_a_rule_that_changes_the_shape_of_the_update_is_an_error():
+    @transformation
+    def total():
+        return memoryless(lambda u, leaf: jnp.sum(u))
+
+    with pytest.raises(ValueError) as raised:
+        total().update(GRADS, {"count": jnp.int32(0)})
+    assert str(raised.value) == (
+        "total: at 'b/0' the update of shape (3,) became one of shape ()"
+    )
+
+
+def test_a_leaf_that_init_did_not_see_is_an_error():
+    tx = gradtx.adam(0.1)
+    state = tx.init({"w": jnp.ones(2), "v": None})
+    both = {"w": jnp.ones(2), "v": jnp.ones(2)}
+    with pytest.raises(
+        ValueError, match="adam: slot 'mu' has nothing at 'v', since init"
+    ):
+        tx.update(both, state, both)
+
+
+def test_settling_into_other_names_is_an_error():
+    @transformation
+    def misspelled():
+        return memoryless(
+            lambda u, leaf: u,
+            shared={"runs": lambda: 0.0},
+            settle=lambda total, shared: {"rusn": shared["runs"] + 1},
+        )
+
+    tx = misspelled()
+    with pytest.raises(
+        ValueError, match=r"misspelled: keeps \['runs'\], but its update"
+    ):
+        tx.update(GRADS, tx.init(PARAMS))
+
+
+def test_no_two_slots_share_a_buffer_whatever_a_rule_starts_from():
+    constant = jnp.ones(3)
+
+    @transformation
+    def greedy():
+        first = {name: lambda p: constant for name in ("a", "b")}
+        return Rule(lambda u, slots, leaf: (u, slots), {**first, "c": lambda p: p})
+
+    @transformation
+    def start():
+        keep = {"start": lambda params: params}
+        return gradtx.TreeRule(lambda updates, slots, tree: (updates, slots), keep)
+
+    for tx in (greedy(), start()):
+        params = {"w": jnp.ones(3), "v": jnp.ones(3)}
+        state = tx.init(params)
+        leaves = jax.tree.leaves((params, state))
+        assert len({x.unsafe_buffer_pointer() for x in leaves}) == len(leaves)
+
+
+def test_rebuilding_a_sum_with_a_new_function_traces_no_kernel():
+    log = new_log()
+    state = {"count": jnp.int32(0)}
+    for _ in range(3):
+        branch = gradtx.chain(gradtx.scale(lambda count: 0.1), traced_probe(log))
+        gradtx.add(gradtx.identity(), branch).update(GRADS, state)
+    assert len(log.traces) == 2  # one for each shape
+
+
+def test_an_extra_argument_that_a_foreign_member_declares_is_known():
+    def update(updates, state, params=None, *, loss_values, **extra):
+        return jax.tree.map(lambda u: loss_values * u, updates), state
+
+    pair: Any = optax.GradientTransformationExtraArgs
+    tx = gradtx.chain(pair(lambda p: optax.EmptyState(), update), gradtx.scale(1.0))
+    updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS, loss_values=2.0)
+    np.testing.assert_allclose(updates["w"], 2 * GRADS["w"])
+    gradtx.sgd(0.1).update(GRADS, {"count": jnp.int32(0)}, grad_fn=None, loss_fn=None)

@@ -532,3 +532,107 @@ def test_a_decay_computes_as_its_number():
     assert decay.complement == 0.25
     assert DecayValue.of(0.999).complement == 1 - 0.999
     np.testing.assert_array_equal(jnp.ones(2) * decay, [0.75, 0.75])
+
+
+def test_arrays_in_a_transformation_leak_no_tracer_into_later_use():
+    tx = jax.tree.map(jnp.asarray, gradtx.adam(0.1))
+    state = tx.init(PARAMS)
+    jitted, _ = jax.jit(tx.update)(GRADS, state, PARAMS)
+    eager, _ = tx.update(GRADS, state, PARAMS)
+    again, _ = jax.jit(lambda g: tx.update(g, state, PARAMS))(GRADS)
+    for updates in (eager, again):
+        jax.tree.map(lambda a, b: close(a, b, 1e-6), updates, jitted)
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+def test_a_transformation_whose_leaves_were_mapped_is_the_one_with_those_numbers(
+    jitted,
+):
+    mapped = jax.tree.map(lambda x: 0.5 * x, gradtx.adam(0.1))
+    built = gradtx.adam(0.05, b1=0.45, b2=0.4995, eps=0.5e-8)
+    assert mapped == built
+
+    def first(tx):
+        return tx.update(GRADS, tx.init(PARAMS), PARAMS)[0]
+
+    run = jax.jit(first) if jitted else first
+    jax.tree.map(lambda a, b: close(a, b, 1e-6), run(mapped), run(built))
+
+
+def test_replace_keeps_the_precision_of_decays():
+    traced = jax.jit(lambda tx: tx)(gradtx.scale_by_ema(0.9999))
+    tx = traced.replace(slot="x")
+    updates, _ = tx.update(jnp.ones(1), tx.init(jnp.ones(1)))
+    np.testing.assert_allclose(updates, [1 - 0.9999], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: gradtx.sgd(lambda c: None),
+            "sgd: learning_rate must be a number, but",
+        ),
+        (
+            lambda: gradtx.adam(0.1, b1=lambda c: True),
+            "adam: b1 must be in [0, 1), but",
+        ),
+        (lambda: gradtx.adam(0.1, b1=lambda c: 1), "adam: b1 must be in [0, 1), got 1"),
+        (lambda: gradtx.adam(0.1, eps=lambda c: -1.0), "adam: eps must be at least 0"),
+        (lambda: gradtx.scale(lambda c: 1j), "scale: step_size must be a number, but"),
+    ],
+)
+def test_what_a_schedule_gives_is_checked(make, message):
+    with pytest.raises((TypeError, ValueError)) as raised:
+        make().init(PARAMS)
+    assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: gradtx.scale(1j),
+        lambda: gradtx.scale(jnp.complex64(1j)),
+        lambda: gradtx.scale(jax.random.key(0)),
+        lambda: gradtx.sgd([0.1, 0.2]),
+        lambda: gradtx.adam(0.1, b1=(0.9, 0.99)),
+        lambda: gradtx.add(gradtx.identity(), weights=(None,)),
+        lambda: gradtx.named("a", None),
+    ],
+)
+def test_what_is_no_number_is_refused_where_it_is_given(make):
+    with pytest.raises(TypeError, match=" must be "):
+        make()
+
+
+def test_an_array_is_copied_when_it_is_bound():
+    sizes = np.ones(3)
+    tx = gradtx.scale(sizes)
+    sizes[:] = 5
+    np.testing.assert_array_equal(tx.arguments["step_size"], np.ones(3))
+
+
+def test_a_scheduled_decay_in_a_recipe_that_computes_with_it_asks_for_a_step():
+    tx = gradtx.scale_by_adam(b1=lambda count: 0.9, nesterov=True)
+    with pytest.raises(TypeError, match=r"schedule; expand\(step=...\)"):
+        tx.expand()
+    assert tx.expand(step=0) == gradtx.scale_by_adam(nesterov=True).expand()
+
+
+def test_two_functions_make_a_transformation_of_optax():
+    tx: Any = gradtx.GradientTransformation  # as optax's programs call it
+    pair = tx(lambda params: optax.EmptyState(), lambda u, s, p=None: (u, s))
+    updates, _ = gradtx.chain(pair, gradtx.scale(2.0)).update(GRADS, {"count": 0})
+    np.testing.assert_array_equal(updates["b"], 2 * GRADS["b"])
+
+
+def test_comparisons_of_a_decay_are_of_its_number():
+    decay: Any = DecayValue.of(0.5)
+    assert decay == 0.5 and decay < 1 and decay > 0 and abs(decay) == 0.5
+    assert decay <= 0.5 and decay >= 0.5 and decay != 1
+
+
+def test_numbers_beyond_float32_are_infinite_and_no_warning():
+    tx = gradtx.sgd(1e39)
+    updates, _ = tx.update(GRADS, tx.init(PARAMS))
+    assert np.isinf(updates["b"]).all()
