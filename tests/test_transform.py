@@ -597,7 +597,7 @@ def test_what_a_schedule_gives_is_checked(make, message):
         lambda: gradtx.sgd([0.1, 0.2]),
         lambda: gradtx.adam(0.1, b1=(0.9, 0.99)),
         lambda: gradtx.add(gradtx.identity(), weights=(None,)),
-        lambda: gradtx.named("a", None),
+        lambda: gradtx.named(**dict[str, Any](key="a", transform=None)),
     ],
 )
 def test_what_is_no_number_is_refused_where_it_is_given(make):
