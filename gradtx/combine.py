@@ -53,7 +53,7 @@ def add(*branches: Member, weights: Sequence[Scalar] | None = None):
         weights: One number a branch, of any sign; all 1 if None.
 
     Raises:
-        ValueError: At `init`: not one weight a branch.
+        ValueError: There is no branch, or not one weight a branch.
     """
     if not branches or (weights is not None and len(weights) != len(branches)):
         given = "no" if weights is None else len(weights)

@@ -36,9 +36,10 @@ State = dict[str, Any]
 
 def init(bound: Bound, params: Any) -> State:
     """The state of a transformation for `params`; shapes for shapes."""
-    arrays, treedef = jax.tree.flatten(params)
-    if any(isinstance(x, jax.ShapeDtypeStruct) for x in arrays):
+    if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params)):
         return jax.eval_shape(functools.partial(init, bound), params)
+    leaves = Leaves(bound.factory.name, params, None)
+    arrays, treedef = leaves.updates, leaves.treedef
     own = _Owner(arrays)
     state: State = {"count": jnp.zeros([], jnp.int32)}
     program = program_of(bound, state["count"])
@@ -62,7 +63,6 @@ def init(bound: Bound, params: Any) -> State:
 
 def _first_slots(program: Program, active: Sequence[bool], array: Any) -> State:
     """The first values of one leaf's slots, by key."""
-    array = jnp.asarray(array)
     if not jnp.issubdtype(array.dtype, jnp.inexact):
         return {}
     flow = {0: array.astype(kernel.precision_of(array.dtype, None).compute)}
@@ -288,8 +288,8 @@ class _Update:
     def _settle(self, k: int, total: Any, drawn: State, before: State) -> State:
         """The whole-tree values for this update, which are kept for the next."""
         op = self.program.ops[k]
-        own = {name: value for name, value in before.items() if name in op.own_shared}
-        if isinstance(op.node, Rule) and op.node.settle is not None:
+        own = {name: before[name] for name in op.node.shared}
+        if op.node.settle is not None:
             if total is None and op.measures:
                 total = kernel.measured_nothing(op)
             with kernel.place(op.name):

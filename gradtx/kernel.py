@@ -224,9 +224,9 @@ class _Run:
         flowing = u if wiring.flowing is None else wiring.flowing
         cast = functools.partial(jax.tree.map, self.precision.cast)
         shared, key = cast(self.common.shared.get(i, {})), None
-        if isinstance(node, Rule) and node.seed is not None:
+        if node.seed is not None:
             key = jax.random.fold_in(shared.pop("key"), self.leaf.index)
-        extra = {need: self.common.extra[need] for need in getattr(node, "needs", ())}
+        extra = {need: self.common.extra[need] for need in node.needs}
         return Leaf(
             wiring.name, self.registers[grad], self.registers[flowing], self.t,
             cast(self.common.totals.get(i)), shared, key, extra, self.param,
@@ -329,7 +329,7 @@ def measure_kernel(
         for i, wiring, node, is_active in zip(
             plan.ops, plan.wirings, run.nodes, active, strict=True
         ):
-            if is_active and isinstance(node, Rule) and node.measure is not None:
+            if is_active and node.measure is not None:
                 u = run.registers[wiring.inputs[0]]
                 context = run.context(i, wiring, node)
                 with place(wiring.name):
@@ -343,7 +343,7 @@ def measured_nothing(op: Op) -> Any:
     """What an operation measures where there are no leaves: zeros."""
 
     def measure(u: Any) -> Any:
-        assert isinstance(op.node, Rule) and op.node.measure is not None
+        assert op.node.measure is not None
         slots = {name: first(u) for name, first in op.slots.items()}
         shared = {name: first() for name, first in op.shared.items()}
         extra = dict.fromkeys(op.needs, u)

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -63,37 +63,30 @@ class Op:
     @functools.cached_property
     def slots(self) -> dict[str, Callable[[Any], Any]]:
         """For each slot its first value."""
-        return {} if isinstance(self.node, Fork) else dict(self.node.slots)
+        return dict(self.node.slots)
 
     @functools.cached_property
     def shared(self) -> dict[str, Callable[[], Any]]:
         """For each whole-tree scalar its first value; a seed adds `key`."""
-        if not isinstance(self.node, Rule):
-            return {}
         shared, seed = dict(self.node.shared), self.node.seed
         if seed is not None:
             shared["key"] = lambda: jax.random.PRNGKey(seed)
         return shared
 
     @property
-    def own_shared(self) -> Mapping[str, Any]:
-        """The whole-tree scalars that the rule itself declares."""
-        return self.node.shared if isinstance(self.node, Rule) else {}
-
-    @property
     def has_seed(self) -> bool:
         """Whether this draws random numbers."""
-        return isinstance(self.node, Rule) and self.node.seed is not None
+        return self.node.seed is not None
 
     @property
     def measures(self) -> bool:
         """Whether this needs numbers over the whole tree."""
-        return isinstance(self.node, Rule) and self.node.measure is not None
+        return self.node.measure is not None
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The extra arguments that this needs."""
-        return () if isinstance(self.node, Fork) else self.node.needs
+        return self.node.needs
 
 
 @dataclasses.dataclass

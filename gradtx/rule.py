@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import dataclasses
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,8 +18,19 @@ from jax import numpy as jnp
 Slots = Mapping[str, Any]
 
 
+class _Node:
+    """What is written as an operation has, unless it says otherwise."""
+
+    slots: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
+    shared: Mapping[str, Callable[[], Any]] = types.MappingProxyType({})
+    measure: Callable[..., Any] | None = None
+    settle: Callable[[Any, Any], Any] | None = None
+    needs: tuple[str, ...] = ()
+    seed: int | None = None
+
+
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class Rule(_Node):
     """A gradient transformation of one array.
 
     Attributes:
@@ -51,7 +63,7 @@ def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
 
 
 @dataclasses.dataclass(frozen=True)
-class TreeRule:
+class TreeRule(_Node):
     """A gradient transformation that truly needs the tree.
 
     Attributes:
@@ -130,7 +142,7 @@ class Chain:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fork:
+class Fork(_Node):
     """Branches that get the same input, and what joins them.
 
     Attributes:

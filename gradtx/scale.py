@@ -61,7 +61,7 @@ def add_decayed_weights(weight_decay: Scalar = 0.0, mask: Any = None):
             or a prefix of it, or a function from the parameters to one. All, if None.
 
     Raises:
-        ValueError: At `update`: no parameters were given, or the mask does not fit.
+        ValueError: At `init`, the mask does not fit; at `update`, no parameters.
     """
     if mask is not None:
         return Masked(add_decayed_weights(weight_decay), mask)

@@ -1,6 +1,8 @@
 import itertools
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import numpy as np
 import optax
@@ -237,6 +239,14 @@ def test_restoring_by_name_after_an_edit_is_the_same_or_a_missing_key(before):
         new = owners(after)
         for key in old.keys() & new.keys() - {"memory"}:
             assert old[key] == new[key], f"{before} -> {after}: {key}"
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(*[st.text("abc", min_size=1, max_size=6)] * 2)
+def test_a_qualified_key_has_the_same_owner_in_any_two_chains(one, other):
+    mine, its = owners(one), owners(other)
+    for key in mine.keys() & its.keys() - {"memory"}:
+        assert mine[key] == its[key] == key[0]
 
 
 def test_an_optax_transformation_keeps_its_state_whole_under_its_name():
