@@ -1,9 +1,12 @@
+import math
+
 import jax
 import pytest
 from jax import numpy as jnp
 
 import gradtx
 from gradtx import testing
+from gradtx.roles import NumberRole
 from tests.registry import EXAMPLES, REAL_ONLY, TRANSFORMATIONS, factories
 
 DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64"]
@@ -44,6 +47,27 @@ def test_the_registry_knows_an_example_of_every_required_argument(name):
         if p.default is p.empty and p.kind is not p.VAR_KEYWORD
     }
     assert required <= EXAMPLES.keys()
+
+
+def ranged_numbers():
+    """Every number with a range, and a value outside of it."""
+    for name, factory in factories().items():
+        parameters = factory.signature.parameters
+        for argument, role in zip(parameters, factory.roles, strict=True):
+            if isinstance(role, NumberRole) and role.low > -math.inf:
+                outside = [role.low if role.is_open else role.low - 0.5]
+                outside += [role.high, role.high + 0.5] if role.is_decay else []
+                for value in outside:
+                    yield name, argument, role.words, float(value)
+
+
+@pytest.mark.parametrize(("name", "argument", "words", "value"), [*ranged_numbers()])
+def test_a_number_out_of_its_range_is_named(name, argument, words, value):
+    tx = TRANSFORMATIONS[name]()
+    for bad in (value, math.nan):
+        with pytest.raises(ValueError) as raised:
+            tx.replace(**{argument: bad})
+        assert str(raised.value) == f"{name}: {argument} must be {words}, got {bad}"
 
 
 @pytest.mark.parametrize("name", REAL_ONLY)
