@@ -313,9 +313,14 @@ class _Update:
             chosen = zip(values, active, strict=True)
             return leaves.treedef.unflatten([x if on else None for x, on in chosen])
 
+        # Foreign ones get the dtypes that they would get in a chain of optax.
+        dtypes = [
+            p and (p.out if op.bound is None else p.compute) for p in self.precisions
+        ]
+
         def read(register: int) -> Any:
-            pairs = zip(self.registers, self.precisions, strict=True)
-            return only([p and _to(p.out, values[register]) for values, p in pairs])
+            pairs = zip(self.registers, dtypes, strict=True)
+            return only([dtype and _to(dtype, regs[register]) for regs, dtype in pairs])
 
         params = only(leaves.params) if leaves.has_params else None
         updates = read(op.inputs[0])

@@ -531,6 +531,23 @@ def test_kernels_work_under_vmap_and_grad_and_scan():
         np.testing.assert_allclose(jax.grad(run)(1.0), finite, rtol=1e-6)
 
 
+def test_a_tree_rule_computes_in_float32_and_a_foreign_one_in_the_dtype_it_knows():
+    seen = []
+
+    def look(updates):
+        seen.append(updates["w"].dtype.name)
+        return updates
+
+    @transformation
+    def probe():
+        return gradtx.TreeRule(lambda updates, slots, tree: (look(updates), slots))
+
+    foreign = optax.stateless(lambda updates, params: look(updates))
+    tx = gradtx.chain(gradtx.scale(2.0), probe(), foreign)
+    updates, _ = tx.update({"w": jnp.ones(2, jnp.bfloat16)}, {"count": jnp.int32(0)})
+    assert seen == ["float32", "bfloat16"] and updates["w"].dtype == jnp.bfloat16
+
+
 def test_a_tree_rule_sees_the_tree():
     @transformation
     def center():
