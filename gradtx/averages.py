@@ -16,8 +16,6 @@ from gradtx.rule import (
     abs2,
     memoryless,
     refuse_complex,
-    safe_divide,
-    safe_sqrt,
 )
 from gradtx.transform import transformation
 
@@ -118,12 +116,15 @@ def divide_by_root(
         eps: Added to the root, so in units of the gradient. At least 0.
         eps_root: Added inside the root. At least 0.
 
-    Where the divisor is 0 the update is 0, and finite in its derivative.
+    An estimate below 0 (from rounding) counts as 0, and the root is of no less than
+    the smallest normal number: where gradients vanish, the update and its derivative
+    are finite.
     """
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
         (v,) = outputs
-        return safe_divide(u, safe_sqrt(v + eps_root) + eps)
+        floor = jnp.maximum(eps_root, jnp.finfo(v.dtype).tiny)
+        return u / (jnp.sqrt(jnp.maximum(v + eps_root, floor)) + eps)
 
     return Fork((estimator,), join, measures=True)
 

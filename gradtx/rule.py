@@ -185,12 +185,6 @@ def safe_sqrt(x: Any) -> Any:
     return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, x)))
 
 
-def safe_divide(a: Any, b: Any) -> Any:
-    """A / b, 0 with derivative 0 where b is 0."""
-    is_zero = b == 0
-    return jnp.where(is_zero, 0, a / jnp.where(is_zero, 1, b))
-
-
 def refuse_complex(u: Any, leaf: Leaf) -> None:
     """Raise `TypeError` if the update is complex, for rules that order numbers."""
     if jnp.iscomplexobj(u):
