@@ -16,7 +16,9 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.combine import chain, identity
-from gradtx.transform import GradientTransformation
+from gradtx.roles import Member
+from gradtx.rule import Masked
+from gradtx.transform import GradientTransformation, transformation
 
 Law = Callable[[GradientTransformation, Any], None]
 LAWS: dict[str, Law] = {}
@@ -219,6 +221,25 @@ def absent_leaves_are_fine(tx: GradientTransformation, params: Any) -> None:
     for before, now in zip(state.values(), after.values(), strict=True):
         if isinstance(before, dict):
             _bitwise(before["skipped"], now["skipped"])
+
+
+@transformation
+def _only(transform: Member, mask: Any):
+    return Masked(transform, mask)
+
+
+@law
+def masked_leaves_are_untouched(tx: GradientTransformation, params: Any) -> None:
+    """And keep no state; the others are as they would be alone."""
+    both = {"in": params, "out": params}
+    masked, grads = _only(tx, {"in": True, "out": False}), gradients(params)
+    state = masked.init(both)
+    slots = [slot for slot in state.values() if isinstance(slot, dict)]
+    assert not jax.tree.leaves([slot["out"] for slot in slots])
+    updates, after = masked.update({"in": grads, "out": grads}, state, both)
+    _same_looks(state, after)
+    _bitwise(updates["out"], grads)
+    _close(updates["in"], tx.update(grads, tx.init(params), params)[0])
 
 
 @law
