@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from gradtx.numbers import DecayValue, is_number
+from gradtx.numbers import DecayValue
 from gradtx.roles import PLAIN, NumberRole, Role, role_of
 
 _in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("body", default=False)
@@ -170,7 +170,7 @@ class Factory:
             names += [name] * len(leaves)
             for leaf in leaves:
                 leaf = _frozen(role.bind(leaf, self.name, name))
-                is_child = isinstance(leaf, Remembered) or _is_number(leaf, role)
+                is_child = isinstance(leaf, Remembered) or role.is_child(leaf)
                 statics.append(CHILD if is_child else leaf)
                 children += [leaf] * is_child
         spec = Spec(self, tuple(treedefs), tuple(statics), tuple(roles), tuple(names))
@@ -199,14 +199,6 @@ def _frozen(leaf: Any) -> Any:
         leaf = leaf.copy()
         leaf.flags.writeable = False
     return leaf
-
-
-def _is_number(leaf: Any, role: Role) -> bool:
-    return isinstance(role, NumberRole) and is_number(leaf)
-
-
-def _is_schedule(leaf: Any, role: Role) -> bool:
-    return isinstance(role, NumberRole) and not is_number(leaf)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -259,17 +251,18 @@ class Bound:
     @property
     def is_scheduled(self) -> bool:
         """Whether a schedule stands in the place of a number."""
-        return any(map(_is_schedule, self.leaves(), self.spec.roles))
+        pairs = zip(self.spec.roles, self.leaves(), strict=True)
+        return any(role.is_schedule(leaf) for role, leaf in pairs)
 
     def at(self, count: Any) -> Bound:
         """The same with every number that a schedule gives evaluated at `count`."""
         spec, statics, children = self.spec, list(self.spec.statics), []
         for i, (role, leaf) in enumerate(zip(spec.roles, self.leaves(), strict=True)):
-            if isinstance(role, NumberRole) and _is_schedule(leaf, role):
+            if isinstance(role, NumberRole) and role.is_schedule(leaf):
                 # A count is an int32: `0.1 * count` is an error where promotion is
                 # strict, and schedules are the user's own functions.
                 with jax.numpy_dtype_promotion("standard"):
-                    value = leaf(count)
+                    value = leaf(count + role.steps_ahead)
                 leaf, statics[i] = (
                     role.take(value, self.factory.name, spec.names[i]),
                     CHILD,

@@ -151,6 +151,18 @@ def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool
     return masks
 
 
+def active_of(
+    program: Program, masks: list[list[bool]], leaves: int
+) -> list[tuple[bool, ...]]:
+    """For each leaf: which operations its masks select."""
+    if not masks:
+        return [(True,) * len(program.ops)] * leaves
+    return [
+        tuple(all(masks[m][i] for m in op.masks) for op in program.ops)
+        for i in range(leaves)
+    ]
+
+
 def _is_mask_tree(mask: Any) -> bool:
     leaves = jax.tree.leaves(mask)
     return bool(leaves) and all(map(_is_bool, leaves))
@@ -209,10 +221,10 @@ def check_extra(program: Program, extra: Iterable[str]) -> None:
         )
 
 
-def check_leaf(leaves: Leaves, i: int, op: Op) -> None:
-    """A leaf that an operation computes on is a float, and its parameter fits it."""
-    u, p = leaves.updates[i], leaves.params[i]
-    who = op.name if op.name == leaves.owner else f"{leaves.owner}: {op.name}"
+def check_leaf(leaves: Leaves, i: int, ops: Sequence[Op]) -> None:
+    """A leaf that operations compute on is a float, and its parameter fits it."""
+    u, p, first = leaves.updates[i], leaves.params[i], ops[0].name
+    who = first if first == leaves.owner else f"{leaves.owner}: {first}"
     for x in (u, p):
         if x is not None and not jnp.issubdtype(x.dtype, jnp.inexact):
             raise TypeError(
@@ -225,7 +237,17 @@ def check_leaf(leaves: Leaves, i: int, op: Op) -> None:
             f"{leaves.owner}: there is an update at {leaves.path(i)!r}, "
             f"but the parameter there is None"
         )
-    if p is not None and p.shape != u.shape:
+    batch = next((op.name for op in ops if op.node.takes_batch), None)
+    if batch is not None and (
+        u.ndim == 0 or (p is not None and u.shape[1:] != p.shape)
+    ):
+        of = "" if p is None else f" of shape {p.shape}"
+        raise ValueError(
+            f"{batch}: takes gradients of examples: an axis of them in front of the "
+            f"parameter's{of}, but at {leaves.path(i)!r} the update has "
+            f"shape {u.shape}"
+        )
+    if batch is None and p is not None and p.shape != u.shape:
         raise ValueError(
             f"{leaves.owner}: at {leaves.path(i)!r} the update has shape {u.shape}, "
             f"but the parameter {p.shape}"

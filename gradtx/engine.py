@@ -1,8 +1,4 @@
-"""The engine: lifts rules to trees and keeps the state.
-
-State is a flat dict: `count`; by name one tree a slot, with the structure of the
-parameters; one scalar a whole-tree value; one pytree a slot of a tree rule.
-"""
+"""The engine: lifts rules to trees, and makes the next state of the one before."""
 
 from __future__ import annotations
 
@@ -18,6 +14,7 @@ from gradtx import kernel
 from gradtx.binding import Bound
 from gradtx.checks import (
     Leaves,
+    active_of,
     check_extra,
     check_keys,
     check_leaf,
@@ -28,87 +25,10 @@ from gradtx.checks import (
 )
 from gradtx.dispatch import Job, run_jobs
 from gradtx.kernel import Common, LeafInput, Precision
-from gradtx.program import Program, Stage, next_count, program_of
-from gradtx.rule import Rule, Tree, TreeRule
-
-State = dict[str, Any]
-
-
-def init(bound: Bound, params: Any) -> State:
-    """The state of a transformation for `params`; shapes for shapes."""
-    if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params)):
-        return jax.eval_shape(functools.partial(init, bound), params)
-    leaves = Leaves(bound.factory.name, params, None)
-    arrays, treedef = leaves.updates, leaves.treedef
-    own = _Owner(arrays)
-    state: State = {"count": jnp.zeros([], jnp.int32)}
-    program = program_of(bound, state["count"])
-    active = _active(program, masks_of(program, params, treedef), len(arrays))
-    first = [_first_slots(program, *each) for each in zip(active, arrays, strict=True)]
-    for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
-        for name, scalar in op.shared.items():
-            state[keys[name]] = own(scalar())
-        for name, slot in op.slots.items():
-            if isinstance(op.node, Rule):
-                tree = [s.get(keys[name]) for s in first]
-                state[keys[name]] = treedef.unflatten([own(x) for x in tree])
-            else:
-                chosen = zip(arrays, active, strict=True)
-                mine = [array if on[k] else None for array, on in chosen]
-                is_whole = all(on[k] for on in active)
-                tree = slot(params if is_whole else treedef.unflatten(mine))
-                _keep_tree(state, keys[name], jax.tree.map(own, tree))
-    return state
-
-
-def _first_slots(program: Program, active: Sequence[bool], array: Any) -> State:
-    """The first values of one leaf's slots, by key."""
-    if not jnp.issubdtype(array.dtype, jnp.inexact):
-        return {}
-    flow = {0: array.astype(kernel.precision_of(array.dtype, None).compute)}
-    slots = {}
-    for op, keys, is_active in zip(program.ops, program.keys, active, strict=True):
-        flow[op.out] = like = flow[op.inputs[0]]
-        if is_active and isinstance(op.node, Rule):
-            for name, first in op.slots.items():
-                slots[keys[name]] = first(like)
-            flow[op.out] = op.node.out(like)
-    return slots
-
-
-class _Owner:
-    """Makes each value strongly typed, in a buffer that nothing else has."""
-
-    def __init__(self, taken: Sequence[Any]):
-        self.taken = {id(x): x for x in taken}
-
-    def __call__(self, value: Any) -> Any:
-        if value is None or jnp.issubdtype(
-            getattr(value, "dtype", jnp.float32), jax.dtypes.extended
-        ):
-            return value
-        value = jnp.asarray(value)
-        value = jnp.array(value, value.dtype, copy=id(value) in self.taken)
-        self.taken[id(value)] = value
-        return value
-
-
-def _keep_tree(state: State, key: str, slot: Any) -> None:
-    """Keep what a tree rule keeps, unless that is nothing."""
-    if jax.tree.leaves(slot):
-        state[key] = slot
-
-
-def _active(
-    program: Program, masks: list[list[bool]], leaves: int
-) -> list[tuple[bool, ...]]:
-    """For each leaf: which operations its masks select."""
-    if not masks:
-        return [(True,) * len(program.ops)] * leaves
-    return [
-        tuple(all(masks[m][i] for m in op.masks) for op in program.ops)
-        for i in range(leaves)
-    ]
+from gradtx.numbers import as_weak
+from gradtx.program import Op, Program, Stage, next_count, program_of
+from gradtx.rule import Rule, Step, Tree, TreeRule
+from gradtx.state import State, first_slots, keep_tree
 
 
 def update(
@@ -140,7 +60,7 @@ class _Update:
         self.slots = self._open_state()
         self.registers: list[dict[int, Any]] = [{0: u} for u in leaves.updates]
         masks = masks_of(program, leaves.reference, leaves.treedef)
-        self.active = _active(program, masks, len(leaves.updates))
+        self.active = active_of(program, masks, len(leaves.updates))
         self.fine: set[Any] = set()
         self.precisions = [self._precision(i) for i in range(len(leaves.updates))]
 
@@ -174,9 +94,17 @@ class _Update:
             return None
         dtypes = u.dtype, None if p is None else p.dtype
         if p is None or dtypes not in self.fine or p.shape != u.shape:
-            check_leaf(self.leaves, i, self.program.ops[self.active[i].index(True)])
+            check_leaf(self.leaves, i, self._ops_of(i))
             self.fine.add(dtypes)
         return kernel.precision_of(*dtypes)
+
+    def _ops_of(self, i: int) -> list[Op]:
+        """The operations that leaf i goes through."""
+        pairs = zip(self.program.ops, self.active[i], strict=True)
+        return [op for op, is_active in pairs if is_active]
+
+    def _takes_batch(self, i: int) -> bool:
+        return any(op.node.takes_batch for op in self._ops_of(i))
 
     def kernel_stage(self, stage: Stage) -> None:
         """Run the rules of a stage on every leaf that they select."""
@@ -194,11 +122,9 @@ class _Update:
             for k in stage.ops
             if ops[k].shared
         }
-        shared = {k: self._draw(k, before[k]) for k in before}
-        common = Common(numbers, arrays, self.count, {}, shared, extra)
+        common = Common(numbers, arrays, self.count, {}, before, before, extra)
         totals = self._measure(stage, plan, common, running)
-        for k in before:
-            shared[k] = self._settle(k, totals.get(k), shared[k], before[k])
+        shared = {k: self._settle(k, totals.get(k), before[k]) for k in before}
         common = common._replace(totals=totals, shared=shared)
         make, out = kernel.update_kernel, self.program.out
         jobs = self._jobs(make, plan, stage, running, out)
@@ -236,7 +162,7 @@ class _Update:
             for k in stage.ops
             if ops[k].slots
         ]
-        has_seed = any(ops[k].has_seed for k in stage.ops)
+        has_key = any(ops[k].has_key for k in stage.ops)
         jobs = []
         for i in running:
             active, precision = self.active[i], self.precisions[i]
@@ -254,21 +180,25 @@ class _Update:
                     if active[k]
                 },
                 self.leaves.params[i],
-                np.int32(i) if has_seed else None,
+                np.int32(i) if has_key else None,
             )
             jobs.append((memo[place], leaf, functools.partial(self.leaves.path, i)))
         return jobs
 
     def _check_slots(self, i: int) -> None:
-        for op, keys, is_active in zip(
-            self.program.ops, self.program.keys, self.active[i], strict=True
-        ):
-            for name in op.slots if is_active and isinstance(op.node, Rule) else ():
-                if self.slots[keys[name]][i] is None:
-                    raise ValueError(
-                        f"{self.program.name}: slot {keys[name]!r} has nothing at "
-                        f"{self.leaves.path(i)!r}, since init saw no float there"
-                    )
+        """Where a slot has nothing, that must be what its rule wants there."""
+        array = self.leaves.updates[i]
+        memo, place = self.program.memo, ("first", self.active[i], array.shape)
+        if place not in memo:
+            like = jax.ShapeDtypeStruct(array.shape, jnp.float32)
+            first = functools.partial(first_slots, self.program, self.active[i])
+            memo[place] = jax.eval_shape(first, like)
+        for key, first in memo[place].items():
+            if first is not None and self.slots[key][i] is None:
+                raise ValueError(
+                    f"{self.program.name}: slot {key!r} has nothing at "
+                    f"{self.leaves.path(i)!r}, since init saw no float there"
+                )
 
     def _measure(self, stage: Stage, plan: Any, common: Common, running: Any) -> Any:
         """What the operations of a stage measure, summed over the leaves."""
@@ -277,27 +207,24 @@ class _Update:
         jobs = self._jobs(kernel.measure_kernel, plan, stage, running)
         return _sum(run_jobs(common, jobs))
 
-    def _draw(self, k: int, before: State) -> State:
-        """The whole-tree values with this update's key; keeps the next one's."""
-        if not self.program.ops[k].has_seed:
-            return before
-        following, now = jax.random.split(before["key"])
-        self.new_state[self.program.keys[k]["key"]] = following
-        return before | {"key": now}
-
-    def _settle(self, k: int, total: Any, drawn: State, before: State) -> State:
+    def _settle(self, k: int, total: Any, before: State) -> State:
         """The whole-tree values for this update, which are kept for the next."""
         op = self.program.ops[k]
+        keys = self.program.keys[k]
         own = {name: before[name] for name in op.node.shared}
+        if op.has_key:
+            self.new_state[keys["key"]] = jax.random.fold_in(before["key"], 0)
         if op.node.settle is not None:
             if total is None and op.measures:
                 total = kernel.measured_nothing(op)
+            extra = {need: self.extra[need] for need in op.needs}
             with kernel.place(op.name):
-                settled = op.node.settle(total, own)
+                step = Step(as_weak(self.count) + 1, extra)
+                settled = op.node.settle(total, own, step)
                 own = kernel.like_before(settled, own, op.name)
         for name, value in own.items():
-            self.new_state[self.program.keys[k][name]] = value
-        return drawn | own
+            self.new_state[keys[name]] = value
+        return own
 
     def tree_stage(self, k: int) -> None:
         """Run one rule that needs the whole tree."""
@@ -324,7 +251,8 @@ class _Update:
 
         params = only(leaves.params) if leaves.has_params else None
         updates = read(op.inputs[0])
-        grad = updates if op.grad is None else read(op.grad)
+        marks = dict(op.marks)
+        grad = read(marks["grad"]) if "grad" in marks else updates
         slots = {}
         for name, first in op.slots.items():
             key = keys[name]
@@ -338,7 +266,7 @@ class _Update:
         with kernel.place(op.name):
             updates, slots = rule.update(updates, slots, tree)
         for name, slot in slots.items():
-            _keep_tree(self.new_state, keys[name], slot)
+            keep_tree(self.new_state, keys[name], slot)
         outs = leaves.flatten(updates, f"what {op.name} returns")
         for values, out, is_active in zip(self.registers, outs, active, strict=True):
             values[op.out] = out if is_active else values[op.inputs[0]]
@@ -354,7 +282,7 @@ class _Update:
                 outs.append(u if p is None or not is_float0(u) else jnp.zeros_like(p))
                 continue
             out = self.registers[i][self.program.out]
-            if out.shape != u.shape:
+            if out.shape != u.shape and not self._takes_batch(i):
                 raise ValueError(
                     f"{self.program.name}: at {self.leaves.path(i)!r} the update of "
                     f"shape {u.shape} became one of shape {out.shape}"

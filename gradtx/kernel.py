@@ -34,6 +34,7 @@ class Common(NamedTuple):
     count: Any
     totals: dict[int, Any]
     shared: dict[int, Any]
+    before: dict[int, Any]
     extra: dict[str, Any]
 
 
@@ -52,8 +53,7 @@ class Wiring(NamedTuple):
     spec: Any
     name: str
     inputs: tuple[int, ...]
-    grad: int | None
-    flowing: int | None
+    marks: tuple[tuple[str, int], ...]
     out: int
 
 
@@ -94,11 +94,9 @@ def plan_of(stage: Stage, ops: Sequence[Op]) -> Plan:
             places.append(scalars)
             scalars += 2 if _is_decay(leaf) else 1
     wirings = tuple(
-        Wiring(
-            op.bound and op.bound.spec, op.name, op.inputs, op.grad, op.flowing, op.out
-        )
+        Wiring(op.bound and op.bound.spec, op.name, op.inputs, op.marks, op.out)
         for op in chosen
-    )  # fmt: skip
+    )
     return Plan(
         tuple(stage.ops), wirings, treedef, tuple(places),
         tuple(map(_is_decay, leaves)), stage.reads, stage.writes,
@@ -196,6 +194,11 @@ def precision_of(update: Any, param: Any) -> Precision:
         return Precision(jnp.promote_types(out, jnp.float32), out)
 
 
+def wide(array: Any) -> Any:
+    """An array in the precision that rules compute in."""
+    return array.astype(precision_of(array.dtype, None).compute)
+
+
 class _Run:
     """One leaf on its way through a stage."""
 
@@ -219,23 +222,23 @@ class _Run:
         ]
 
     def context(self, i: int, wiring: Wiring, node: Any) -> Leaf:
-        u = wiring.inputs[0]
-        grad = u if wiring.grad is None else wiring.grad
-        flowing = u if wiring.flowing is None else wiring.flowing
+        u = self.registers[wiring.inputs[0]]
+        marks = {name: self.registers[register] for name, register in wiring.marks}
+        grad = marks.get("grad", u)
         cast = functools.partial(jax.tree.map, self.precision.cast)
-        shared, key = cast(self.common.shared.get(i, {})), None
-        if node.seed is not None:
-            key = jax.random.fold_in(shared.pop("key"), self.leaf.index)
-        extra = {need: self.common.extra[need] for need in node.needs}
+        common, key = self.common, None
+        shared, before = (cast(it.get(i, {})) for it in (common.shared, common.before))
+        if node.key is not None:
+            key = node.key_of(before.pop("key"), self.leaf.index)
+        extra = {need: common.extra[need] for need in node.needs}
         return Leaf(
-            wiring.name, self.registers[grad], self.registers[flowing], self.t,
-            cast(self.common.totals.get(i)), shared, key, extra, self.param,
+            wiring.name, grad, marks.get("flowing", grad), marks, self.t, common.count,
+            cast(common.totals.get(i)), shared, before, key, extra, self.param,
         )  # fmt: skip
 
     def slots(self, i: int) -> dict[str, Any]:
-        return {
-            k: self.precision.cast(v) for k, v in self.leaf.slots.get(i, {}).items()
-        }
+        slots = self.leaf.slots.get(i, {}).items()
+        return {k: v if v is None else self.precision.cast(v) for k, v in slots}
 
 
 @contextlib.contextmanager
@@ -302,8 +305,11 @@ def like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any
     if slots.keys() != before.keys():
         kept, given = sorted(before), sorted(slots)
         raise ValueError(f"{owner}: keeps {kept}, but its update returned {given}")
-    stored = {}
+    stored: dict[str, Any] = {}
     for name, old in before.items():
+        if old is None:
+            stored[name] = None
+            continue
         new = jnp.asarray(slots[name])
         loses = jnp.iscomplexobj(new) and not jnp.iscomplexobj(old)
         if new.shape != old.shape or loses:
@@ -345,9 +351,12 @@ def measured_nothing(op: Op) -> Any:
     def measure(u: Any) -> Any:
         assert op.node.measure is not None
         slots = {name: first(u) for name, first in op.slots.items()}
-        shared = {name: first() for name, first in op.shared.items()}
+        shared = {name: first([]) for name, first in op.shared.items()}
+        marks = {name: u for name, _ in op.marks}
         extra = dict.fromkeys(op.needs, u)
-        leaf = Leaf(op.name, u, u, u, None, shared, None, extra, u)
+        leaf = Leaf(
+            op.name, u, u, marks, u, u, None, shared, shared, None, extra, u
+        )  # fmt: skip
         return op.node.measure(u, slots, leaf)
 
     shapes = jax.eval_shape(measure, jax.ShapeDtypeStruct((), jnp.float32))

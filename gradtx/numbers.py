@@ -26,6 +26,20 @@ def default_float() -> np.dtype:
     return jax.dtypes.canonicalize_dtype(float)
 
 
+def raw_key(key: Any) -> jax.Array:
+    """A seed, or a PRNG key of either kind, as the raw key that a state keeps."""
+    if is_key(key):
+        return jax.random.key_data(key)
+    key = jnp.asarray(key)
+    return key if key.ndim else jax.random.PRNGKey(key)
+
+
+def is_key(value: Any) -> bool:
+    """Whether this is a typed PRNG key."""
+    dtype = getattr(value, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
 def is_concrete(value: Any) -> bool:
     """Whether the number's value is on the host or can be fetched."""
     return isinstance(value, int | float | np.ndarray | np.generic) or (

@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import optax
 from jax import numpy as jnp
 from jax.core import Tracer
 
 from gradtx.binding import Bound, Remembered
-from gradtx.rule import Chain, Fork, Masked, Named, Rule, TreeRule
+from gradtx.numbers import raw_key
+from gradtx.rule import Chain, Fork, Let, Masked, Named, Rule, TreeRule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,7 @@ class Op:
         bound: The primitive, its numbers resolved; None if it is foreign.
         node: What the primitive is written as.
         inputs: Registers: the update, then the branches of a fork.
-        grad: The register that `leaf.grad` reads, None for the update itself.
-        flowing: The register that flows past an estimator.
+        marks: The registers that have a name: "grad", "flowing", and what is let.
         out: The register that this writes.
         masks: Masks (by index) that a leaf must satisfy.
         trail: Names of the factories around it, outermost first.
@@ -43,8 +42,7 @@ class Op:
     bound: Bound | None
     node: Rule | Fork | TreeRule
     inputs: tuple[int, ...]
-    grad: int | None
-    flowing: int | None
+    marks: tuple[tuple[str, int], ...]
     out: int
     masks: tuple[int, ...]
     trail: tuple[str, ...]
@@ -58,7 +56,7 @@ class Op:
     @functools.cached_property
     def reads(self) -> set[int]:
         """The registers that this reads."""
-        return {r for r in (*self.inputs, self.grad, self.flowing) if r is not None}
+        return {*self.inputs, *(register for _, register in self.marks)}
 
     @functools.cached_property
     def slots(self) -> dict[str, Callable[[Any], Any]]:
@@ -66,17 +64,17 @@ class Op:
         return dict(self.node.slots)
 
     @functools.cached_property
-    def shared(self) -> dict[str, Callable[[], Any]]:
-        """For each whole-tree scalar its first value; a seed adds `key`."""
-        shared, seed = dict(self.node.shared), self.node.seed
-        if seed is not None:
-            shared["key"] = lambda: jax.random.PRNGKey(seed)
+    def shared(self) -> dict[str, Callable[[Any], Any]]:
+        """For each whole-tree scalar its first value; the key is one."""
+        shared, key = dict(self.node.shared), self.node.key
+        if key is not None:
+            shared["key"] = lambda arrays: raw_key(key)
         return shared
 
     @property
-    def has_seed(self) -> bool:
+    def has_key(self) -> bool:
         """Whether this draws random numbers."""
-        return self.node.seed is not None
+        return self.node.key is not None
 
     @property
     def measures(self) -> bool:
@@ -155,11 +153,15 @@ def program_of(bound: Bound, count: Any) -> Program:
 
 @dataclasses.dataclass(frozen=True)
 class _Scope:
-    grad: int | None = None
-    flowing: int | None = None
+    marks: tuple[tuple[str, int], ...] = ()
     masks: tuple[int, ...] = ()
     trail: tuple[str, ...] = ()
     pin: str | None = None
+
+    def mark(self, **registers: int) -> _Scope:
+        """The same with more named registers."""
+        marks = tuple((dict(self.marks) | registers).items())
+        return dataclasses.replace(self, marks=marks)
 
 
 class _Lowering:
@@ -195,17 +197,20 @@ class _Lowering:
         node, name = bound.call(), bound.factory.name
         match node:
             case Chain(members, is_scope):
-                scope = dataclasses.replace(scope, grad=u) if is_scope else scope
+                scope = scope.mark(grad=u) if is_scope else scope
                 for member in members:
                     u = self.lower(member, u, scope)
                 return u
             case Fork(branches, _, measures):
-                start = scope.grad if measures and scope.grad is not None else u
-                inner = dataclasses.replace(scope, flowing=u) if measures else scope
+                start = dict(scope.marks).get("grad", u) if measures else u
+                inner = scope.mark(flowing=u) if measures else scope
                 outs = [self.lower(branch, start, inner) for branch in branches]
                 # The branches are laid out: only the join's own numbers go with it.
                 own = bound.without_members()
                 return self.emit(own, node, (u, *outs), scope, name)
+            case Let(mark, value, body):
+                value = self.lower(value, u, scope)
+                return self.lower(body, u, scope.mark(**{mark: value}))
             case Masked(inner, mask):
                 self.masks.append((name, mask))
                 masks = (*scope.masks, len(self.masks) - 1)
@@ -230,8 +235,7 @@ class _Lowering:
         trail = (*scope.trail, name)
         self.ops.append(
             Op(
-                bound, node, inputs, scope.grad, scope.flowing, out,
-                scope.masks, trail, scope.pin,
+                bound, node, inputs, scope.marks, out, scope.masks, trail, scope.pin
             )
         )  # fmt: skip
         return out

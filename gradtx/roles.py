@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jax import numpy as jnp
 
-from gradtx.numbers import DecayValue, is_concrete, is_number
+from gradtx.numbers import DecayValue, is_concrete, is_key, is_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,14 @@ class Role:
     def is_leaf(self, value: Any) -> bool:
         """Whether a part of the argument is one value, beside what JAX says."""
         return isinstance(value, optax.GradientTransformation)
+
+    def is_child(self, value: Any) -> bool:
+        """Whether JAX may trace, stack and differentiate the value."""
+        return False
+
+    def is_schedule(self, value: Any) -> bool:
+        """Whether the value is a schedule in the place of a number."""
+        return False
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """Check one value where it is given, and bring it to the form that is kept."""
@@ -48,6 +56,28 @@ class DTypeRole(Role):
         except TypeError:
             message = f"{owner}: {argument} must be a dtype, got {value!r}"
             raise TypeError(message) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyRole(Role):
+    """A seed, or a PRNG key, typed or raw."""
+
+    def is_child(self, value: Any) -> bool:
+        """A key is data; a seed is written down in the program."""
+        return hasattr(value, "dtype")
+
+    def bind(self, value: Any, owner: str, argument: str) -> Any:
+        """The seed as it is, a key as a raw one."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        key: Any = jax.random.key_data(value) if is_key(value) else value
+        looks: tuple[Any, Any] = getattr(key, "ndim", None), getattr(key, "dtype", None)
+        if looks[0] == 0 and jnp.issubdtype(looks[1], jnp.integer):
+            return int(key) if is_concrete(key) else key
+        if looks != (1, np.uint32):
+            message = f"{owner}: {argument} must be a seed or a PRNG key, got {value!r}"
+            raise TypeError(message)
+        return np.asarray(key) if is_concrete(key) else key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +116,8 @@ class NumberRole(Role):
         is_count: Whether it counts steps, and is shown without a decimal point.
         is_optional: Whether None may stand in its place.
         is_container: Whether the argument is a container of such numbers.
+        steps_ahead: The count that a schedule sees, less that of other numbers.
+        choices: Words that may stand beside the numbers of a container.
     """
 
     words: str = "a number"
@@ -97,6 +129,16 @@ class NumberRole(Role):
     is_count: bool = False
     is_optional: bool = False
     is_container: bool = False
+    steps_ahead: int = 0
+    choices: tuple[str, ...] = ()
+
+    def is_child(self, value: Any) -> bool:
+        """Numbers are."""
+        return is_number(value)
+
+    def is_schedule(self, value: Any) -> bool:
+        """Whatever is no number, nor one of the words."""
+        return not is_number(value) and value not in self.choices
 
     def is_leaf(self, value: Any) -> bool:
         """Containers hold numbers, where the annotation is one."""
@@ -115,6 +157,8 @@ class NumberRole(Role):
         """
         if isinstance(value, DecayValue):
             return value if self.is_decay else value.value
+        if self.choices and isinstance(value, str):
+            return self._choose(value, owner, argument)
         if not is_number(value):
             self._check_schedule(value, owner, argument)
             return value
@@ -138,6 +182,12 @@ class NumberRole(Role):
         if isinstance(value, jax.Array):
             return self._with_complement(value)
         return self.bind(value, owner, argument)
+
+    def _choose(self, word: str, owner: str, argument: str) -> str:
+        if word in self.choices:
+            return word
+        known = " or ".join(map(repr, self.choices))
+        raise ValueError(f"{owner}: {argument} must be {known}, got {word!r}")
 
     def _with_complement(self, value: Any) -> Any:
         return DecayValue.of(value) if self.is_decay else value
@@ -180,6 +230,7 @@ ScalarOrSchedule = Scalar
 Positive = Annotated[Any, NumberRole("positive", low=0, is_open=True)]
 NonNegative = Annotated[Any, NumberRole("at least 0", low=0)]
 Decay = Annotated[Any, NumberRole("in [0, 1)", low=0, high=1, is_decay=True)]
+Every = Annotated[Any, NumberRole("at least 1", low=1, is_count=True)]
 
 
 def _constant(words: str = "a number", **more: Any) -> Any:
@@ -198,6 +249,7 @@ else:
 SubSchedule = Annotated[Any, ScheduleRole()]
 Member = Annotated[optax.GradientTransformation, MemberRole()]
 DType = Annotated[Any, DTypeRole()]
+Key = Annotated[Any, KeyRole()]
 
 PLAIN = Role()
 

@@ -1,7 +1,8 @@
 """What a primitive is written as: a rule for one array, or one for a whole tree.
 
 A rule contains no tree map, no counter, no cast and no `None` check; the engine lifts
-it. Connectives (`Chain`, `Fork`, `Masked`, `Named`) say how rules are put together.
+it. Connectives (`Chain`, `Fork`, `Let`, `Masked`, `Named`) say how rules are put
+together.
 """
 
 from __future__ import annotations
@@ -22,11 +23,21 @@ class _Node:
     """What is written as an operation has, unless it says otherwise."""
 
     slots: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
-    shared: Mapping[str, Callable[[], Any]] = types.MappingProxyType({})
+    shared: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
     measure: Callable[..., Any] | None = None
-    settle: Callable[[Any, Any], Any] | None = None
+    settle: Callable[[Any, Any, Any], Any] | None = None
     needs: tuple[str, ...] = ()
-    seed: int | None = None
+    key: Any = None
+    takes_batch: bool = False
+
+
+def key_of_leaf(key: Any, index: Any) -> Any:
+    """The key of one leaf at one update, as optax splits it.
+
+    `split(key, n)[i]` is `fold_in(key, i)`: the state goes on with the key of 0, the
+    leaves share that of 1.
+    """
+    return jax.random.fold_in(jax.random.fold_in(key, 1), index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,25 +47,30 @@ class Rule(_Node):
     Attributes:
         update: `(u, slots, leaf) -> (u, slots)`. u has at least float32 precision; the
             slots come and go under the names given here.
-        slots: For each slot its first value, `(array) -> array`. The array is like what
-            reaches the rule (the parameter, as a rule), at least float32.
+        slots: For each slot its first value, `(array) -> array`, or None where a leaf
+            keeps nothing. The array is what reaches the rule: the parameter, or what
+            the rules before make of it, at least float32.
         measure: `(u, slots, leaf) -> scalars`, summed over the leaves of the rule's
             mask into `leaf.total` before any leaf is updated.
-        shared: For each whole-tree scalar its first value, `() -> scalar`.
-        settle: `(total, shared) -> shared`, once an update, after measuring.
+        shared: For each whole-tree scalar its first value, `(arrays) -> scalar`.
+        settle: `(total, shared, step) -> shared`, once an update, after measuring.
         needs: Extra arguments of `update` that `leaf.extra` must hold.
-        seed: If given, `leaf.key` is a new key for each leaf and update.
+        key: A seed or a PRNG key: then `leaf.key` is a new one a leaf and update.
+        key_of: How: `(key of the update, index of the leaf) -> key`.
         out: What flows out, given what flows in, in shape and dtype.
+        takes_batch: Whether it takes an axis of examples in front away.
     """
 
     update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
     slots: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
     measure: Callable[[Any, Any, Leaf], Any] | None = None
-    shared: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
-    settle: Callable[[Any, Any], Any] | None = None
+    shared: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
+    settle: Callable[[Any, Any, Step], Any] | None = None
     needs: tuple[str, ...] = ()
-    seed: int | None = None
+    key: Any = None
+    key_of: Callable[[Any, Any], Any] = key_of_leaf
     out: Callable[[Any], Any] = lambda array: array
+    takes_batch: bool = False
 
 
 def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
@@ -94,6 +110,19 @@ current_path: contextvars.ContextVar[Callable[[], str]] = contextvars.ContextVar
 
 
 @dataclasses.dataclass(frozen=True)
+class Step:
+    """What `settle` may look at beside what was measured and kept.
+
+    Attributes:
+        t: The number of this update, from 1, as a weakly typed float scalar.
+        extra: The extra arguments that the rule needs.
+    """
+
+    t: Any
+    extra: Slots
+
+
+@dataclasses.dataclass(frozen=True)
 class Leaf:
     """What a rule may look at beside the update and its slots.
 
@@ -102,19 +131,25 @@ class Leaf:
         grad: The update that entered the enclosing `moments`; outside one, the update
             that reaches the rule.
         flowing: In an estimator, the update that flows past it; elsewhere as `grad`.
+        marks: What the enclosing `let`s gave names to.
         t: The number of this update, from 1, as a weakly typed float scalar.
+        count: The number of updates before this one, an int32.
         total: What the rule measured, summed over the tree.
         shared: The rule's whole-tree scalars, settled for this update.
-        key: A PRNG key (raw uint32) for this leaf and update, if the rule has a seed.
+        before: The same as they were before this update.
+        key: A PRNG key (raw uint32) for this leaf and update, if the rule has one.
         extra: The extra arguments that the rule needs.
     """
 
     owner: str
     grad: Any
     flowing: Any
+    marks: Slots
     t: Any
+    count: Any
     total: Any
     shared: Slots
+    before: Slots
     key: Any
     extra: Slots
     array: Any
@@ -154,6 +189,15 @@ class Fork(_Node):
     branches: tuple[Any, ...]
     join: Callable[[Any, tuple[Any, ...], Leaf], Any]
     measures: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Let:
+    """A transformation inside which the outcome of another one has a name."""
+
+    name: str
+    value: Any
+    body: Any
 
 
 @dataclasses.dataclass(frozen=True)

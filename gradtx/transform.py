@@ -10,6 +10,7 @@ import optax
 
 from gradtx import engine
 from gradtx.binding import Bound, Remembered, register, remember
+from gradtx.state import init
 
 P = ParamSpec("P")
 
@@ -41,7 +42,7 @@ class GradientTransformation(Remembered, optax.GradientTransformationExtraArgs):
             return optax.GradientTransformation(*given)
         (bound,) = given
         update = functools.partial(engine.update, bound)
-        self = super().__new__(cls, functools.partial(engine.init, bound), update)
+        self = super().__new__(cls, functools.partial(init, bound), update)
         self.bound = bound
         return self
 

@@ -149,8 +149,8 @@ def scale_by_mean_norm():
             "sum": jnp.sum(jnp.square(u)),
             "size": jnp.float32(u.size),
         },
-        shared={"runs": lambda: jnp.zeros([], jnp.int32), "last": lambda: 0.0},
-        settle=lambda total, shared: {
+        shared={"runs": lambda _: jnp.zeros([], jnp.int32), "last": lambda _: 0.0},
+        settle=lambda total, shared, step: {
             "runs": shared["runs"] + 1,
             "last": total["sum"],
         },
@@ -195,7 +195,7 @@ def test_measuring_sums_over_the_mask():
 @transformation
 def noise(seed: int = 0):
     return memoryless(
-        lambda u, leaf: u + jax.random.normal(leaf.key, u.shape), seed=seed
+        lambda u, leaf: u + jax.random.normal(leaf.key, u.shape), key=seed
     )
 
 
@@ -581,7 +581,7 @@ def test_measuring_and_updating_see_the_same_key_and_the_state_another():
             jax.debug.callback(lambda key: seen.append(tuple(key.tolist())), leaf.key)
             return u
 
-        return memoryless(update, measure=measure, seed=0)
+        return memoryless(update, measure=measure, key=0)
 
     tx = probe()
     _, state = tx.update({"w": jnp.ones(2)}, tx.init({"w": jnp.ones(2)}))
@@ -628,8 +628,8 @@ def test_settling_into_other_names_is_an_error():
     def misspelled():
         return memoryless(
             lambda u, leaf: u,
-            shared={"runs": lambda: 0.0},
-            settle=lambda total, shared: {"rusn": shared["runs"] + 1},
+            shared={"runs": lambda _: 0.0},
+            settle=lambda total, shared, step: {"rusn": shared["runs"] + 1},
         )
 
     tx = misspelled()

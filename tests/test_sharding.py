@@ -95,7 +95,7 @@ def test_the_same_seed_draws_the_same_numbers_on_any_number_of_devices():
     @gradtx.transformation
     def noise():
         return gradtx.memoryless(
-            lambda u, leaf: u + jax.random.normal(leaf.key, u.shape), seed=7
+            lambda u, leaf: u + jax.random.normal(leaf.key, u.shape), key=7
         )
 
     tx = noise()

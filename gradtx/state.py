@@ -1,0 +1,88 @@
+"""The state that a transformation starts with.
+
+It is a flat dict: `count`; by name one tree a slot, with the structure of the
+parameters; one scalar a whole-tree value; one pytree a slot of a tree rule.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.binding import Bound
+from gradtx.checks import Leaves, active_of, masks_of
+from gradtx.kernel import wide
+from gradtx.program import Program, program_of
+from gradtx.rule import Rule
+
+State = dict[str, Any]
+
+
+def init(bound: Bound, params: Any) -> State:
+    """The state of a transformation for `params`; shapes for shapes."""
+    if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params)):
+        return jax.eval_shape(functools.partial(init, bound), params)
+    leaves = Leaves(bound.factory.name, params, None)
+    arrays, treedef = leaves.updates, leaves.treedef
+    own = _Owner(arrays)
+    state: State = {"count": jnp.zeros([], jnp.int32)}
+    program = program_of(bound, state["count"])
+    active = active_of(program, masks_of(program, params, treedef), len(arrays))
+    first = [first_slots(program, *each) for each in zip(active, arrays, strict=True)]
+    for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
+        for name, scalar in op.shared.items():
+            pairs = zip(arrays, active, strict=True)
+            state[keys[name]] = own(scalar([wide(a) for a, on in pairs if on[k]]))
+        for name, slot in op.slots.items():
+            if isinstance(op.node, Rule):
+                tree = [s.get(keys[name]) for s in first]
+                state[keys[name]] = treedef.unflatten([own(x) for x in tree])
+            else:
+                chosen = zip(arrays, active, strict=True)
+                mine = [array if on[k] else None for array, on in chosen]
+                is_whole = all(on[k] for on in active)
+                tree = slot(params if is_whole else treedef.unflatten(mine))
+                keep_tree(state, keys[name], jax.tree.map(own, tree))
+    return state
+
+
+def first_slots(program: Program, active: Sequence[bool], array: Any) -> State:
+    """The first values of one leaf's slots, by key."""
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        return {}
+    flow = {0: wide(array)}
+    slots = {}
+    for op, keys, is_active in zip(program.ops, program.keys, active, strict=True):
+        flow[op.out] = like = flow[op.inputs[0]]
+        if is_active and isinstance(op.node, Rule):
+            for name, first in op.slots.items():
+                slots[keys[name]] = first(like)
+            flow[op.out] = op.node.out(like)
+    return slots
+
+
+class _Owner:
+    """Makes each value strongly typed, in a buffer that nothing else has."""
+
+    def __init__(self, taken: Sequence[Any]):
+        self.taken = {id(x): x for x in taken}
+
+    def __call__(self, value: Any) -> Any:
+        if value is None or jnp.issubdtype(
+            getattr(value, "dtype", jnp.float32), jax.dtypes.extended
+        ):
+            return value
+        value = jnp.asarray(value)
+        value = jnp.array(value, value.dtype, copy=id(value) in self.taken)
+        self.taken[id(value)] = value
+        return value
+
+
+def keep_tree(state: State, key: str, slot: Any) -> None:
+    """Keep what a tree rule keeps, unless that is nothing."""
+    if jax.tree.leaves(slot):
+        state[key] = slot
