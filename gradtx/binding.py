@@ -13,7 +13,7 @@ import difflib
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -161,7 +161,7 @@ class Factory:
         for name, role, value in zip(parameters, self.roles, values, strict=True):
             if value is None:
                 role.check_none(self.name, name)
-            if isinstance(value, list) and role is not PLAIN:
+            if isinstance(value, list | Iterator) and role is not PLAIN:
                 value = tuple(value)
             is_leaf = functools.partial(_is_value, role) if value is not None else None
             leaves, treedef = jax.tree.flatten(value, is_leaf=is_leaf)
@@ -352,7 +352,7 @@ def _show(value: Any) -> str:
     return repr(value)
 
 
-def remember(function: Callable, cls: type[Remembered]) -> Any:
+def remember(function: Callable, cls: Callable[[Bound], Any]) -> Any:
     """Turn a factory into one whose results are `cls` and remember their arguments."""
     factory = Factory(function, cls)
 

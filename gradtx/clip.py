@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 from jax import numpy as jnp
 
-from gradtx.roles import NonNegative
-from gradtx.rule import Leaf, abs2, memoryless, refuse_complex, safe_sqrt
+from gradtx.roles import NonNegative, Positive
+from gradtx.rule import Leaf, Rule, abs2, memoryless, refuse_complex, safe_sqrt
 from gradtx.transform import transformation
 
 
@@ -25,6 +27,39 @@ def clip(max_delta: NonNegative):
     def update(u: Any, leaf: Leaf) -> Any:
         refuse_complex(u, leaf)
         return jnp.clip(u, -max_delta, max_delta)
+
+    return memoryless(update)
+
+
+@transformation
+def clip_magnitude(max_magnitude: NonNegative):
+    """Clip every element to a magnitude, whatever its direction in the complex plane.
+
+    Args:
+        max_magnitude: At least 0.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        is_small = jnp.abs(u) < max_magnitude
+        return jnp.where(is_small, u, max_magnitude * jnp.sign(u))
+
+    return memoryless(update)
+
+
+@transformation
+def clip_by_block_rms(threshold: Positive):
+    """Scale each array down, so that its root mean square is at most a number.
+
+    Shazeer and Stern 2018 (Adafactor), section 6: https://arxiv.org/abs/1804.04235.
+    As optax.
+
+    Args:
+        threshold: Positive.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        size = safe_sqrt(jnp.mean(abs2(u)))
+        return u / jnp.maximum(1, size / threshold)
 
     return memoryless(update)
 
@@ -53,3 +88,169 @@ def clip_by_global_norm(max_norm: NonNegative):
         return u * (kept / jnp.where(is_zero, 1, norm))
 
     return memoryless(update, measure=measure)
+
+
+def unitwise_norm(x: Any, axis: int | Sequence[int] | None = None) -> jax.Array:
+    """The norm of each unit of a layer, repeated to the shape of the array. As optax.
+
+    Args:
+        x: An array of at most 5 axes, or of any number if `axis` is given.
+        axis: The axes of one unit. If None: all of a scalar or vector, the first of 2
+            or 3, all but the last of 4 or 5 axes.
+
+    Raises:
+        ValueError: There are more than 5 axes, and `axis` is None.
+    """
+    if axis is None and x.ndim > 5:
+        raise ValueError(f"unitwise_norm: axis must be given for {x.ndim} axes")
+    if axis is None:
+        is_vector = jnp.squeeze(x).ndim <= 1
+        rest = range(1 if x.ndim < 4 else x.ndim - 1)
+        axis = range(x.ndim) if is_vector else rest
+    axes = axis if isinstance(axis, int) else tuple(axis)
+    squares = jnp.sum(abs2(x), axis=axes, keepdims=True)
+    return jnp.broadcast_to(safe_sqrt(squares), x.shape)
+
+
+def unitwise_clip(
+    g_norm: Any, max_norm: Any, grad: Any, div_eps: float = 1e-6
+) -> jax.Array:
+    """The gradient, scaled down to `max_norm` where its `g_norm` is larger. As optax.
+
+    Args:
+        g_norm: Norms, repeated to the shape of the gradient.
+        max_norm: Bounds of them, of the same shape.
+        grad: The gradient.
+        div_eps: The least that is divided by. Positive.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if not jnp.shape(g_norm) == jnp.shape(max_norm) == jnp.shape(grad):
+        shapes = ", ".join(str(jnp.shape(x)) for x in (g_norm, max_norm, grad))
+        raise ValueError(f"unitwise_clip: the shapes must be equal, got {shapes}")
+    clipped = grad * (max_norm / jnp.maximum(g_norm, div_eps))
+    return jnp.where(g_norm < max_norm, grad, clipped)
+
+
+@transformation
+def adaptive_grad_clip(
+    clipping: NonNegative,
+    eps: NonNegative = 1e-3,
+    axis: int | tuple[int, ...] | None = None,
+):
+    """Scale each unit's gradient down to a share of the norm of its parameters.
+
+    Brock et al. 2021: https://arxiv.org/abs/2102.06171, Algorithm 2. As optax.
+
+    Args:
+        clipping: The share. At least 0.
+        eps: The least that a unit's norm counts as. At least 0.
+        axis: The axes of one unit, see `unitwise_norm`.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        bound = clipping * jnp.maximum(unitwise_norm(leaf.param, axis), eps)
+        return unitwise_clip(unitwise_norm(u, axis), bound, u)
+
+    return memoryless(update)
+
+
+def _check_examples(owner: str, grads: Any) -> None:
+    shapes = [jnp.shape(g) for g in jax.tree.leaves(grads)]
+    if any(shape[:1] != shapes[0][:1] or not shape for shape in shapes):
+        raise ValueError(
+            f"{owner}: every gradient must have the same number of examples as its "
+            f"first axis, got shapes {shapes}"
+        )
+
+
+def per_example_global_norm_clip(
+    grads: Any, l2_norm_clip: Any
+) -> tuple[Any, jax.Array]:
+    """The sum of per-example gradients, each scaled down to a global norm. As optax.
+
+    Abadi et al. 2016: https://arxiv.org/abs/1607.00133.
+
+    Args:
+        grads: A tree of gradients with an axis of examples in front.
+        l2_norm_clip: The largest norm of one example's gradient. At least 0.
+
+    Returns:
+        The sum over the examples, and how many were scaled down.
+
+    Raises:
+        ValueError: A gradient has no axis of examples, or another number of them.
+    """
+    _check_examples("per_example_global_norm_clip", grads)
+    squares = sum(map(squares_of_examples, jax.tree.leaves(grads)), jnp.zeros(()))
+    shares = bounded_shares(squares, l2_norm_clip)
+    total = jax.tree.map(lambda g: jnp.tensordot(shares.astype(g.dtype), g, 1), grads)
+    return total, jnp.sum(shares < 1)
+
+
+def squares_of_examples(grad: Any) -> jax.Array:
+    """The squared norm of each example's gradient, in at least float32."""
+    wide = grad.astype(jnp.promote_types(grad.dtype, jnp.float32))
+    return jnp.sum(abs2(wide), axis=tuple(range(1, grad.ndim)))
+
+
+def bounded_shares(squares: jax.Array, most: Any) -> jax.Array:
+    """What each example's gradient is multiplied by, so that its norm is at most."""
+    is_zero = squares == 0
+    return jnp.where(
+        is_zero, 1, jnp.minimum(most / safe_sqrt(jnp.where(is_zero, 1, squares)), 1)
+    )
+
+
+def per_example_layer_norm_clip(
+    grads: Any, global_l2_norm_clip: Any, uniform: bool = True
+) -> tuple[Any, Any]:
+    """The sum of per-example gradients, each array's scaled down to a norm. As optax.
+
+    McMahan et al. 2017: https://arxiv.org/abs/1710.06963.
+
+    Args:
+        grads: A tree of gradients with an axis of examples in front.
+        global_l2_norm_clip: The largest norm of all of one example's gradients.
+        uniform: Whether arrays share it evenly in squares, or by their sizes.
+
+    Returns:
+        The sum over the examples, and for each array how many were scaled down.
+    """
+    _check_examples("per_example_layer_norm_clip", grads)
+    leaves, treedef = jax.tree.flatten(grads)
+    sizes = [1 if uniform else leaf[0].size for leaf in leaves]
+    bounds = [global_l2_norm_clip * (size / sum(sizes)) ** 0.5 for size in sizes]
+    pairs = map(per_example_global_norm_clip, leaves, bounds)
+    totals, counts = zip(*pairs, strict=True) if leaves else ((), ())
+    return treedef.unflatten(totals), treedef.unflatten(counts)
+
+
+@transformation
+def keep_params_nonnegative():
+    """Shorten steps that would leave the non-negative parameters. As optax.
+
+    Raises:
+        TypeError: At `update`: the update is complex.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        refuse_complex(u, leaf)
+        return jnp.where(leaf.param + u < 0, -leaf.param, u)
+
+    return memoryless(update)
+
+
+@transformation
+def zero_nans():
+    """Replace NaN by 0. As optax.
+
+    Keeps `found_nan`, for each array whether the last update had one.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        is_nan = jnp.isnan(u)
+        return jnp.where(is_nan, 0, u), {"found_nan": jnp.any(is_nan)}
+
+    return Rule(update, {"found_nan": lambda array: jnp.zeros((), bool)})

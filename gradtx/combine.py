@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import optax
+
 from gradtx.roles import Member, Scalar
-from gradtx.rule import Chain, Fork, Leaf, Named
+from gradtx.rule import Chain, Fork, Leaf, Let, Masked, Named, memoryless
 from gradtx.transform import transformation
 
 
@@ -77,3 +79,66 @@ def named(key: str, transform: Member):
     So two of a kind keep their own state however the chain around them is edited.
     """
     return Named(key, transform)
+
+
+@transformation
+def let(name: str, value: Member, body: Member):
+    """Give a name to what a transformation makes; inside the body `recall` gives it.
+
+    `let("mu", scale_by_ema(0.9), body)` keeps one average, however often the body looks
+    at it. The body gets what the whole gets, not what `value` makes of it.
+
+    Raises:
+        ValueError: The name is "grad" or "flowing", which mean something already.
+    """
+    if name in ("grad", "flowing"):
+        raise ValueError(
+            f"let: name must be neither 'grad' nor 'flowing', got {name!r}"
+        )
+    return Let(name, value, body)
+
+
+@transformation
+def recall(name: str):
+    """Replace the update by what the enclosing `let` has under a name.
+
+    Raises:
+        ValueError: At `update`: no `let` around it has the name.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        if name not in leaf.marks:
+            raise ValueError(f"recall: nothing around it lets {name!r}")
+        return leaf.marks[name]
+
+    return memoryless(update)
+
+
+@transformation
+def only(transform: Member, mask: Any):
+    """Apply a transformation where a mask is true; others pass, and keep nothing.
+
+    Args:
+        transform: The transformation.
+        mask: A tree of bools with the structure of the parameters or a prefix of it, or
+            a function from the parameters to one.
+
+    Raises:
+        ValueError, TypeError: At `init`: the mask does not fit, or holds no bools.
+    """
+    return Masked(transform, mask)
+
+
+@transformation
+def stateless(f: Callable[[Any, Any], Any]):
+    """A transformation of whole trees from `f(updates, params) -> updates`.
+
+    As optax, for functions that are written for it; `memoryless` makes a rule.
+    """
+    return optax.stateless(f)
+
+
+@transformation
+def stateless_with_tree_map(f: Callable[[Any, Any], Any]):
+    """A transformation of each array from `f(update, param) -> update`. As optax."""
+    return optax.stateless_with_tree_map(f)

@@ -284,7 +284,7 @@ def _settle_keys(ops: list[Op], root: str) -> tuple[dict[str, str], ...]:
             place = trail[level] if level < len(trail) else None
             by_factory.setdefault(place, []).append((i, name))
         for place, members in by_factory.items():
-            if len(members) > 1 and place is not None:
+            if place is not None and len({ops[i].trail for i, _ in members}) > 1:
                 settle(members, level + 1)
                 continue
             for n, (i, name) in enumerate(members, start=1):

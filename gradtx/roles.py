@@ -59,6 +59,24 @@ class DTypeRole(Role):
 
 
 @dataclasses.dataclass(frozen=True)
+class WordRole(Role):
+    """One of a few words: what `Literal` declares."""
+
+    choices: tuple[Any, ...]
+
+    def check_none(self, owner: str, argument: str) -> None:
+        """None is one of the words only where the annotation says so."""
+        self.bind(None, owner, argument)
+
+    def bind(self, value: Any, owner: str, argument: str) -> Any:
+        """The word, or an error that lists those there are."""
+        if value in self.choices:
+            return value
+        known = " or ".join(map(repr, self.choices))
+        raise ValueError(f"{owner}: {argument} must be {known}, got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
 class KeyRole(Role):
     """A seed, or a PRNG key, typed or raw."""
 
@@ -158,7 +176,7 @@ class NumberRole(Role):
         if isinstance(value, DecayValue):
             return value if self.is_decay else value.value
         if self.choices and isinstance(value, str):
-            return self._choose(value, owner, argument)
+            return WordRole(self.choices).bind(value, owner, argument)
         if not is_number(value):
             self._check_schedule(value, owner, argument)
             return value
@@ -182,12 +200,6 @@ class NumberRole(Role):
         if isinstance(value, jax.Array):
             return self._with_complement(value)
         return self.bind(value, owner, argument)
-
-    def _choose(self, word: str, owner: str, argument: str) -> str:
-        if word in self.choices:
-            return word
-        known = " or ".join(map(repr, self.choices))
-        raise ValueError(f"{owner}: {argument} must be {known}, got {word!r}")
 
     def _with_complement(self, value: Any) -> Any:
         return DecayValue.of(value) if self.is_decay else value
@@ -230,6 +242,11 @@ ScalarOrSchedule = Scalar
 Positive = Annotated[Any, NumberRole("positive", low=0, is_open=True)]
 NonNegative = Annotated[Any, NumberRole("at least 0", low=0)]
 Decay = Annotated[Any, NumberRole("in [0, 1)", low=0, high=1, is_decay=True)]
+OpenDecay = Annotated[
+    Any, NumberRole("in (0, 1)", low=0, high=1, is_open=True, is_decay=True)
+]
+Ahead = Annotated[Any, NumberRole(steps_ahead=1)]
+Share = Annotated[Any, NumberRole("in [0, 1]", low=0, high=1)]
 Every = Annotated[Any, NumberRole("at least 1", low=1, is_count=True)]
 
 
@@ -239,11 +256,12 @@ def _constant(words: str = "a number", **more: Any) -> Any:
 
 # Numbers that only `init` reads, or that schedules are made of: no schedule fits.
 if typing.TYPE_CHECKING:
-    Constant = Rate = Factor = FirstValue = Steps = Duration = Any
+    Constant = Rate = Factor = Portion = FirstValue = Steps = Duration = Any
 else:
     Constant = _constant()
     Rate = _constant("positive", low=0, is_open=True)
     Factor = FirstValue = _constant("at least 0", low=0)
+    Portion = _constant("in [0, 1]", low=0, high=1)
     Steps = _constant("at least 0", low=0, is_count=True)
     Duration = _constant("positive", low=0, is_open=True, is_count=True)
 SubSchedule = Annotated[Any, ScheduleRole()]
@@ -259,10 +277,15 @@ def role_of(annotation: Any) -> Role:
     for item in getattr(annotation, "__metadata__", ()):
         if isinstance(item, Role):
             return item
-    parts = typing.get_args(annotation)
-    role = next((role for role in map(role_of, parts) if role is not PLAIN), PLAIN)
-    if not isinstance(role, NumberRole):
-        return role
-    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
-        return dataclasses.replace(role, is_container=True)
-    return dataclasses.replace(role, is_optional=type(None) in parts)
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return WordRole(parts)
+    roles = {type(role): role for role in map(role_of, parts)}
+    if WordRole in roles and type(None) in parts:
+        return WordRole((*getattr(roles[WordRole], "choices", ()), None))
+    if NumberRole not in roles:
+        return next((role for role in roles.values() if role is not PLAIN), PLAIN)
+    if origin in (typing.Union, types.UnionType):
+        return dataclasses.replace(roles[NumberRole], is_optional=type(None) in parts)
+    words = getattr(roles.get(WordRole), "choices", ())
+    return dataclasses.replace(roles[NumberRole], is_container=True, choices=words)

@@ -229,6 +229,17 @@ def safe_sqrt(x: Any) -> Any:
     return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, x)))
 
 
+def safe_ratio(x: Any, y: Any) -> Any:
+    """X / y, 0 with derivative 0 where y is 0."""
+    is_zero = y == 0
+    return jnp.where(is_zero, 0, x / jnp.where(is_zero, 1, y))
+
+
+def inner(x: Any, y: Any) -> Any:
+    """The real inner product of two arrays of one shape."""
+    return jnp.sum(jnp.real(jnp.conj(x) * y))
+
+
 def refuse_complex(u: Any, leaf: Leaf) -> None:
     """Raise `TypeError` if the update is complex, for rules that order numbers."""
     if jnp.iscomplexobj(u):

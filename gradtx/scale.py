@@ -1,4 +1,4 @@
-"""Scaling the update by a number, taking its sign, decaying the weights."""
+"""Scaling the update: by a number, a norm, its sign; decaying the weights."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 from jax import numpy as jnp
 
-from gradtx.combine import identity
-from gradtx.roles import Scalar, ScalarOrSchedule
-from gradtx.rule import Masked, memoryless
+from gradtx.averages import difference, full
+from gradtx.combine import add, identity
+from gradtx.roles import Every, NonNegative, Positive, Scalar, ScalarOrSchedule
+from gradtx.rule import Leaf, Masked, Rule, abs2, memoryless, safe_sqrt
 from gradtx.transform import transformation
 
 
@@ -43,9 +44,25 @@ def scale_by_learning_rate(
 
 
 @transformation
+def set_to_zero():
+    """Replace the update by zeros: parameters that get it stay as they are."""
+    return memoryless(lambda u, leaf: jnp.zeros_like(u))
+
+
+@transformation
 def scale_by_sign():
     """Replace every element by its sign; a complex one by its direction."""
     return memoryless(lambda u, leaf: jnp.sign(u))
+
+
+@transformation
+def scale_by_tanh(sharpness: Scalar = 1.0):
+    """Replace every element by its hyperbolic tangent: a sign that can be small.
+
+    Args:
+        sharpness: What elements are multiplied by before.
+    """
+    return memoryless(lambda u, leaf: jnp.tanh(sharpness * u))
 
 
 @transformation
@@ -57,8 +74,7 @@ def add_decayed_weights(weight_decay: Scalar = 0.0, mask: Any = None):
 
     Args:
         weight_decay: A number, or a schedule of it; usually at least 0.
-        mask: Which leaves decay: a tree of bools with the structure of the parameters
-            or a prefix of it, or a function from the parameters to one. All, if None.
+        mask: Which leaves decay, see `only`. All, if None.
 
     Raises:
         ValueError: At `init`, the mask does not fit; at `update`, no parameters.
@@ -66,3 +82,143 @@ def add_decayed_weights(weight_decay: Scalar = 0.0, mask: Any = None):
     if mask is not None:
         return Masked(add_decayed_weights(weight_decay), mask)
     return memoryless(lambda u, leaf: u + weight_decay * leaf.param)
+
+
+def norm(x: Any, floor: Any = 0.0) -> Any:
+    """The Euclidean norm of an array, or a number that is larger."""
+    return jnp.maximum(safe_sqrt(jnp.sum(abs2(x))), floor)
+
+
+def rms(x: Any, floor: Any = 0.0) -> Any:
+    """The root mean square of an array, or a number that is larger."""
+    return jnp.maximum(safe_sqrt(jnp.mean(abs2(x))), floor)
+
+
+@transformation
+def block_norm():
+    """Replace the update by its Euclidean norm, one number for each array."""
+    return memoryless(lambda u, leaf: norm(u), out=norm)
+
+
+@transformation
+def scale_by_param_block_norm(min_scale: NonNegative = 1e-3):
+    """Multiply by the norm of the parameter's array. As optax.
+
+    Args:
+        min_scale: The least that is multiplied by. At least 0.
+    """
+    return memoryless(lambda u, leaf: u * norm(leaf.param, min_scale))
+
+
+@transformation
+def scale_by_param_block_rms(min_scale: NonNegative = 1e-3):
+    """Multiply by the root mean square of the parameter's array. As optax.
+
+    Args:
+        min_scale: The least that is multiplied by. At least 0.
+    """
+    return memoryless(lambda u, leaf: u * rms(leaf.param, min_scale))
+
+
+@transformation
+def scale_by_trust_ratio(
+    min_norm: NonNegative = 0.0,
+    trust_coefficient: Scalar = 1.0,
+    eps: NonNegative = 0.0,
+):
+    """Multiply by the norm of the parameter's array over that of the update's.
+
+    You et al. 2017: https://arxiv.org/abs/1708.03888. As optax. Where either norm is 0
+    the update stays as it is.
+
+    Args:
+        min_norm: The least that a norm counts as. At least 0.
+        trust_coefficient: What the ratio is multiplied by.
+        eps: Added to the update's norm. At least 0.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        ours, its = norm(u, min_norm), norm(leaf.param, min_norm)
+        is_zero = (ours == 0) | (its == 0)
+        ratio = trust_coefficient * its / jnp.where(is_zero, 1, ours + eps)
+        return u * jnp.where(is_zero, 1, ratio)
+
+    return memoryless(update)
+
+
+@transformation
+def centralize():
+    """Subtract the mean over all axes but the first, from matrices and larger arrays.
+
+    Yong et al. 2020: https://arxiv.org/abs/2004.01461. As optax.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        axes = tuple(range(1, u.ndim))
+        return u - jnp.mean(u, axes, keepdims=True) if axes else u
+
+    return memoryless(update)
+
+
+def _measure_square(u: Any, slots: Any, leaf: Leaf) -> Any:
+    return jnp.sum(abs2(u))
+
+
+@transformation
+def normalize():
+    """Divide by the global norm; zeros stay zeros (in optax they become NaN)."""
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        return u / jnp.where(leaf.total > 0, safe_sqrt(leaf.total), 1)
+
+    return memoryless(update, measure=_measure_square)
+
+
+@transformation
+def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: Positive = 1e-6):
+    """Divide by the global norm, times a number. As optax.
+
+    Args:
+        scale_factor: The norm that large updates get.
+        eps: Added to the norm. Positive.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        return u * (scale_factor / (safe_sqrt(leaf.total) + eps))
+
+    return memoryless(update, measure=_measure_square)
+
+
+@transformation
+def scale_by_optimistic_gradient(alpha: Scalar = 1.0, beta: Scalar = 1.0):
+    """Add to the update what it has changed since the last one.
+
+    Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2, equation 13. As optax.
+
+    Args:
+        alpha: Weight of the update.
+        beta: Weight of its change; at the first update there is none.
+
+    Keeps `previous_gradient`.
+    """
+    change = difference("previous_gradient")
+    return add(identity(), change, weights=(alpha, beta))
+
+
+@transformation
+def apply_every(k: Every = 1):
+    """Give the sum of every k updates, and zeros in between. As optax.
+
+    Args:
+        k: A whole number, at least 1.
+
+    Keeps `grad_acc`. Steps behind this one see every update, the zeros included.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        every = jnp.asarray(k).astype(jnp.int32)
+        place = leaf.count % every
+        total = jnp.where(place == 0, u, slots["grad_acc"] + u)
+        return jnp.where(place == every - 1, total, 0), {"grad_acc": total}
+
+    return Rule(update, {"grad_acc": full(0.0)})

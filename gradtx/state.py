@@ -15,7 +15,7 @@ from jax import numpy as jnp
 
 from gradtx.binding import Bound
 from gradtx.checks import Leaves, active_of, masks_of
-from gradtx.kernel import wide
+from gradtx.kernel import place, wide
 from gradtx.program import Program, program_of
 from gradtx.rule import Rule
 
@@ -34,19 +34,21 @@ def init(bound: Bound, params: Any) -> State:
     active = active_of(program, masks_of(program, params, treedef), len(arrays))
     first = [first_slots(program, *each) for each in zip(active, arrays, strict=True)]
     for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
-        for name, scalar in op.shared.items():
-            pairs = zip(arrays, active, strict=True)
-            state[keys[name]] = own(scalar([wide(a) for a, on in pairs if on[k]]))
-        for name, slot in op.slots.items():
-            if isinstance(op.node, Rule):
-                tree = [s.get(keys[name]) for s in first]
-                state[keys[name]] = treedef.unflatten([own(x) for x in tree])
-            else:
-                chosen = zip(arrays, active, strict=True)
-                mine = [array if on[k] else None for array, on in chosen]
-                is_whole = all(on[k] for on in active)
-                tree = slot(params if is_whole else treedef.unflatten(mine))
-                keep_tree(state, keys[name], jax.tree.map(own, tree))
+        mine = [
+            array if on[k] else None for array, on in zip(arrays, active, strict=True)
+        ]
+        with place(op.name):
+            for name, scalar in op.shared.items():
+                present = [wide(array) for array in mine if array is not None]
+                state[keys[name]] = own(scalar(present))
+            for name, slot in op.slots.items():
+                if isinstance(op.node, Rule):
+                    tree = [s.get(keys[name]) for s in first]
+                    state[keys[name]] = treedef.unflatten([own(x) for x in tree])
+                else:
+                    is_whole = all(on[k] for on in active)
+                    tree = slot(params if is_whole else treedef.unflatten(mine))
+                    keep_tree(state, keys[name], jax.tree.map(own, tree))
     return state
 
 
@@ -59,9 +61,10 @@ def first_slots(program: Program, active: Sequence[bool], array: Any) -> State:
     for op, keys, is_active in zip(program.ops, program.keys, active, strict=True):
         flow[op.out] = like = flow[op.inputs[0]]
         if is_active and isinstance(op.node, Rule):
-            for name, first in op.slots.items():
-                slots[keys[name]] = first(like)
-            flow[op.out] = op.node.out(like)
+            with place(op.name):
+                for name, first in op.slots.items():
+                    slots[keys[name]] = first(like)
+                flow[op.out] = op.node.out(like)
     return slots
 
 

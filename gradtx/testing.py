@@ -6,6 +6,7 @@ raises `AssertionError` where the transformation breaks it.
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -15,28 +16,8 @@ import numpy as np
 import optax
 from jax import numpy as jnp
 
-from gradtx.combine import chain, identity
-from gradtx.roles import Member
-from gradtx.rule import Masked
-from gradtx.transform import GradientTransformation, transformation
-
-Law = Callable[[GradientTransformation, Any], None]
-LAWS: dict[str, Law] = {}
-
-
-def law(check: Law) -> Law:
-    """Add a law to `LAWS`, under its name in words."""
-    LAWS[check.__name__.replace("_", " ")] = check
-    return check
-
-
-def check(tx: GradientTransformation, params: Any) -> None:
-    """Check every law; the first broken one raises `AssertionError` with its name."""
-    for name, test in LAWS.items():
-        try:
-            test(tx, params)
-        except AssertionError as error:
-            raise AssertionError(f"{tx!r} breaks the law {name!r}: {error}") from error
+from gradtx.combine import chain, identity, only
+from gradtx.transform import GradientTransformation
 
 
 def gradients(params: Any, seed: int = 0) -> Any:
@@ -52,9 +33,58 @@ def gradients(params: Any, seed: int = 0) -> Any:
     return jax.tree.map(gradient, params)
 
 
-def _step(tx: Any, params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
-    updates, state = tx.update(grads, state, params)
-    return optax.apply_updates(params, updates), state
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What a transformation is tried on.
+
+    Attributes:
+        params: Parameters, a tree of float arrays.
+        gradients: `(params, seed) -> gradients`.
+        extra: `(params, gradients) -> extra arguments` of `update`.
+    """
+
+    params: Any
+    gradients: Callable[..., Any] = gradients
+    extra: Callable[[Any, Any], dict[str, Any]] = lambda params, grads: {}
+
+    def update(self, tx: Any, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        """The updates and the next state."""
+        return tx.update(grads, state, params, **self.extra(params, grads))
+
+    def first(self, tx: Any, params: Any, seed: int = 0) -> tuple[Any, Any]:
+        """The first updates, and the state after them."""
+        return self.update(tx, self.gradients(params, seed), tx.init(params), params)
+
+    def step(self, tx: Any, params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
+        """The parameters and the state after an update."""
+        updates, state = self.update(tx, grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+
+Law = Callable[[GradientTransformation, Case], None]
+LAWS: dict[str, Law] = {}
+
+
+def law(check: Law) -> Law:
+    """Add a law to `LAWS`, under its name in words."""
+    LAWS[check.__name__.replace("_", " ")] = check
+    return check
+
+
+def check(tx: GradientTransformation, params: Any, **more: Any) -> None:
+    """Check every law; the first broken one raises `AssertionError` with its name.
+
+    Args:
+        tx: A transformation.
+        params: Parameters to try it on, a tree of float arrays.
+        more: `gradients` and `extra` of a `Case`, for a transformation that needs
+            others than gradients like the parameters and no extra arguments.
+    """
+    for name, test in LAWS.items():
+        try:
+            test(tx, Case(params, **more))
+        except AssertionError as error:
+            raise AssertionError(f"{tx!r} breaks the law {name!r}: {error}") from error
 
 
 def _looks(tree: Any) -> Any:
@@ -71,10 +101,13 @@ def _bitwise(a: Any, b: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+def _is_float(x: Any) -> bool:
+    return jnp.issubdtype(jnp.asarray(x).dtype, jnp.inexact)
+
+
 def _close(a: Any, b: Any) -> None:
     def close(x: Any, y: Any) -> None:
-        is_float = jnp.issubdtype(x.dtype, jnp.inexact)
-        rounding = 16 * float(jnp.finfo(x.dtype).eps) if is_float else 0.0
+        rounding = 16 * float(jnp.finfo(x.dtype).eps) if _is_float(x) else 0.0
         wide = np.complex128 if jnp.iscomplexobj(x) else np.float64
         x, y = np.asarray(x, wide), np.asarray(y, wide)
         size = float(np.max(np.abs(y), initial=1e-30))
@@ -89,49 +122,53 @@ def _finite(tree: Any) -> None:
 
 
 @law
-def updates_look_like_parameters(tx: GradientTransformation, params: Any) -> None:
+def updates_look_like_parameters(tx: GradientTransformation, case: Case) -> None:
     """In structure, shape, dtype; and they are strongly typed."""
-    updates, _ = tx.update(gradients(params), tx.init(params), params)
-    _same_looks(jax.tree.map(lambda p: jnp.asarray(p, p.dtype), params), updates)
+    updates, _ = case.first(tx, case.params)
+    like = jax.tree.map(lambda p: jnp.asarray(p, p.dtype), case.params)
+    _same_looks(like, updates)
 
 
 @law
-def state_keeps_its_looks(tx: GradientTransformation, params: Any) -> None:
+def state_keeps_its_looks(tx: GradientTransformation, case: Case) -> None:
     """Structure, shapes, dtypes and weak types are the same after an update."""
-    state = tx.init(params)
-    _same_looks(state, tx.update(gradients(params), state, params)[1])
+    _same_looks(tx.init(case.params), case.first(tx, case.params)[1])
 
 
 @law
-def jit_equals_eager(tx: GradientTransformation, params: Any) -> None:
+def jit_equals_eager(tx: GradientTransformation, case: Case) -> None:
     """Over two steps."""
+
+    def update(grads: Any, state: Any) -> tuple[Any, Any]:
+        return case.update(tx, grads, state, case.params)
+
     runs = []
-    for update in (tx.update, jax.jit(tx.update)):
-        state = tx.init(params)
-        _, state = update(gradients(params), state, params)
-        runs.append(update(gradients(params, 1), state, params))
+    for run in (update, jax.jit(update)):
+        _, state = run(case.gradients(case.params), tx.init(case.params))
+        runs.append(run(case.gradients(case.params, 1), state))
     _close(*runs)
 
 
 @law
-def scan_works(tx: GradientTransformation, params: Any) -> None:
+def scan_works(tx: GradientTransformation, case: Case) -> None:
     """The carry keeps its type, and equals the loop."""
-    grads = gradients(params)
+    grads = case.gradients(case.params)
 
     def body(carry: Any, _: None) -> tuple[Any, None]:
         params, state = carry
-        return _step(tx, params, state, grads), None
+        return case.step(tx, params, state, grads), None
 
-    start = (params, tx.init(params))
+    start = (case.params, tx.init(case.params))
     scanned, _ = jax.lax.scan(body, start, None, length=2)
     for _ in range(2):
-        start = _step(tx, *start, grads)
+        start = case.step(tx, *start, grads)
     _close(scanned, start)
 
 
 @law
-def abstract_init_equals_init(tx: GradientTransformation, params: Any) -> None:
+def abstract_init_equals_init(tx: GradientTransformation, case: Case) -> None:
     """Shapes in, shapes out; and the same in a jitted init."""
+    params = case.params
     shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
     state = tx.init(params)
     abstract = tx.init(shapes)
@@ -141,7 +178,7 @@ def abstract_init_equals_init(tx: GradientTransformation, params: Any) -> None:
 
 
 @law
-def one_trace_serves_all(tx: GradientTransformation, params: Any) -> None:
+def one_trace_serves_all(tx: GradientTransformation, case: Case) -> None:
     """Neither a second call retraces nor new numbers, all of them traced."""
     traces = 0
 
@@ -149,115 +186,105 @@ def one_trace_serves_all(tx: GradientTransformation, params: Any) -> None:
     def step(tx: Any, params: Any, state: Any, grads: Any) -> Any:
         nonlocal traces
         traces += 1
-        return _step(tx, params, state, grads)
+        return case.step(tx, params, state, grads)
 
-    state, grads = tx.init(params), gradients(params)
-    first = step(tx, params, state, grads)
-    _close(first, _step(tx, params, state, grads))
-    step(tx, *first, grads)
-    leaves, treedef = jax.tree.flatten(tx)
-    step(jax.tree.unflatten(treedef, [0.5 * x for x in leaves]), *first, grads)
+    start = (case.params, tx.init(case.params), case.gradients(case.params))
+    first = step(tx, *start)
+    _close(first, case.step(tx, *start))
+    step(tx, *first, start[2])
+    step(jax.tree.map(lambda x: 0.5 * x if _is_float(x) else x, tx), *first, start[2])
     assert traces == 1, f"{traces} traces"
 
 
 @law
-def donation_works(tx: GradientTransformation, params: Any) -> None:
+def donation_works(tx: GradientTransformation, case: Case) -> None:
     """No two leaves of a state, or of a state and its parameters, share a buffer."""
-    step = jax.jit(lambda p, s, g: _step(tx, p, s, g), donate_argnums=(0, 1))
+    step = jax.jit(lambda p, s, g: case.step(tx, p, s, g), donate_argnums=(0, 1))
     for init in (tx.init, jax.jit(tx.init)):
-        own = jax.tree.map(lambda p: jnp.array(p, copy=True), params)
+        own = jax.tree.map(lambda p: jnp.array(p, copy=True), case.params)
         state = init(own)
-        grads = gradients(params)
+        grads = case.gradients(case.params)
         for _ in range(2):
             own, state = step(own, state, grads)
 
 
 @law
-def zero_gradients_are_fine(tx: GradientTransformation, params: Any) -> None:
+def zero_gradients_are_fine(tx: GradientTransformation, case: Case) -> None:
     """A zero gradient gives a finite update, at the first step and after another."""
-    state = tx.init(params)
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    for grads in (zeros, gradients(params), zeros):
-        updates, state = tx.update(grads, state, params)
-        _finite((updates, state))
+    state, some = tx.init(case.params), case.gradients(case.params)
+    zeros = jax.tree.map(jnp.zeros_like, some)
+    _, later = case.update(tx, some, state, case.params)
+    for before in (state, later):
+        _finite(case.update(tx, zeros, before, case.params))
 
 
 @law
-def derivatives_are_finite(tx: GradientTransformation, params: Any) -> None:
+def derivatives_are_finite(tx: GradientTransformation, case: Case) -> None:
     """With respect to numbers, parameters and gradients, where those are zero."""
-    if any(jnp.iscomplexobj(p) for p in jax.tree.leaves(params)):
+    if any(jnp.iscomplexobj(p) for p in jax.tree.leaves(case.params)):
         return
 
     def loss(tx: Any, params: Any, grads: Any) -> Any:
-        _, state = tx.update(grads, tx.init(params), params)
-        updates, _ = tx.update(grads, state, params)
+        _, state = case.update(tx, grads, tx.init(params), params)
+        updates, _ = case.update(tx, grads, state, params)
         return sum(jnp.sum(jnp.square(u)) for u in jax.tree.leaves(updates))
 
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    _finite(jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(tx, params, zeros))
+    zeros = jax.tree.map(jnp.zeros_like, case.gradients(case.params))
+    _finite(jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(tx, case.params, zeros))
 
 
 @law
-def empty_trees_are_fine(tx: GradientTransformation, params: Any) -> None:
+def empty_trees_are_fine(tx: GradientTransformation, case: Case) -> None:
     """A tree without leaves gives itself."""
-    del params
     state = tx.init({})
-    updates, after = tx.update({}, state, {})
+    updates, after = case.update(tx, {}, state, {})
     assert updates == {}
     _same_looks(state, after)
 
 
 @law
-def absent_leaves_are_fine(tx: GradientTransformation, params: Any) -> None:
+def absent_leaves_are_fine(tx: GradientTransformation, case: Case) -> None:
     """None beside None is absent; a gradient of None skips a leaf, slots stay."""
+    params = case.params
     more = {"here": params, "absent": None, "skipped": params}
     state = tx.init(more)
-    grads = {"here": gradients(params), "absent": None}
     skipped = jax.tree.map(lambda _: None, params)
-    updates, after = tx.update({**grads, "skipped": skipped}, state, more)
+    grads = {"here": case.gradients(params), "absent": None, "skipped": skipped}
+    updates, after = case.update(tx, grads, state, more)
     assert updates["absent"] is None
     assert not jax.tree.leaves(updates["skipped"])
     _same_looks(state, after)
-    for before, now in zip(state.values(), after.values(), strict=True):
+    for key, before in state.items():
         if isinstance(before, dict):
-            _bitwise(before["skipped"], now["skipped"])
-
-
-@transformation
-def _only(transform: Member, mask: Any):
-    return Masked(transform, mask)
+            _bitwise(before["skipped"], after[key]["skipped"])
 
 
 @law
-def masked_leaves_are_untouched(tx: GradientTransformation, params: Any) -> None:
+def masked_leaves_are_untouched(tx: GradientTransformation, case: Case) -> None:
     """And keep no state; the others are as they would be alone."""
-    both = {"in": params, "out": params}
-    masked, grads = _only(tx, {"in": True, "out": False}), gradients(params)
+    both = {"in": case.params, "out": case.params}
+    masked, grads = only(tx, {"in": True, "out": False}), case.gradients(case.params)
     state = masked.init(both)
     slots = [slot for slot in state.values() if isinstance(slot, dict)]
     assert not jax.tree.leaves([slot["out"] for slot in slots])
-    updates, after = masked.update({"in": grads, "out": grads}, state, both)
+    updates, after = case.update(masked, {"in": grads, "out": grads}, state, both)
     _same_looks(state, after)
     _bitwise(updates["out"], grads)
-    _close(updates["in"], tx.update(grads, tx.init(params), params)[0])
+    _close(updates["in"], case.first(tx, case.params)[0])
 
 
 @law
-def pickling_gives_an_equal(tx: GradientTransformation, params: Any) -> None:
+def pickling_gives_an_equal(tx: GradientTransformation, case: Case) -> None:
     """Equal, with an equal hash, representation and results."""
     again = pickle.loads(pickle.dumps(tx))
     assert again == tx
     assert hash(again) == hash(tx) and repr(again) == repr(tx)
-    _bitwise(
-        *(t.update(gradients(params), t.init(params), params) for t in (tx, again))
-    )
+    _bitwise(*(case.first(it, case.params) for it in (tx, again)))
 
 
 @law
-def chains_nest(tx: GradientTransformation, params: Any) -> None:
+def chains_nest(tx: GradientTransformation, case: Case) -> None:
     """Nested or not a chain computes and keeps the same; `identity` is its unit."""
-    runs = []
-    for it in (tx, chain(tx), chain(chain(tx, identity())), chain(identity(), tx)):
-        runs.append(it.update(gradients(params), it.init(params), params))
-    for run in runs[1:]:
-        _bitwise(runs[0], run)
+    first = case.first(tx, case.params)
+    for it in (chain(tx), chain(chain(tx, identity())), chain(identity(), tx)):
+        _bitwise(first, case.first(it, case.params))

@@ -10,6 +10,7 @@ import optax
 
 from gradtx import engine
 from gradtx.binding import Bound, Remembered, register, remember
+from gradtx.rule import Chain
 from gradtx.state import init
 
 P = ParamSpec("P")
@@ -71,7 +72,21 @@ class GradientTransformation(Remembered, optax.GradientTransformationExtraArgs):
             child.expand(step) if isinstance(child, GradientTransformation) else child
             for child in bound.children
         ]
+        if isinstance(node, Chain) and node.members:
+            return bound.factory.make([_flat(members)])
         return GradientTransformation(Bound(bound.spec, tuple(members)))
+
+
+def _flat(members: list[Any]) -> tuple[Any, ...]:
+    """Members, with those of plain chains among them in their places."""
+    flat: list[Any] = []
+    for member in members:
+        node = member.bound.call() if isinstance(member, Remembered) else member
+        if isinstance(node, Chain) and not node.is_scope:
+            flat += node.members
+        else:
+            flat.append(member)
+    return tuple(flat)
 
 
 register(GradientTransformation)

@@ -6,29 +6,97 @@ know by name, the suite fails and says so.
 
 import inspect
 
+import jax
+from jax import numpy as jnp
+
 import gradtx
+from gradtx import testing
 from gradtx.binding import Factory
 
+
+def doubled(updates, params):
+    """What someone may give to `stateless`."""
+    return jax.tree.map(lambda u: 2 * u, updates)
+
+
 EXAMPLES = {
+    "alpha": lambda: 0.5,
+    "b2": lambda: 0.9,
+    "base_optimizer": lambda: gradtx.sgd(0.1),
+    "body": lambda: gradtx.add(gradtx.recall("marked"), gradtx.identity()),
+    "branches": lambda: (gradtx.scale(2.0), gradtx.trace(0.5)),
+    "by": lambda: 0.5,
+    "clipping": lambda: 0.1,
+    "dampening": lambda: 0.5,
+    "decay": lambda: 0.9,
+    "estimator": lambda: gradtx.chain(
+        gradtx.square(), gradtx.scale_by_ema(0.9, "nu"), gradtx.shift(1e-3)
+    ),
+    "eta": lambda: 0.1,
+    "f": lambda: doubled,
+    "floor": lambda: 0.1,
+    "gamma": lambda: 0.5,
+    "key": lambda: "pinned",
+    "l2_norm_clip": lambda: 0.5,
     "learning_rate": lambda: 0.1,
+    "mask": lambda: True,
+    "max_delta": lambda: 0.25,
+    "max_magnitude": lambda: 0.25,
+    "max_norm": lambda: 0.5,
+    "name": lambda: "marked",
+    "noise_multiplier": lambda: 0.1,
+    "preconditioner": lambda: gradtx.scale_by_rms(),
+    "seed": lambda: 3,
     "step_size": lambda: -0.5,
     "step_size_fn": lambda: gradtx.linear_schedule(1.0, 0.5, 4),
-    "decay": lambda: 0.9,
-    "max_norm": lambda: 0.5,
-    "max_delta": lambda: 0.25,
-    "key": lambda: "pinned",
-    "estimator": lambda: gradtx.chain(gradtx.square(), gradtx.scale_by_ema(0.9, "nu")),
+    "threshold": lambda: 0.5,
     "transform": lambda: gradtx.trace(0.9),
     "transforms": lambda: (gradtx.scale(2.0), gradtx.trace(0.5)),
-    "branches": lambda: (gradtx.scale(2.0), gradtx.trace(0.5)),
+    "value": lambda: gradtx.trace(0.9),
 }
 
 REAL_ONLY = {
     "clip": "a range of complex numbers has no order",
     "running_maximum": "complex numbers have no maximum",
+    "at_least": "complex numbers have no maximum",
+    "keep_params_nonnegative": "complex numbers have no order",
     "adam in bfloat16": "there is no complex bfloat16",
 }
 """Transformations that refuse complex updates, each with the reason."""
+
+PARTS = {
+    "recall": "gives something only inside a `let`, whose example has it",
+    "scale_by_model_step": "needs an average that is let; `momo` has it",
+}
+"""Transformations that do not stand alone, each with the reason."""
+
+
+def loss(params):
+    """Some loss of any tree of parameters."""
+    squares = [jnp.sum(jnp.square(jnp.abs(p))) for p in jax.tree.leaves(params)]
+    return sum(squares, jnp.zeros(()))
+
+
+def examples_of(params, seed=0):
+    """Gradients of three examples for each parameter."""
+    thrice = jax.tree.map(lambda p: jnp.stack([p] * 3), params)
+    return testing.gradients(thrice, seed)
+
+
+VALUE = {"extra": lambda params, grads: {"value": 2.0}}
+EXAMPLES_OF = {"gradients": examples_of}
+CASES = {
+    "scale_by_polyak": VALUE,
+    "polyak_sgd": VALUE,
+    "momo": VALUE,
+    "momo_adam": VALUE,
+    "dpsgd": EXAMPLES_OF,
+    "differentially_private_aggregate": EXAMPLES_OF,
+    "hutchinson_estimator_diag_hessian": {
+        "extra": lambda params, grads: {"obj_fn": loss}
+    },
+}
+"""What `testing.Case` needs beside parameters."""
 
 
 def factories() -> dict[str, Factory]:
@@ -70,6 +138,10 @@ VARIANTS = {
 """Settings that run other parts of the engine than the defaults do."""
 
 TRANSFORMATIONS = {
-    **{name: (lambda f=f: example(f)) for name, f in factories().items()},
+    **{
+        name: (lambda f=f: example(f))
+        for name, f in factories().items()
+        if name not in PARTS
+    },
     **VARIANTS,
 }

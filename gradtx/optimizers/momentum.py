@@ -1,11 +1,31 @@
-"""Gradient descent, and its momentum."""
+"""Optimizers that follow the gradient, its sum, its average or its sign."""
 
 from __future__ import annotations
 
-from gradtx.averages import scale_by_ema, trace
+from typing import Any
+
+from gradtx.averages import ema, scale_by_ema, trace
 from gradtx.combine import chain, identity
-from gradtx.roles import Decay, DType, NonNegative, ScalarOrSchedule
-from gradtx.scale import scale_by_learning_rate
+from gradtx.mixtures import scale_by_lion
+from gradtx.noise import add_noise, differentially_private_aggregate
+from gradtx.roles import (
+    Decay,
+    DType,
+    FirstValue,
+    Key,
+    NonNegative,
+    Scalar,
+    ScalarOrSchedule,
+    Share,
+)
+from gradtx.scale import (
+    add_decayed_weights,
+    scale,
+    scale_by_learning_rate,
+    scale_by_optimistic_gradient,
+    scale_by_sign,
+)
+from gradtx.step_size import scale_by_rprop
 from gradtx.transform import transformation
 
 
@@ -15,6 +35,8 @@ def sgd(
     momentum: NonNegative | None = None,
     nesterov: bool = False,
     accumulator_dtype: DType | None = None,
+    *,
+    dampening: Share | None = None,
 ):
     """Gradient descent, with momentum as a decaying sum if asked for.
 
@@ -25,14 +47,21 @@ def sgd(
         momentum: Decay of the sum, at least 0; None keeps no sum.
         nesterov: Whether to look one step ahead along the sum.
         accumulator_dtype: What the sum is stored in; at least float32 if None.
+        dampening: torch's, in [0, 1]: see `dampen`; only with momentum.
 
     Keeps `trace`, like the parameter, if there is momentum.
     """
-    has_momentum = momentum is not None
     return chain(
-        trace(momentum, nesterov, accumulator_dtype) if has_momentum else identity(),
+        _sum(momentum, nesterov, accumulator_dtype, dampening),
         scale_by_learning_rate(learning_rate),
     )
+
+
+def _sum(decay: Any, nesterov: bool, dtype: Any = None, dampening: Any = None) -> Any:
+    """Momentum, if there is a decay."""
+    if decay is None:
+        return identity()
+    return trace(decay, nesterov, dtype, dampening=dampening)
 
 
 @transformation
@@ -48,3 +77,130 @@ def momentum(learning_rate: ScalarOrSchedule, decay: Decay = 0.9):
     Keeps `mu`, like the parameter, at least float32.
     """
     return chain(scale_by_ema(decay, "mu"), scale_by_learning_rate(learning_rate))
+
+
+@transformation
+def noisy_sgd(
+    learning_rate: ScalarOrSchedule,
+    eta: NonNegative = 0.01,
+    gamma: Scalar = 0.55,
+    key: Key | None = None,
+    *,
+    seed: Key | None = None,
+):
+    """Gradient descent with falling Gaussian noise; arguments as `add_noise`.
+
+    Neelakantan et al. 2015: https://arxiv.org/abs/1511.06807. As optax.
+    """
+    return chain(
+        add_noise(eta, gamma, key, seed=seed), scale_by_learning_rate(learning_rate)
+    )
+
+
+@transformation
+def dpsgd(
+    learning_rate: ScalarOrSchedule,
+    l2_norm_clip: NonNegative,
+    noise_multiplier: NonNegative,
+    seed: Key,
+    momentum: NonNegative | None = None,
+    nesterov: bool = False,
+):
+    """Differentially private descent on per-example gradients.
+
+    Abadi et al. 2016: https://arxiv.org/abs/1607.00133. As optax. Arguments as
+    `differentially_private_aggregate` and `sgd`.
+    """
+    return chain(
+        differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed),
+        _sum(momentum, nesterov),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def sign_sgd(learning_rate: ScalarOrSchedule):
+    """Descent along the sign of the gradient.
+
+    Bernstein et al. 2018: https://arxiv.org/abs/1802.04434. As optax.
+    """
+    return chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
+
+
+@transformation
+def signum(
+    learning_rate: ScalarOrSchedule,
+    beta: Decay = 0.9,
+    accumulator_dtype: DType | None = None,
+):
+    """Descent along the sign of the average gradient.
+
+    Bernstein et al. 2018: https://arxiv.org/abs/1802.04434. As optax.
+
+    Args:
+        learning_rate: A number or a schedule.
+        beta: Decay of the average, in [0, 1).
+        accumulator_dtype: What the average is stored in; at least float32 if None.
+    """
+    return chain(
+        ema(beta, False, accumulator_dtype),
+        scale_by_sign(),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def lion(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.99,
+    mu_dtype: DType | None = None,
+    weight_decay: Scalar = 1e-3,
+    mask: Any = None,
+):
+    """Lion: see `scale_by_lion`, with decoupled weight decay as in `adamw`.
+
+    Chen et al. 2023: https://arxiv.org/abs/2302.06675. As optax.
+    """
+    return chain(
+        scale_by_lion(b1, b2, mu_dtype),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def optimistic_gradient_descent(
+    learning_rate: ScalarOrSchedule, alpha: Scalar = 1.0, beta: Scalar = 1.0
+):
+    """Gradient descent that adds the gradient's change; for games.
+
+    Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2. As optax; arguments as
+    `scale_by_optimistic_gradient`.
+    """
+    return chain(
+        scale_by_optimistic_gradient(alpha, beta),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def rprop(
+    learning_rate: FirstValue,
+    eta_minus: Scalar = 0.5,
+    eta_plus: Scalar = 1.2,
+    min_step_size: NonNegative = 1e-6,
+    max_step_size: NonNegative = 50.0,
+    *,
+    delayed: bool = True,
+):
+    """Rprop, for whole batches; arguments as `scale_by_rprop`.
+
+    Riedmiller and Braun 1993: https://doi.org/10.1109/ICNN.1993.298623. As optax, one
+    update late; `delayed=False` is torch's.
+    """
+    sizes = scale_by_rprop(
+        learning_rate, eta_minus, eta_plus, min_step_size, max_step_size,
+        delayed=delayed,
+    )  # fmt: skip
+    return chain(sizes, scale(-1.0))

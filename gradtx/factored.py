@@ -1,0 +1,163 @@
+"""Estimates of the gradient's size that keep less than the gradient's own shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jax import numpy as jnp
+
+from gradtx.averages import scale_by_ema
+from gradtx.combine import chain
+from gradtx.divide import divide_by_root, shift, square
+from gradtx.roles import Decay, NonNegative, Positive, Scalar, Share
+from gradtx.rule import Leaf, Rule
+from gradtx.transform import transformation
+
+
+def power_decay(step: Any, exponent: Any) -> Any:
+    """Adafactor's decay at a step from 0: `1 - (step + 1)**-exponent`."""
+    return 1 - (step + 1) ** -exponent
+
+
+def factored_axes(shape: tuple[int, ...], least: int) -> tuple[int, int] | None:
+    """The two longest axes, the longest last; None if there is none of enough size."""
+    axes = [int(axis) for axis in np.argsort(shape)[-2:]]
+    is_matrix = len(axes) == 2 and shape[axes[0]] >= least
+    return (axes[0], axes[1]) if is_matrix else None
+
+
+@transformation
+def factored_average(
+    decay: Scalar = 0.8,
+    step_offset: Scalar = 0,
+    min_dim_size_to_factor: int | None = 128,
+    decay_fn: Callable[[Any, Any], Any] = power_decay,
+):
+    """The moving average of a positive update, kept as its means over two axes.
+
+    Shazeer and Stern 2018, Algorithm 4: https://arxiv.org/abs/1804.04235.
+
+    Args:
+        decay: The second argument of `decay_fn`.
+        step_offset: What is taken from the step before.
+        min_dim_size_to_factor: The least size of the smaller of the two longest axes;
+            arrays below it are averaged whole, and all are if None.
+        decay_fn: `(step, decay) -> decay of this update`, the step from 0.
+
+    Keeps `v_row`, `v_col` for an array that is factored, `v` for another.
+    """
+
+    def axes_of(array: Any) -> tuple[int, int] | None:
+        least = min_dim_size_to_factor
+        return None if least is None else factored_axes(array.shape, least)
+
+    def mean_over(which: int) -> Callable[[Any], Any]:
+        def first(array: Any) -> Any:
+            axes = axes_of(array)
+            return axes and jnp.zeros_like(jnp.mean(array, axes[which]))
+
+        return first
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        kept = decay_fn(leaf.t - 1 - step_offset, decay)
+        axes = axes_of(u)
+        if axes is None:
+            v = kept * slots["v"] + (1 - kept) * u
+            return v, {"v_row": None, "v_col": None, "v": v}
+        short, long = axes
+        row = kept * slots["v_row"] + (1 - kept) * jnp.mean(u, long)
+        col = kept * slots["v_col"] + (1 - kept) * jnp.mean(u, short)
+        whole = jnp.expand_dims(row, long)
+        v = whole / jnp.mean(whole, short, keepdims=True) * jnp.expand_dims(col, short)
+        return v, {"v_row": row, "v_col": col, "v": None}
+
+    return Rule(
+        update,
+        {
+            "v_row": mean_over(1),
+            "v_col": mean_over(0),
+            "v": lambda array: None if axes_of(array) else jnp.zeros_like(array),
+        },
+    )
+
+
+@transformation
+def scale_by_factored_rms(
+    factored: bool = True,
+    decay_rate: Scalar = 0.8,
+    step_offset: Scalar = 0,
+    min_dim_size_to_factor: int = 128,
+    epsilon: Positive = 1e-30,
+    decay_rate_fn: Callable[[Any, Any], Any] = power_decay,
+):
+    """Divide by the root of a factored average of the square; see `factored_average`.
+
+    As optax, which computes the decay in float32 whatever the parameters are.
+
+    Args:
+        factored: Whether large enough arrays are factored.
+        decay_rate: The second argument of `decay_rate_fn`.
+        step_offset: What is taken from the step before.
+        min_dim_size_to_factor: The least size of the smaller of the two longest axes.
+        epsilon: Added to the square. Positive.
+        decay_rate_fn: `(step, decay_rate) -> decay of this update`, the step from 0.
+
+    Keeps `v_row`, `v_col` for an array that is factored, `v` for another.
+    """
+    least = min_dim_size_to_factor if factored else None
+    average = factored_average(decay_rate, step_offset, least, decay_rate_fn)
+    return divide_by_root(chain(square(), shift(epsilon), average), eps=0.0)
+
+
+@transformation
+def covered_sum(decay: Share = 1.0, slot: str = "mu"):
+    """The sum of a non-negative update, kept as its maxima over all axes but one.
+
+    Anil et al. 2019 (SM3), Algorithm SM3-II: https://arxiv.org/abs/1901.11150.
+
+    Args:
+        decay: What the sum so far is multiplied by; below 1 it is an average.
+        slot: The name of the maxima, one vector for each array: those along its first
+            axis, then along its second, ...
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        shape = u.shape or (1,)
+        ends = np.cumsum(shape)[:-1]
+        covers = [
+            jnp.expand_dims(cover, [a for a in range(len(shape)) if a != axis])
+            for axis, cover in enumerate(jnp.split(slots[slot], ends))
+        ]
+        least = covers[0]
+        for cover in covers[1:]:
+            least = jnp.minimum(least, cover)
+        total = jnp.where(decay == 1, 1, 1 - decay) * u.reshape(shape) + decay * least
+        maxima = [
+            jnp.max(total, tuple(a for a in range(len(shape)) if a != axis))
+            for axis in range(len(shape))
+        ]
+        return total.reshape(u.shape), {slot: jnp.concatenate(maxima)}
+
+    return Rule(
+        update, {slot: lambda array: jnp.zeros(sum(array.shape) or 1, array.dtype)}
+    )
+
+
+@transformation
+def scale_by_sm3(b1: Decay = 0.9, b2: Share = 1.0, eps: NonNegative = 1e-8):
+    """Divide by the root of a covered sum of squares, then average.
+
+    Anil et al. 2019: https://arxiv.org/abs/1901.11150. As optax, and for scalars and
+    complex numbers too.
+
+    Args:
+        b1: Decay of the average, in [0, 1).
+        b2: Decay of the sum, in [0, 1]; below 1 it is an average.
+        eps: Added inside the root. At least 0.
+
+    Keeps `mu`, see `covered_sum`, and the average `nu`, like the parameter.
+    """
+    total = chain(square(), covered_sum(b2))
+    return chain(divide_by_root(total, eps=0.0, eps_root=eps), scale_by_ema(b1, "nu"))

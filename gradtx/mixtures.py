@@ -1,0 +1,136 @@
+"""Momenta that are made of several: averages, sums, differences, the gradient."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from gradtx.averages import corrected, difference, running_sum, scale_by_ema
+from gradtx.clip import clip_magnitude
+from gradtx.combine import add, chain, identity, let, moments, recall
+from gradtx.divide import divide_by_root, second_moment
+from gradtx.roles import Decay, DType, NonNegative, Scalar
+from gradtx.scale import scale_by_sign, scale_by_tanh
+from gradtx.transform import transformation
+
+
+@transformation
+def scale_by_adan(
+    b1: Decay = 0.98,
+    b2: Decay = 0.92,
+    b3: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+):
+    """Momentum of gradients and of their differences, over their root mean square.
+
+    Xie et al. 2022: https://arxiv.org/abs/2208.06677, with decays where the paper has
+    their complements. As optax.
+
+    Args:
+        b1: Decay of the average of gradients, in [0, 1).
+        b2: Decay of the average of differences, in [0, 1).
+        b3: Decay of the second moment, in [0, 1).
+        eps: Added to the root. At least 0.
+        eps_root: Added inside the root. At least 0.
+
+    Keeps `m`, `v`, `n` and the last gradient `g`.
+    """
+    weights = (1.0, b2.complement)
+    m = corrected(scale_by_ema(b1, "m"), b1)
+    v = corrected(chain(recall("difference"), scale_by_ema(b2, "v")), b2)
+    ahead = add(identity(), recall("difference"), weights=weights)
+    n = chain(ahead, second_moment(b3, "n"))
+    body = chain(add(m, v, weights=weights), divide_by_root(n, eps, eps_root))
+    return moments(let("difference", difference("g"), body))
+
+
+@transformation
+def scale_by_ademamix(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    b3: Decay = 0.9999,
+    alpha: Scalar = 6.0,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
+):
+    """Adam with a second, slower average of gradients added to the first moment.
+
+    Pagliardini et al. 2024: https://arxiv.org/abs/2409.03137. As optax.
+
+    Args:
+        b1: Decay of the fast average, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        b3: Decay of the slow average, in [0, 1); it is not corrected for its bias.
+        alpha: Weight of the slow average.
+        eps: Added to the root. At least 0.
+        eps_root: Added inside the root. At least 0.
+        mu_dtype: What both averages are stored in; at least float32 if None.
+
+    Keeps `m1`, `m2` and `nu`.
+    """
+    fast = corrected(scale_by_ema(b1, "m1", mu_dtype), b1)
+    slow = scale_by_ema(b3, "m2", mu_dtype)
+    return moments(
+        add(fast, slow, weights=(1.0, alpha)),
+        divide_by_root(second_moment(b2), eps, eps_root),
+    )
+
+
+@transformation
+def scale_by_simplified_ademamix(
+    b1: Decay = 0.99,
+    b2: Decay = 0.95,
+    alpha: Scalar = 0.0,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+):
+    """Adam with a decaying sum as momentum, and a weight of the gradient beside it.
+
+    Morwani et al. 2025: https://arxiv.org/abs/2502.02431. As optax.
+
+    Args:
+        b1: Decay of the sum, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        alpha: Weight of the gradient.
+        eps: Added to the root. At least 0.
+        eps_root: Added inside the root. At least 0.
+
+    Keeps `m` and `n`.
+    """
+    return moments(
+        add(running_sum("m", 0.0, b1), identity(), weights=(1.0, alpha)),
+        divide_by_root(second_moment(b2, "n"), eps, eps_root),
+    )
+
+
+@transformation
+def scale_by_lion(
+    b1: Decay = 0.9,
+    b2: Decay = 0.99,
+    mu_dtype: DType | None = None,
+    *,
+    mode: Literal["hard", "smooth", "refined"] = "hard",
+    smooth_beta: Scalar = 1.0,
+):
+    """The sign of a mean of the gradient and the average of those before.
+
+    Chen et al. 2023: https://arxiv.org/abs/2302.06675. As optax.
+
+    Args:
+        b1: Weight of the average in the mean, in [0, 1).
+        b2: Decay of the average, in [0, 1).
+        mu_dtype: What the average is stored in; at least float32 if None.
+        mode: "hard" is the sign, "smooth" the hyperbolic tangent of the mean times
+            `smooth_beta`, "refined" the mean itself where it is less than 1.
+        smooth_beta: See mode.
+
+    Keeps `mu`.
+    """
+    past = scale_by_ema(b2, "mu", mu_dtype, lagged=True)
+    kinds = {
+        "hard": scale_by_sign(),
+        "smooth": scale_by_tanh(smooth_beta),
+        "refined": clip_magnitude(1.0),
+    }
+    return chain(add(identity(), past, weights=(b1.complement, b1)), kinds[mode])

@@ -1,0 +1,77 @@
+"""Optimizers that average their iterates in the place of a falling learning rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradtx.combine import chain, identity
+from gradtx.divide import scale_by_rms
+from gradtx.iterates import schedule_free
+from gradtx.roles import Decay, DType, NonNegative, OpenDecay, Rate, Scalar, Steps
+from gradtx.scale import add_decayed_weights, scale_by_learning_rate
+from gradtx.schedules import warmup_constant_schedule
+from gradtx.transform import transformation
+
+
+def _warmed(learning_rate: Any, warmup_steps: Any) -> Any:
+    """The learning rate, after a line from 0 of so many steps."""
+    if warmup_steps is None:
+        return learning_rate
+    return warmup_constant_schedule(0.0, learning_rate, warmup_steps)
+
+
+@transformation
+def schedule_free_sgd(
+    learning_rate: Rate = 1.0,
+    warmup_steps: Steps | None = None,
+    b1: OpenDecay = 0.9,
+    weight_decay: Scalar | None = None,
+    weight_lr_power: Scalar = 2.0,
+    state_dtype: DType | None = None,
+):
+    """Schedule-free SGD; arguments as `schedule_free_adamw`.
+
+    Defazio et al. 2024: https://arxiv.org/abs/2405.15682. As optax; the weight decay
+    is in the gradient.
+    """
+    rate = _warmed(learning_rate, warmup_steps)
+    no_decay = weight_decay is None
+    base = chain(
+        identity() if no_decay else add_decayed_weights(weight_decay),
+        scale_by_learning_rate(rate),
+    )
+    return schedule_free(base, rate, b1, weight_lr_power, state_dtype)
+
+
+@transformation
+def schedule_free_adamw(
+    learning_rate: Rate = 0.0025,
+    warmup_steps: Steps | None = None,
+    b1: OpenDecay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: Scalar = 0.0,
+    weight_lr_power: Scalar = 2.0,
+    state_dtype: DType | None = None,
+):
+    """Schedule-free AdamW; see `interpolate_iterates`.
+
+    Defazio et al. 2024: https://arxiv.org/abs/2405.15682. As optax.
+
+    Args:
+        learning_rate: Positive. It takes no schedule: none is needed.
+        warmup_steps: Steps of a line from 0 up to it, if given.
+        b1: The share of the mean in the parameters, in (0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        eps: Added to the root. At least 0.
+        weight_decay: Times the parameter and the learning rate.
+        weight_lr_power: The power of the learning rate that is an iterate's weight.
+        state_dtype: What the iterates are stored in; at least float32 if None.
+    """
+    rate = _warmed(learning_rate, warmup_steps)
+    base = chain(
+        scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True),
+        add_decayed_weights(weight_decay),
+        scale_by_learning_rate(rate),
+    )
+    return schedule_free(base, rate, b1, weight_lr_power, state_dtype)

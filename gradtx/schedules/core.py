@@ -1,0 +1,55 @@
+"""What a schedule is: a function from the count of updates to a number.
+
+The count is 0 at the first update (`leaf.t`, which rules read, is 1 there). Any plain
+function of the count is a schedule too; these remember their arguments as
+transformations do, and are pytrees of their numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.binding import Bound, Remembered, register, remember
+from gradtx.numbers import as_weak
+
+P = ParamSpec("P")
+
+
+class Schedule(Remembered):
+    """A function of the count that remembers what it was built from."""
+
+    def __init__(self, bound: Bound):
+        """Wrap a bound factory; users call factories instead."""
+        self.bound = bound
+
+    def __call__(self, count: Any) -> Any:
+        """The value at a count of updates already made (an int or an int array).
+
+        It is computed in the default float dtype: with x64 in float64, where optax's
+        schedules give float32 for an int32 count.
+        """
+        with jax.numpy_dtype_promotion("standard"):
+            return self.bound.call()(as_weak(jnp.asarray(count)))
+
+
+register(Schedule)
+
+
+def schedule(factory: Callable[P, Any]) -> Callable[P, Schedule]:
+    """Make a factory, which returns a function of the count, remember its arguments.
+
+    What it returns may be a schedule that it composed of others.
+    """
+    # Numbers of several dtypes meet in the body, as they do in the function it returns.
+    return remember(jax.numpy_dtype_promotion("standard")(factory), _checked)
+
+
+def _checked(bound: Bound) -> Schedule:
+    """The schedule of a body that has run, so has checked; inside other bodies too."""
+    if not bound.is_scheduled:
+        bound.call()
+    return Schedule(bound)

@@ -1,0 +1,166 @@
+"""Schedules that warm up before they decay, once or again and again."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from gradtx.numbers import is_concrete
+from gradtx.roles import Constant, Duration, Rate, Steps
+from gradtx.schedules.composed import join_schedules
+from gradtx.schedules.core import Schedule, schedule
+from gradtx.schedules.decays import (
+    Curve,
+    exponential_decay,
+    inverse_sqrt_decay,
+    transition_schedule,
+)
+
+
+def _warmed(init_value: Any, peak_value: Any, warmup_steps: Any, then: Any) -> Schedule:
+    """A line to the peak, which may take no step, then a schedule of its own count."""
+    line = transition_schedule(init_value, peak_value, warmup_steps)
+    return join_schedules((line, then), (warmup_steps,))
+
+
+@schedule
+def warmup_constant_schedule(
+    init_value: Constant, peak_value: Constant, warmup_steps: Steps
+):
+    """A line from `init_value` to `peak_value`, which stays.
+
+    Args:
+        init_value: The value at count 0, if there is a warmup.
+        peak_value: The value from count `warmup_steps` on.
+        warmup_steps: Steps that the line takes. At least 0 (where optax stays at
+            `init_value`, here the value is the peak).
+    """
+    return transition_schedule(init_value, peak_value, warmup_steps)
+
+
+@schedule
+def warmup_cosine_decay_schedule(
+    init_value: Constant,
+    peak_value: Constant,
+    warmup_steps: Steps,
+    decay_steps: Duration,
+    end_value: Constant = 0.0,
+    exponent: Rate = 1.0,
+):
+    """A line from `init_value` to `peak_value`, then half a cosine to `end_value`.
+
+    Args:
+        init_value: The value at count 0, if there is a warmup.
+        peak_value: The value at count `warmup_steps`.
+        warmup_steps: Steps that the line takes. At least 0, below `decay_steps`.
+        decay_steps: The whole length, the warmup included.
+        end_value: The value at count `decay_steps` (after a peak of 0, optax's is 0).
+        exponent: A power of the half cosine, which falls from 1 to 0. Positive.
+
+    Raises:
+        ValueError: `decay_steps` is not above `warmup_steps`.
+    """
+    are_known = is_concrete(warmup_steps) and is_concrete(decay_steps)
+    if are_known and not warmup_steps < decay_steps:
+        raise ValueError(
+            "warmup_cosine_decay_schedule: decay_steps includes the warmup and "
+            f"must be above warmup_steps, got {decay_steps:g} and {warmup_steps:g}"
+        )
+    cosine = transition_schedule(
+        peak_value, end_value, decay_steps - warmup_steps, 0, "cosine", exponent
+    )
+    return _warmed(init_value, peak_value, warmup_steps, cosine)
+
+
+@schedule
+def warmup_exponential_decay_schedule(
+    init_value: Constant,
+    peak_value: Constant,
+    warmup_steps: Steps,
+    transition_steps: Duration,
+    decay_rate: Rate,
+    transition_begin: Steps = 0,
+    staircase: bool = False,
+    end_value: Constant | None = None,
+):
+    """A line from `init_value` to `peak_value`, then `exponential_decay` from there.
+
+    Args:
+        init_value: The value at count 0, if there is a warmup.
+        peak_value: The value at count `warmup_steps`.
+        warmup_steps: Steps that the line takes. At least 0.
+        transition_steps: Steps in which the value changes by `decay_rate`. Positive.
+        decay_rate: Above 0; a rate above 1 grows.
+        transition_begin: Steps after the warmup at which the decay starts.
+        staircase: Whether to change only at whole multiples of `transition_steps`.
+        end_value: A bound that the value does not cross after the warmup, if given.
+    """
+    decay = exponential_decay(
+        peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value
+    )
+    return _warmed(init_value, peak_value, warmup_steps, decay)
+
+
+@schedule
+def warmup_inverse_sqrt_schedule(
+    init_value: Constant, peak_value: Constant, warmup_steps: Duration
+):
+    """A line to `peak_value`, then `peak_value * sqrt(warmup_steps / count)`.
+
+    Vaswani et al. 2017, section 5.3: https://arxiv.org/abs/1706.03762; its peak is
+    1 / sqrt(width * warmup_steps). With an equal `init_value`, T5's: Raffel et al.
+    2019, section 3.1.2: https://arxiv.org/abs/1910.10683.
+
+    Args:
+        init_value: The value at count 0.
+        peak_value: The value at count `warmup_steps`.
+        warmup_steps: Steps that the line takes, and the timescale. Positive.
+    """
+    decay = inverse_sqrt_decay(peak_value, warmup_steps)
+    return _warmed(init_value, peak_value, warmup_steps, decay)
+
+
+@schedule
+def warmup_stable_decay_schedule(
+    init_value: Constant,
+    peak_value: Constant,
+    warmup_steps: Steps,
+    stable_steps: Steps,
+    cooldown_steps: Duration,
+    end_value: Constant = 0.0,
+    cooldown: Curve = "linear",
+):
+    """WSD: a line to `peak_value`, which stays, and a cooldown to `end_value`.
+
+    Hu et al. 2024: https://arxiv.org/abs/2404.06395; cooldowns are compared by Haegele
+    et al. 2024: https://arxiv.org/abs/2405.18392.
+
+    Args:
+        init_value: The value at count 0, if there is a warmup.
+        peak_value: The value after the warmup.
+        warmup_steps: Steps that the line takes. At least 0.
+        stable_steps: Steps at the peak. At least 0.
+        cooldown_steps: Steps that the cooldown takes. Positive.
+        end_value: The value after all three.
+        cooldown: "linear", "cosine", "1-sqrt" or "rex", as of `transition_schedule`.
+    """
+    down = transition_schedule(
+        peak_value, end_value, cooldown_steps, stable_steps, cooldown
+    )
+    return _warmed(init_value, peak_value, warmup_steps, down)
+
+
+@schedule
+def sgdr_schedule(cosine_kwargs: Sequence[dict[str, Constant]]):
+    """Warm restarts: one `warmup_cosine_decay_schedule` after the other.
+
+    Loshchilov and Hutter 2016: https://arxiv.org/abs/1608.03983.
+
+    Args:
+        cosine_kwargs: For each cycle the arguments of `warmup_cosine_decay_schedule`;
+            a cycle lasts `decay_steps`, and the last one's end stays.
+    """
+    cycles = [warmup_cosine_decay_schedule(**kwargs) for kwargs in cosine_kwargs]
+    lengths = [kwargs["decay_steps"] for kwargs in cosine_kwargs]
+    return join_schedules(cycles, list(itertools.accumulate(lengths))[:-1])
