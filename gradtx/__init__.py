@@ -51,6 +51,8 @@ from gradtx.combine import only as only
 from gradtx.combine import recall as recall
 from gradtx.combine import stateless as stateless
 from gradtx.combine import stateless_with_tree_map as stateless_with_tree_map
+from gradtx.curvature import average_every as average_every
+from gradtx.curvature import scale_by_sophia as scale_by_sophia
 from gradtx.distance import scale_by_cocob as scale_by_cocob
 from gradtx.distance import (
     scale_by_distance_over_gradients as scale_by_distance_over_gradients,
@@ -78,6 +80,11 @@ from gradtx.factored import scale_by_factored_rms as scale_by_factored_rms
 from gradtx.factored import scale_by_sm3 as scale_by_sm3
 from gradtx.iterates import interpolate_iterates as interpolate_iterates
 from gradtx.iterates import schedule_free as schedule_free
+from gradtx.lbfgs import scale_by_lbfgs as scale_by_lbfgs
+from gradtx.linesearch import (
+    scale_by_backtracking_linesearch as scale_by_backtracking_linesearch,
+)
+from gradtx.linesearch import value_and_grad_from_state as value_and_grad_from_state
 from gradtx.mixtures import scale_by_adan as scale_by_adan
 from gradtx.mixtures import scale_by_ademamix as scale_by_ademamix
 from gradtx.mixtures import scale_by_lion as scale_by_lion
@@ -112,6 +119,7 @@ from gradtx.optimizers.adaptive import madgrad as madgrad
 from gradtx.optimizers.adaptive import novograd as novograd
 from gradtx.optimizers.adaptive import rmsprop as rmsprop
 from gradtx.optimizers.adaptive import sm3 as sm3
+from gradtx.optimizers.low_rank import galore as galore
 from gradtx.optimizers.mixtures import adan as adan
 from gradtx.optimizers.mixtures import ademamix as ademamix
 from gradtx.optimizers.mixtures import simplified_ademamix as simplified_ademamix
@@ -136,6 +144,8 @@ from gradtx.optimizers.parameter_free import polyak_sgd as polyak_sgd
 from gradtx.optimizers.parameter_free import prodigy as prodigy
 from gradtx.optimizers.schedule_free import schedule_free_adamw as schedule_free_adamw
 from gradtx.optimizers.schedule_free import schedule_free_sgd as schedule_free_sgd
+from gradtx.optimizers.second_order import lbfgs as lbfgs
+from gradtx.optimizers.second_order import sophia as sophia
 from gradtx.roles import Constant as Constant
 from gradtx.roles import Decay as Decay
 from gradtx.roles import DType as DType
@@ -149,6 +159,7 @@ from gradtx.roles import Positive as Positive
 from gradtx.roles import Scalar as Scalar
 from gradtx.roles import ScalarOrSchedule as ScalarOrSchedule
 from gradtx.roles import Share as Share
+from gradtx.roles import Size as Size
 from gradtx.rule import Leaf as Leaf
 from gradtx.rule import Rule as Rule
 from gradtx.rule import Step as Step
@@ -209,8 +220,13 @@ from gradtx.step_size import scale_by_model_step as scale_by_model_step
 from gradtx.step_size import scale_by_polyak as scale_by_polyak
 from gradtx.step_size import scale_by_prodigy as scale_by_prodigy
 from gradtx.step_size import scale_by_rprop as scale_by_rprop
+from gradtx.subspace import GaLoreDimensionNumbers as GaLoreDimensionNumbers
+from gradtx.subspace import in_subspace as in_subspace
+from gradtx.subspace import main_directions as main_directions
+from gradtx.subspace import scale_by_galore as scale_by_galore
 from gradtx.transform import GradientTransformation as GradientTransformation
 from gradtx.transform import transformation as transformation
+from gradtx.zoom import scale_by_zoom_linesearch as scale_by_zoom_linesearch
 
 __version__ = "0.1.0"
 

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 
 from gradtx.binding import suggest
 from gradtx.numbers import is_concrete
-from gradtx.program import Op, Program
+from gradtx.program import Active, Op, Program, Setting
 
 HOST_ARGUMENTS = (
     "params", "value", "grad", "value_fn", "grad_fn", "obj_fn", "loss", "loss_fn",
@@ -151,15 +151,24 @@ def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool
     return masks
 
 
-def active_of(
-    program: Program, masks: list[list[bool]], leaves: int
-) -> list[tuple[bool, ...]]:
-    """For each leaf: which operations its masks select."""
-    if not masks:
-        return [(True,) * len(program.ops)] * leaves
+def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
+    """What each leaf goes through."""
+    masks = masks_of(program, leaves_like, treedef)
+    settings = {
+        k: treedef.flatten_up_to(op.node.setting(leaves_like))
+        for k, op in enumerate(program.ops)
+        if op.node.setting is not None
+    }
+    if not masks and not settings:
+        return [(True,) * len(program.ops)] * treedef.num_leaves
+
+    def active(i: int, k: int) -> bool | Setting:
+        is_active = all(masks[m][i] for m in program.ops[k].masks)
+        return Setting(settings[k][i]) if is_active and k in settings else is_active
+
     return [
-        tuple(all(masks[m][i] for m in op.masks) for op in program.ops)
-        for i in range(leaves)
+        tuple(active(i, k) for k in range(len(program.ops)))
+        for i in range(treedef.num_leaves)
     ]
 
 

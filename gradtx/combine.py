@@ -10,7 +10,7 @@ from typing import Any
 import optax
 
 from gradtx.roles import Member, Scalar
-from gradtx.rule import Chain, Fork, Leaf, Let, Masked, Named, memoryless
+from gradtx.rule import Chain, Fork, Leaf, Let, Masked, Named, Recall
 from gradtx.transform import transformation
 
 
@@ -103,15 +103,9 @@ def recall(name: str):
     """Replace the update by what the enclosing `let` has under a name.
 
     Raises:
-        ValueError: At `update`: no `let` around it has the name.
+        ValueError: At `init` and `update`: no `let` around it has the name.
     """
-
-    def update(u: Any, leaf: Leaf) -> Any:
-        if name not in leaf.marks:
-            raise ValueError(f"recall: nothing around it lets {name!r}")
-        return leaf.marks[name]
-
-    return memoryless(update)
+    return Recall(name)
 
 
 @transformation

@@ -20,7 +20,6 @@ from gradtx.checks import (
     check_leaf,
     check_state,
     is_float0,
-    masks_of,
     missing_slots,
 )
 from gradtx.dispatch import Job, run_jobs
@@ -59,8 +58,7 @@ class _Update:
         self.new_state: State = {"count": _next_count(count)}
         self.slots = self._open_state()
         self.registers: list[dict[int, Any]] = [{0: u} for u in leaves.updates]
-        masks = masks_of(program, leaves.reference, leaves.treedef)
-        self.active = active_of(program, masks, len(leaves.updates))
+        self.active = active_of(program, leaves.reference, leaves.treedef)
         self.fine: set[Any] = set()
         self.precisions = [self._precision(i) for i in range(len(leaves.updates))]
 
@@ -262,7 +260,8 @@ class _Update:
                     raise missing_slots(self.program, [key], self.state)
             else:
                 slots[name] = self.state[key]
-        tree = Tree(params, grad, self.count, self.extra)
+        whole = leaves.treedef.unflatten(leaves.params) if leaves.has_params else None
+        tree = Tree(params, whole, grad, self.count, self.extra)
         with kernel.place(op.name):
             updates, slots = rule.update(updates, slots, tree)
         for name, slot in slots.items():

@@ -19,7 +19,7 @@ from jax import numpy as jnp
 
 from gradtx.binding import Bound
 from gradtx.numbers import DecayValue, as_weak, default_float
-from gradtx.program import Op, Stage
+from gradtx.program import Active, Op, Stage
 from gradtx.rule import Fork, Leaf, Rule, current_path
 
 
@@ -221,7 +221,7 @@ class _Run:
             )
         ]
 
-    def context(self, i: int, wiring: Wiring, node: Any) -> Leaf:
+    def context(self, i: int, wiring: Wiring, node: Any, active: Any) -> Leaf:
         u = self.registers[wiring.inputs[0]]
         marks = {name: self.registers[register] for name, register in wiring.marks}
         grad = marks.get("grad", u)
@@ -231,9 +231,10 @@ class _Run:
         if node.key is not None:
             key = node.key_of(before.pop("key"), self.leaf.index)
         extra = {need: common.extra[need] for need in node.needs}
+        setting = None if active is True else active.value
         return Leaf(
             wiring.name, grad, marks.get("flowing", grad), marks, self.t, common.count,
-            cast(common.totals.get(i)), shared, before, key, extra, self.param,
+            cast(common.totals.get(i)), shared, before, key, extra, setting, self.param,
         )  # fmt: skip
 
     def slots(self, i: int) -> dict[str, Any]:
@@ -266,7 +267,7 @@ def _whole_tree() -> str:
 
 @functools.lru_cache(maxsize=1024)
 def update_kernel(
-    plan: Plan, active: tuple[bool, ...], precision: Precision, out: int
+    plan: Plan, active: Active, precision: Precision, out: int
 ) -> Callable[[Common, LeafInput], tuple[tuple[Any, ...], dict[int, dict[str, Any]]]]:
     """The jitted update of one leaf by a stage: its registers and its slots, new."""
 
@@ -281,7 +282,7 @@ def update_kernel(
             if not is_active:
                 registers[wiring.out] = u
                 continue
-            context = run.context(i, wiring, node)
+            context = run.context(i, wiring, node, is_active)
             with place(wiring.name):
                 if isinstance(node, Fork):
                     u = node.join(u, tuple(branches), context)
@@ -324,7 +325,7 @@ def like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any
 
 @functools.lru_cache(maxsize=1024)
 def measure_kernel(
-    plan: Plan, active: tuple[bool, ...], precision: Precision
+    plan: Plan, active: Active, precision: Precision
 ) -> Callable[[Common, LeafInput], dict[int, Any]]:
     """The jitted measurements of one leaf, by operation."""
 
@@ -337,7 +338,7 @@ def measure_kernel(
         ):
             if is_active and node.measure is not None:
                 u = run.registers[wiring.inputs[0]]
-                context = run.context(i, wiring, node)
+                context = run.context(i, wiring, node, is_active)
                 with place(wiring.name):
                     totals[i] = node.measure(u, run.slots(i), context)
         return totals
@@ -355,7 +356,7 @@ def measured_nothing(op: Op) -> Any:
         marks = {name: u for name, _ in op.marks}
         extra = dict.fromkeys(op.needs, u)
         leaf = Leaf(
-            op.name, u, u, marks, u, u, None, shared, shared, None, extra, u
+            op.name, u, u, marks, u, u, None, shared, shared, None, extra, None, u
         )  # fmt: skip
         return op.node.measure(u, slots, leaf)
 

@@ -103,6 +103,11 @@ def hutchinson_estimator_diag_hessian(random_seed: Key | None = None):
     seed = 0 if random_seed is None else random_seed
 
     def update(updates: Any, slots: Any, tree: Any) -> tuple[Any, Any]:
+        if tree.params is None:
+            call = "call update(updates, state, params, obj_fn=...)"
+            raise ValueError(
+                f"hutchinson_estimator_diag_hessian: needs the parameters; {call}"
+            )
         leaves, treedef = jax.tree.flatten(tree.params)
         signs = [
             jax.random.rademacher(
@@ -111,7 +116,7 @@ def hutchinson_estimator_diag_hessian(random_seed: Key | None = None):
             for i, leaf in enumerate(leaves)
         ]
         signs = treedef.unflatten(signs)
-        slope = jax.grad(tree.extra["obj_fn"])
+        slope = jax.grad(lambda params: tree.extra["obj_fn"](tree.filled(params)))
         _, product = jax.jvp(slope, (tree.params,), (signs,))
         diagonal = jax.tree.map(lambda h, sign: h * sign, product, signs)
         return diagonal, {"key": jax.random.fold_in(slots["key"], 0)}

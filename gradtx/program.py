@@ -13,7 +13,7 @@ import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import optax
 from jax import numpy as jnp
@@ -21,7 +21,16 @@ from jax.core import Tracer
 
 from gradtx.binding import Bound, Remembered
 from gradtx.numbers import raw_key
-from gradtx.rule import Chain, Fork, Let, Masked, Named, Rule, TreeRule
+from gradtx.rule import (
+    Chain,
+    Fork,
+    Let,
+    Masked,
+    Named,
+    Recall,
+    Rule,
+    TreeRule,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Op:
     """
 
     bound: Bound | None
-    node: Rule | Fork | TreeRule
+    node: Rule | Fork | Recall | TreeRule
     inputs: tuple[int, ...]
     marks: tuple[tuple[str, int], ...]
     out: int
@@ -85,6 +94,16 @@ class Op:
     def needs(self) -> tuple[str, ...]:
         """The extra arguments that this needs."""
         return self.node.needs
+
+
+class Setting(NamedTuple):
+    """What a rule has for one leaf."""
+
+    value: Any
+
+
+Active = tuple[bool | Setting, ...]
+"""For each operation, whether a leaf goes through it, or with which setting."""
 
 
 @dataclasses.dataclass
@@ -211,6 +230,13 @@ class _Lowering:
             case Let(mark, value, body):
                 value = self.lower(value, u, scope)
                 return self.lower(body, u, scope.mark(**{mark: value}))
+            case Recall(mark):
+                registers = dict(scope.marks)
+                if mark not in registers:
+                    raise ValueError(f"recall: nothing around it lets {mark!r}")
+                if scope.masks:  # what they switch off gets what reaches this
+                    return self.emit(bound, node, (u,), scope, name)
+                return registers[mark]
             case Masked(inner, mask):
                 self.masks.append((name, mask))
                 masks = (*scope.masks, len(self.masks) - 1)

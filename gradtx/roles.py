@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import types
 import typing
 from typing import Annotated, Any
@@ -99,8 +100,42 @@ class KeyRole(Role):
 
 
 @dataclasses.dataclass(frozen=True)
+class SizeRole(Role):
+    """A positive int that fixes shapes."""
+
+    def is_leaf(self, value: Any) -> bool:
+        """Whatever is given is one value."""
+        return True
+
+    def check_none(self, owner: str, argument: str) -> None:
+        """None is no size."""
+        self.bind(None, owner, argument)
+
+    def bind(self, value: Any, owner: str, argument: str) -> Any:
+        """The size as an int."""
+        if callable(value):
+            raise TypeError(
+                f"{owner}: {argument} takes no schedule, only an int; got {value!r}"
+            )
+        try:
+            size = operator.index(value)
+        except TypeError:
+            message = f"{owner}: {argument} must be an int, got {value!r}"
+            raise TypeError(message) from None
+        if size < 1:
+            raise ValueError(f"{owner}: {argument} must be at least 1, got {size}")
+        return size
+
+
+@dataclasses.dataclass(frozen=True)
 class MemberRole(Role):
-    """A gradient transformation, ours or foreign."""
+    """A gradient transformation, ours or foreign.
+
+    Attributes:
+        is_optional: Whether None may stand in its place.
+    """
+
+    is_optional: bool = False
 
     def is_leaf(self, value: Any) -> bool:
         """None stands for no transformation, and is refused as one."""
@@ -108,7 +143,8 @@ class MemberRole(Role):
 
     def check_none(self, owner: str, argument: str) -> None:
         """None is no transformation."""
-        self.bind(None, owner, argument)
+        if not self.is_optional:
+            self.bind(None, owner, argument)
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The transformation, or an error that names what was given instead."""
@@ -268,6 +304,7 @@ SubSchedule = Annotated[Any, ScheduleRole()]
 Member = Annotated[optax.GradientTransformation, MemberRole()]
 DType = Annotated[Any, DTypeRole()]
 Key = Annotated[Any, KeyRole()]
+Size = Annotated[int, SizeRole()]
 
 PLAIN = Role()
 
@@ -281,6 +318,8 @@ def role_of(annotation: Any) -> Role:
     if origin is typing.Literal:
         return WordRole(parts)
     roles = {type(role): role for role in map(role_of, parts)}
+    if MemberRole in roles and type(None) in parts:
+        return MemberRole(is_optional=True)
     if WordRole in roles and type(None) in parts:
         return WordRole((*getattr(roles[WordRole], "choices", ()), None))
     if NumberRole not in roles:

@@ -1,8 +1,7 @@
 """What a primitive is written as: a rule for one array, or one for a whole tree.
 
 A rule contains no tree map, no counter, no cast and no `None` check; the engine lifts
-it. Connectives (`Chain`, `Fork`, `Let`, `Masked`, `Named`) say how rules are put
-together.
+it. Connectives (`Chain`, `Fork`, `Let`, `Masked`, ...) say how rules are put together.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ class _Node:
     needs: tuple[str, ...] = ()
     key: Any = None
     takes_batch: bool = False
+    setting: Callable[[Any], Any] | None = None
 
 
 def key_of_leaf(key: Any, index: Any) -> Any:
@@ -59,18 +59,21 @@ class Rule(_Node):
         key_of: How: `(key of the update, index of the leaf) -> key`.
         out: What flows out, given what flows in, in shape and dtype.
         takes_batch: Whether it takes an axis of examples in front away.
+        setting: `(params) -> tree` of something hashable for each leaf, which is then
+            `leaf.setting`, and a second argument of what `slots` and `out` hold.
     """
 
     update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
-    slots: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
+    slots: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
     measure: Callable[[Any, Any, Leaf], Any] | None = None
     shared: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
     settle: Callable[[Any, Any, Step], Any] | None = None
     needs: tuple[str, ...] = ()
     key: Any = None
     key_of: Callable[[Any, Any], Any] = key_of_leaf
-    out: Callable[[Any], Any] = lambda array: array
+    out: Callable[..., Any] = lambda array, setting=None: array
     takes_batch: bool = False
+    setting: Callable[[Any], Any] | None = None
 
 
 def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
@@ -98,12 +101,29 @@ class TreeRule(_Node):
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """What a tree rule may look at beside the updates."""
+    """What a tree rule may look at beside the updates.
+
+    Attributes:
+        params: The parameters that it updates, None elsewhere; None without any.
+        whole: All parameters, for what calls a function of them.
+        grad: The update that entered the enclosing `moments`.
+        count: How many updates there were before.
+        extra: The extra arguments of `update`.
+    """
 
     params: Any
+    whole: Any
     grad: Any
     count: jax.Array
     extra: Mapping[str, Any]
+
+    def filled(self, params: Any) -> Any:
+        """Parameters, with those that it does not update in the places of None."""
+
+        def one(mine: Any, whole: Any) -> Any:
+            return whole if mine is None else mine
+
+        return jax.tree.map(one, params, self.whole, is_leaf=lambda x: x is None)
 
 
 current_path: contextvars.ContextVar[Callable[[], str]] = contextvars.ContextVar("path")
@@ -139,6 +159,7 @@ class Leaf:
         before: The same as they were before this update.
         key: A PRNG key (raw uint32) for this leaf and update, if the rule has one.
         extra: The extra arguments that the rule needs.
+        setting: The leaf's, if the rule has one for each.
     """
 
     owner: str
@@ -152,6 +173,7 @@ class Leaf:
     before: Slots
     key: Any
     extra: Slots
+    setting: Any
     array: Any
 
     @property
@@ -184,11 +206,13 @@ class Fork(_Node):
         branches: Transformations. Each gets the update, or, if `measures`, `leaf.grad`.
         join: `(u, outputs, leaf) -> u`, for one array.
         measures: Whether the branches are estimators of the gradient.
+        setting: As of a `Rule`.
     """
 
     branches: tuple[Any, ...]
     join: Callable[[Any, tuple[Any, ...], Leaf], Any]
     measures: bool = False
+    setting: Callable[[Any], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +222,17 @@ class Let:
     name: str
     value: Any
     body: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Recall(_Node):
+    """The outcome that an enclosing `Let` has under a name."""
+
+    name: str
+
+    def update(self, u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        """As of a rule, for where a mask switches leaves off."""
+        return leaf.marks[self.name], slots
 
 
 @dataclasses.dataclass(frozen=True)

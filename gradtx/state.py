@@ -14,9 +14,9 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.binding import Bound
-from gradtx.checks import Leaves, active_of, masks_of
+from gradtx.checks import Leaves, active_of
 from gradtx.kernel import place, wide
-from gradtx.program import Program, program_of
+from gradtx.program import Active, Program, Setting, program_of
 from gradtx.rule import Rule
 
 State = dict[str, Any]
@@ -31,7 +31,7 @@ def init(bound: Bound, params: Any) -> State:
     own = _Owner(arrays)
     state: State = {"count": jnp.zeros([], jnp.int32)}
     program = program_of(bound, state["count"])
-    active = active_of(program, masks_of(program, params, treedef), len(arrays))
+    active = active_of(program, params, treedef)
     first = [first_slots(program, *each) for each in zip(active, arrays, strict=True)]
     for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
         mine = [
@@ -52,7 +52,7 @@ def init(bound: Bound, params: Any) -> State:
     return state
 
 
-def first_slots(program: Program, active: Sequence[bool], array: Any) -> State:
+def first_slots(program: Program, active: Active, array: Any) -> State:
     """The first values of one leaf's slots, by key."""
     if not jnp.issubdtype(array.dtype, jnp.inexact):
         return {}
@@ -62,9 +62,10 @@ def first_slots(program: Program, active: Sequence[bool], array: Any) -> State:
         flow[op.out] = like = flow[op.inputs[0]]
         if is_active and isinstance(op.node, Rule):
             with place(op.name):
+                setting = tuple(is_active) if isinstance(is_active, Setting) else ()
                 for name, first in op.slots.items():
-                    slots[keys[name]] = first(like)
-                flow[op.out] = op.node.out(like)
+                    slots[keys[name]] = first(like, *setting)
+                flow[op.out] = op.node.out(like, *setting)
     return slots
 
 

@@ -255,7 +255,7 @@ def absent_leaves_are_fine(tx: GradientTransformation, case: Case) -> None:
     assert not jax.tree.leaves(updates["skipped"])
     _same_looks(state, after)
     for key, before in state.items():
-        if isinstance(before, dict):
+        if isinstance(before, dict) and "skipped" in before:
             _bitwise(before["skipped"], after[key]["skipped"])
 
 
@@ -265,7 +265,9 @@ def masked_leaves_are_untouched(tx: GradientTransformation, case: Case) -> None:
     both = {"in": case.params, "out": case.params}
     masked, grads = only(tx, {"in": True, "out": False}), case.gradients(case.params)
     state = masked.init(both)
-    slots = [slot for slot in state.values() if isinstance(slot, dict)]
+    slots = [
+        slot for slot in state.values() if isinstance(slot, dict) and "out" in slot
+    ]
     assert not jax.tree.leaves([slot["out"] for slot in slots])
     updates, after = case.update(masked, {"in": grads, "out": grads}, state, both)
     _same_looks(state, after)

@@ -12,6 +12,7 @@ from jax import numpy as jnp
 import gradtx
 from gradtx import testing
 from gradtx.binding import Factory
+from gradtx.kernel import wide
 
 
 def doubled(updates, params):
@@ -33,6 +34,7 @@ EXAMPLES = {
         gradtx.square(), gradtx.scale_by_ema(0.9, "nu"), gradtx.shift(1e-3)
     ),
     "eta": lambda: 0.1,
+    "every": lambda: 2,
     "f": lambda: doubled,
     "floor": lambda: 0.1,
     "gamma": lambda: 0.5,
@@ -41,6 +43,8 @@ EXAMPLES = {
     "learning_rate": lambda: 0.1,
     "mask": lambda: True,
     "max_delta": lambda: 0.25,
+    "max_backtracking_steps": lambda: 5,
+    "max_linesearch_steps": lambda: 5,
     "max_magnitude": lambda: 0.25,
     "max_norm": lambda: 0.5,
     "name": lambda: "marked",
@@ -59,12 +63,22 @@ REAL_ONLY = {
     "clip": "a range of complex numbers has no order",
     "running_maximum": "complex numbers have no maximum",
     "at_least": "complex numbers have no maximum",
+    "sophia": "a Hessian's diagonal must be real to be bounded from below",
+    "scale_by_sophia": "a Hessian's diagonal must be real to be bounded from below",
     "keep_params_nonnegative": "complex numbers have no order",
     "adam in bfloat16": "there is no complex bfloat16",
 }
 """Transformations that refuse complex updates, each with the reason."""
 
+WITHOUT_DERIVATIVE = {
+    "scale_by_backtracking_linesearch": "a while loop has none in reverse mode",
+    "scale_by_zoom_linesearch": "a while loop has none in reverse mode",
+    "lbfgs": "its line search has none",
+}
+"""Transformations that have no derivative, each with the reason."""
+
 PARTS = {
+    "main_directions": "gives another shape; `in_subspace` has it",
     "recall": "gives something only inside a `let`, whose example has it",
     "scale_by_model_step": "needs an average that is let; `momo` has it",
 }
@@ -83,18 +97,39 @@ def examples_of(params, seed=0):
     return testing.gradients(thrice, seed)
 
 
+def descent_along(params, grads):
+    """For a line search: a well-conditioned objective that has these gradients."""
+
+    def objective(at):
+        def part(p, here, g):
+            if p is None or g is None:
+                return None
+            step, g = wide(p) - wide(here), wide(g)
+            return jnp.sum(jnp.real(g.conj() * step) + jnp.abs(step) ** 2 / 2)
+
+        parts = jax.tree.map(part, at, params, grads, is_leaf=lambda x: x is None)
+        return sum(jax.tree.leaves(parts), jnp.zeros(()))
+
+    return {"value": objective(params), "grad": grads, "value_fn": objective}
+
+
+SEARCH = {"extra": descent_along}
 VALUE = {"extra": lambda params, grads: {"value": 2.0}}
 EXAMPLES_OF = {"gradients": examples_of}
+HESSIAN = {"extra": lambda params, grads: {"obj_fn": loss}}
 CASES = {
     "scale_by_polyak": VALUE,
     "polyak_sgd": VALUE,
+    "scale_by_backtracking_linesearch": SEARCH,
+    "scale_by_zoom_linesearch": SEARCH,
+    "lbfgs": SEARCH,
     "momo": VALUE,
     "momo_adam": VALUE,
     "dpsgd": EXAMPLES_OF,
     "differentially_private_aggregate": EXAMPLES_OF,
-    "hutchinson_estimator_diag_hessian": {
-        "extra": lambda params, grads: {"obj_fn": loss}
-    },
+    "hutchinson_estimator_diag_hessian": HESSIAN,
+    "sophia": HESSIAN,
+    "scale_by_sophia": HESSIAN,
 }
 """What `testing.Case` needs beside parameters."""
 

@@ -1,0 +1,594 @@
+import collections
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax import numpy as jnp
+
+import gradtx
+from gradtx.zoom import Point, minimum_of_cubic, minimum_of_parabola
+
+STEPS = 30
+Problem = collections.namedtuple("Problem", "objective start data")
+rng = np.random.default_rng(0)
+CURVATURES = np.geomspace(1.0, 1e3, 20)
+TARGET = rng.normal(size=20)
+X = rng.normal(size=(40, 3))
+Y = np.sign(X[:, 0] + 0.5 * rng.normal(size=40))
+
+
+def quadratic(params):
+    curvatures, target = (x.astype(params.dtype) for x in (CURVATURES, TARGET))
+    return 0.5 * jnp.sum(curvatures * (params - target) ** 2)
+
+
+def rosenbrock(params):
+    here, there = params[:-1], params[1:]
+    return jnp.sum(100 * (there - here**2) ** 2 + (1 - here) ** 2)
+
+
+def logistic(params, x, y):
+    hidden = params["scale"][0] * jnp.tanh(x @ params["layers"][0])
+    logits = hidden @ params["layers"][1][0] + params["bias"]
+    penalty = sum(jnp.sum(p**2) for p in jax.tree.leaves(params))
+    return jnp.mean(jnp.logaddexp(0, -y * logits)) + 1e-2 * penalty
+
+
+MIXED = {
+    "layers": [np.eye(3), (np.ones(3), None)],
+    "scale": np.ones(1),
+    "bias": np.zeros(()),
+}
+PROBLEMS = {
+    "quadratic": Problem(quadratic, np.zeros(20), {}),
+    "rosenbrock": Problem(rosenbrock, np.zeros(6), {}),
+    "logistic": Problem(logistic, MIXED, {"x": X, "y": Y}),
+}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def update_once(tx, objective, state, params, data):
+    value, grad = jax.value_and_grad(objective)(params, **data)
+    extra = {"value": value, "grad": grad, "value_fn": objective, **data}
+    return tx.update(grad, state, params, **extra)
+
+
+def updates_of(tx, objective, params, state=None, **data):
+    """One update with the objective and its gradient."""
+    state = tx.init(params) if state is None else state
+    return update_once(tx, objective, state, params, data)
+
+
+def run(tx, problem, dtype, nudge=0.0):
+    """Of each step: the parameters after it, the step size, the value, the trials."""
+    objective, params, data = PROBLEMS[problem]
+    params = jax.tree.map(lambda p: jnp.asarray(p + nudge, dtype), params)
+    data = jax.tree.map(lambda x: jnp.asarray(x, dtype), data)
+    state, seen = tx.init(params), []
+    for _ in range(STEPS):
+        updates, state = update_once(tx, objective, state, params, data)
+        params = optax.apply_updates(params, updates)
+        names = "learning_rate", "value", "num_linesearch_steps"
+        seen.append((params, *(optax.tree.get(state, name) for name in names)))
+    return seen
+
+
+def distance(ours, theirs):
+    """The largest difference, relative to the largest magnitude or 1, at any step."""
+
+    def one(a, b):
+        assert a.dtype == b.dtype and a.shape == b.shape
+        return float(np.max(np.abs(a - b)) / max(np.max(np.abs(b)), 1.0))
+
+    pairs = zip(ours, theirs, strict=True)
+    return max(max(jax.tree.leaves(jax.tree.map(one, a[:3], b[:3]))) for a, b in pairs)
+
+
+def assert_equal_runs(ours, theirs, problem, dtype):
+    """To 1e-12 or 1e-6 over the whole run, or to three times what one ulp does.
+
+    A search is a chain of decisions, and L-BFGS amplifies what they leave: moved by an
+    ulp at the start, optax's own run on Rosenbrock's function ends 1e-9 away.
+    """
+    with jax.enable_x64(dtype == "float64"), jax.numpy_dtype_promotion("standard"):
+        mine, its = (run(tx, problem, dtype) for tx in (ours, theirs))
+        assert [step[3] for step in mine] == [step[3] for step in its]
+        error, ulp = distance(mine, its), float(jnp.finfo(dtype).eps)
+        if error > (1e-12 if dtype == "float64" else 1e-6):
+            assert error <= 3 * distance(run(theirs, problem, dtype, nudge=ulp), its)
+
+
+SETTINGS = {
+    "backtracking": (
+        "quadratic",
+        lambda m: m.chain(m.sgd(1.0), m.scale_by_backtracking_linesearch(40)),
+    ),
+    "backtracking, stored": (
+        "quadratic",
+        lambda m: m.chain(
+            m.sgd(1.0), m.scale_by_backtracking_linesearch(15, store_grad=True)
+        ),
+    ),
+    "backtracking, other numbers": (
+        "rosenbrock",
+        lambda m: m.chain(
+            m.sgd(1.0),
+            m.scale_by_backtracking_linesearch(
+                30, 0.3, 0.5, float("inf"), 2.0, 1e-3, 1e-2, store_grad=True
+            ),
+        ),
+    ),
+    "backtracking, too few steps": (
+        "rosenbrock",
+        lambda m: m.chain(
+            m.sgd(1e-2), m.scale_by_backtracking_linesearch(1, 0.9, 0.5, 1.0)
+        ),
+    ),
+    "zoom": (
+        "quadratic",
+        lambda m: m.chain(m.sgd(1.0), m.scale_by_zoom_linesearch(20)),
+    ),
+    "zoom, scheduled": (
+        "logistic",
+        lambda m: m.chain(
+            m.sgd(gradtx.linear_schedule(2.0, 0.1, 20)),
+            m.scale_by_zoom_linesearch(15, curv_rtol=0.1),
+        ),
+    ),
+    "zoom, other numbers": (
+        "rosenbrock",
+        lambda m: m.chain(
+            m.sgd(1.0),
+            m.scale_by_zoom_linesearch(
+                4, 0.01, 1e-4, 3.0, 0.1, 0.2, None, 1e-3, initial_guess_strategy="one"
+            ),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_line_search_equals_optax_in_float64(name):
+    problem, make = SETTINGS[name]
+    assert_equal_runs(make(gradtx), make(optax), problem, "float64")
+
+
+@pytest.mark.parametrize("name", ["backtracking", "zoom"])
+def test_line_search_equals_optax_in_float32(name):
+    problem, make = SETTINGS[name]
+    assert_equal_runs(make(gradtx), make(optax), problem, "float32")
+
+
+def bowl(params: Any) -> Any:
+    return sum(jnp.sum(p**2) for p in jax.tree.leaves(params))
+
+
+BACKTRACKING = gradtx.scale_by_backtracking_linesearch(20, store_grad=True)
+ZOOM = gradtx.scale_by_zoom_linesearch(20)
+SEARCHES = pytest.mark.parametrize("search", [BACKTRACKING, ZOOM])
+
+
+def test_minima_of_the_interpolating_polynomials():
+    def points(f, slope):
+        return [Point(x, f(x), slope(x)) for x in np.array([0.5, 3.0, -2.0])]
+
+    a, b, _ = points(lambda x: 3 * (x - 1) ** 2 + 4, lambda x: 6 * (x - 1))
+    np.testing.assert_allclose(minimum_of_parabola(a, b), 1.0, rtol=1e-6)
+    cubic = points(lambda x: x**3 - 3 * x, lambda x: 3 * x**2 - 3)
+    np.testing.assert_allclose(minimum_of_cubic(*cubic), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: x**4 - x**2, lambda x: jnp.exp(-4 * x) + x**2]
+)
+def test_zoom_ends_where_both_of_wolfes_conditions_hold(function):
+    @jax.jit
+    def search(scale, x):
+        tx = gradtx.chain(gradtx.scale(-scale), gradtx.scale_by_zoom_linesearch(30))
+        return updates_of(tx, function, x)
+
+    derivative = jax.grad(function)
+    with jax.enable_x64(True):
+        x = jnp.asarray(0.1)
+        for scale in (1e-3, 1.0, 30.0):
+            update, state = search(scale, x)
+            assert state["decrease_error"] == state["curvature_error"] == 0
+            assert function(x + update) <= function(x) + 1e-4 * update * derivative(x)
+            assert abs(derivative(x + update)) <= 0.9 * abs(derivative(x))
+            # What is kept is the objective there.
+            kept, there = state["value"], x + update
+            np.testing.assert_allclose(kept, function(there), rtol=1e-12)
+            np.testing.assert_allclose(state["grad"], derivative(there), atol=1e-12)
+
+
+def test_what_backtracking_takes_satisfies_armijos_condition():
+    settings = dict.fromkeys(("atol", "rtol"), 0.0)
+    tx = gradtx.scale_by_backtracking_linesearch(50, slope_rtol=0.5, **settings)
+    with jax.enable_x64(True):
+        x = jnp.linspace(-2, 2, 7)
+        updates, state = updates_of(gradtx.chain(gradtx.sgd(1.0), tx), rosenbrock, x)
+        slope = jnp.sum(updates * jax.grad(rosenbrock)(x))
+        assert slope < 0
+        assert rosenbrock(x + updates) <= rosenbrock(x) + 0.5 * slope
+        longer = x + updates / 0.8
+        assert rosenbrock(longer) > rosenbrock(x) + 0.5 * slope / 0.8
+        np.testing.assert_allclose(state["value"], rosenbrock(x + updates))
+
+
+@pytest.mark.parametrize(
+    ("search", "param", "value", "grad", "x64"),
+    [
+        (ZOOM, "bfloat16", "bfloat16", "float32", False),
+        (BACKTRACKING, "float16", "float32", "float16", False),
+        (ZOOM, "float32", "float64", "float64", True),
+        (BACKTRACKING, "float32", "float32", "float32", True),
+    ],
+)
+def test_one_trace_and_one_kind_of_state_in_any_precision(
+    search, param, value, grad, x64
+):
+    def objective(params):
+        assert params["w"].dtype == param
+        return bowl(params).astype(value)
+
+    traces = 0
+
+    @jax.jit
+    def step(params, state):
+        nonlocal traces
+        traces += 1
+        grads = jax.tree.map(lambda g: g.astype(grad), jax.grad(objective)(params))
+        extra = {"value": objective(params), "grad": grads, "value_fn": objective}
+        updates, state = tx.update(grads, state, params, **extra)
+        with jax.numpy_dtype_promotion("standard"):
+            return optax.apply_updates(params, updates), state
+
+    with jax.enable_x64(x64):
+        tx = gradtx.chain(gradtx.sgd(0.45), search)
+        params = {"w": jnp.full((2, 3), 0.75, param), "b": [jnp.ones((), param)]}
+        state = tx.init(params)
+        looks = jax.tree.map(lambda x: (x.dtype, x.shape, x.weak_type), state)
+        assert looks["value"][0] == looks["grad"]["w"][0] == jnp.float32
+        for _ in range(3):
+            params, state = step(params, state)
+        after = jax.tree.map(lambda x: (x.dtype, x.shape, x.weak_type), state)
+        assert after == looks
+        assert traces == 1
+        assert bowl(params) < 0.01
+
+
+def test_optax_cannot_store_gradients_of_float32_parameters_in_x64_mode():
+    """Why ours brings the cotangent to the objective's dtype."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        params = jnp.ones(2, jnp.float32)
+        theirs = optax.scale_by_backtracking_linesearch(5, store_grad=True)
+        with pytest.raises(TypeError, match="cotangent"):
+            updates_of(optax.chain(optax.sgd(0.5), theirs), bowl, params)
+        ours = gradtx.scale_by_backtracking_linesearch(5, store_grad=True)
+        updates, _ = updates_of(gradtx.chain(gradtx.sgd(0.5), ours), bowl, params)
+        np.testing.assert_array_equal(updates, -params)
+
+
+def test_without_stored_gradients_the_objective_needs_no_derivative():
+    def objective(params):
+        return jax.lax.while_loop(lambda x: x > 2, lambda x: x / 2, jnp.sum(params**2))
+
+    tx = gradtx.scale_by_backtracking_linesearch(5)
+    params, grad = jnp.full(3, 0.5), jnp.ones(3)
+    extra = {"value": objective(params), "grad": grad, "value_fn": objective}
+    updates, state = tx.update(-0.5 * grad, tx.init(params), params, **extra)
+    np.testing.assert_array_equal(updates, -0.5 * grad)
+    assert state.keys() == {
+        "count", "learning_rate", "value", "num_linesearch_steps", "decrease_error"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        (
+            "backtracking",
+            {
+                "max_backtracking_steps": (2.0, 9.0), "slope_rtol": (0.9, 0.1),
+                "decrease_factor": (0.5, 0.8), "increase_factor": (1.0, 1.5),
+                "max_learning_rate": (0.7, 2.0), "atol": (0.0, 1e-3),
+                "rtol": (0.0, 1e-2),
+            },
+        ),
+        (
+            "zoom",
+            {
+                "max_linesearch_steps": (2.0, 9.0), "max_learning_rate": (0.7, 2.0),
+                "tol": (0.0, 1e-3), "increase_factor": (2.0, 3.0),
+                "slope_rtol": (1e-4, 0.2), "curv_rtol": (0.1, 0.5),
+                "approx_dec_rtol": (1e-6, 1e-2), "stepsize_precision": (1e-5, 1e-2),
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_every_number_takes_a_schedule(name, numbers):
+    make = getattr(gradtx, f"scale_by_{name}_linesearch")
+
+    def switch(before, after):
+        return lambda count: jnp.where(count < 1, before, after)
+
+    scheduled = make(**{name: switch(*pair) for name, pair in numbers.items()})
+    first, second = (
+        make(**{name: pair[i] for name, pair in numbers.items()}) for i in range(2)
+    )
+    params = jnp.linspace(-2.0, 2.0, 7)
+    runs = []
+    for searches in ((first, second), (scheduled, scheduled)):
+        state, at = None, params
+        for search in searches:
+            tx = gradtx.chain(gradtx.scale(-0.01), search)
+            updates, state = updates_of(tx, rosenbrock, at, state)
+            at = at + updates
+            runs.append((at, state))
+    jax.tree.map(np.testing.assert_array_equal, runs[:2], runs[2:])
+
+
+@SEARCHES
+def test_zero_gradients_give_zero_updates(search):
+    params = jnp.zeros(3, "float16")
+    updates, state = updates_of(gradtx.chain(gradtx.sgd(1.0), search), bowl, params)
+    assert not updates.any()
+    assert np.isfinite(state["learning_rate"]) and state["value"] == 0
+
+
+@SEARCHES
+def test_outside_the_domain_the_step_is_shortened(search):
+    def objective(x):
+        return x - jnp.log(x)
+
+    tx = gradtx.chain(gradtx.scale(1.0), search)
+    x = jnp.asarray(0.05)
+    value, grad = jax.value_and_grad(objective)(x)
+    extra = {"value": value, "grad": grad, "value_fn": objective}
+    for direction in (8.0, -8.0):  # downhill, and uphill out of the domain
+        update, _ = tx.update(jnp.asarray(direction), tx.init(x), x, **extra)
+        assert jnp.isfinite(objective(x + update))
+        assert (objective(x + update) < value) == (direction > 0)
+
+
+def test_backtracking_starts_anew_at_the_largest_step_after_a_failure():
+    """Where optax's step is 0 ever after: its guess is infinity times the failed 0."""
+
+    def hole(x):
+        return jnp.where(x == 1, x**2, jnp.inf)
+
+    steps = {}
+    for m in (gradtx, optax):
+        search = m.scale_by_backtracking_linesearch(3, increase_factor=float("inf"))
+        tx, x = m.chain(m.sgd(0.25), search), jnp.asarray(1.0)
+        update, state = updates_of(tx, hole, x)
+        assert update == 0
+        steps[m], _ = updates_of(tx, jnp.square, x, state)
+    assert steps[gradtx] == -0.5
+    assert steps[optax] == 0
+
+
+@pytest.mark.parametrize("name", ["backtracking", "zoom"])
+def test_complex_parameters_are_pairs_of_real_ones(name):
+    """With gradients conjugated, as for any descent. (Of optax's two searches the
+    zoom takes `grad` so, and backtracking as `jax.grad` gives it.)"""
+    matrix = np.asarray([[1, -2], [3, 4], [-4 + 2j, 5 - 3j], [-2 - 2j, 6]])
+    search = getattr(gradtx, f"scale_by_{name}_linesearch")(20, slope_rtol=0.4)
+    tx = gradtx.chain(gradtx.sgd(1.0), search)
+
+    def objective(z):
+        return jnp.sum(jnp.abs(matrix @ z) ** 1.5)
+
+    def objective_of_pair(pair):
+        return objective(jax.lax.complex(*pair))
+
+    def descend(objective, params):
+        @jax.jit
+        def step(params, state):
+            value, grad = jax.value_and_grad(objective)(params)
+            grad = jax.tree.map(jnp.conj, grad)
+            extra = {"value": value, "grad": grad, "value_fn": objective}
+            updates, state = tx.update(grad, state, params, **extra)
+            return optax.apply_updates(params, updates), state
+
+        state = tx.init(params)
+        for _ in range(4):
+            params, state = step(params, state)
+            yield params, state["num_linesearch_steps"]
+
+    with jax.enable_x64(True):
+        z = jnp.asarray([1 - 1j, 0.2 + 1j])
+        runs = descend(objective, z), descend(objective_of_pair, (z.real, z.imag))
+        for (z, trials), (pair, trials_of_pair) in zip(*runs, strict=True):
+            np.testing.assert_allclose(z, jax.lax.complex(*pair), rtol=1e-10)
+            assert trials == trials_of_pair
+
+
+@SEARCHES
+def test_a_frozen_leaf_stays_while_the_objective_sees_it(search):
+    def objective(params):
+        return jnp.sum((params["w"] - params["frozen"]) ** 2) + params["steps"].astype(
+            "float32"
+        )
+
+    params = {"w": jnp.zeros(3), "frozen": jnp.ones(3), "steps": jnp.int32(7)}
+    grads = {"w": jnp.full(3, -2.0), "frozen": None, "steps": None}
+    extra = {"value": objective(params), "grad": grads, "value_fn": objective}
+    tx = gradtx.chain(gradtx.sgd(0.5), search)
+    updates, state = tx.update(grads, tx.init(params), params, **extra)
+    np.testing.assert_array_equal(updates["w"], 1.0)
+    assert updates["frozen"] is None and state["value"] == 7
+
+
+def message(error, call):
+    with pytest.raises(error) as raised:
+        call()
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["backtracking", "zoom"])
+def test_errors_name_the_search_and_what_is_wrong(name):
+    owner = f"scale_by_{name}_linesearch"
+    tx = getattr(gradtx, owner)(5)
+    params = jnp.ones(2)
+    state = tx.init(params)
+    extra = {"value": 2.0, "grad": params, "value_fn": bowl}
+
+    def update(params=params, **more):
+        return lambda: tx.update(-params, state, params, **extra | more)
+
+    assert (
+        message(ValueError, lambda: tx.update(params, state, **extra))
+        == f"{owner}: needs the parameters; call update(updates, state, params)"
+    )
+    assert message(TypeError, update(data=1.0)) == (
+        f"{owner}: value_fn does not take the extra argument 'data'; "
+        f"it takes [] beside the parameters"
+    )
+    of_x = update(value_fn=lambda x: bowl(x), x=1.0)  # its name for the parameters
+    assert "value_fn does not take the extra argument 'x'" in message(TypeError, of_x)
+    assert message(TypeError, update(value_fn=jnp.square)) == (
+        f"{owner}: value_fn must give a real scalar, got float32[2]"
+    )
+    assert message(TypeError, update(value=params)) == (
+        f"{owner}: value must give a real scalar, got float32[2]"
+    )
+    for need in extra:
+        rest = {key: x for key, x in extra.items() if key != need}
+        call = lambda rest=rest: tx.update(params, state, params, **rest)  # noqa: E731
+        assert f"{owner} needs the extra argument {need!r}" in message(ValueError, call)
+    assert message(ValueError, lambda: tx.replace(slope_rtol=-1)) == (
+        f"{owner}: slope_rtol must be at least 0, got -1"
+    )
+
+
+def test_the_strategy_is_checked_when_the_search_is_made():
+    two: Any = "two"
+    assert message(
+        ValueError,
+        lambda: gradtx.scale_by_zoom_linesearch(5, initial_guess_strategy=two),
+    ) == (
+        "scale_by_zoom_linesearch: initial_guess_strategy must be 'one' or 'keep', "
+        "got 'two'"
+    )
+
+
+def test_value_fn_may_take_any_arguments_by_name():
+    def objective(params, /, scale, *, shift=0.0):
+        return scale * jnp.sum((params - shift) ** 2)
+
+    def takes_all(params, **data):
+        return objective(params, **data)
+
+    tx, params = gradtx.chain(gradtx.sgd(0.1), BACKTRACKING), jnp.ones(3)
+    data = {"scale": 2.0, "shift": 0.5}
+    expected, _ = updates_of(tx, objective, params, **data)
+    for same in (takes_all, jax.jit(objective)):
+        np.testing.assert_array_equal(updates_of(tx, same, params, **data)[0], expected)
+
+
+@SEARCHES
+def test_value_and_grad_from_state_computes_nothing_twice(search):
+    calls = []
+
+    def objective(params, target):
+        jax.debug.callback(lambda: calls.append(1))
+        return jnp.sum((params - target) ** 4)
+
+    tx, target = gradtx.chain(gradtx.sgd(0.3), search), jnp.linspace(-1.0, 1.0, 4)
+    from_state = gradtx.value_and_grad_from_state(objective)
+    traces = 0
+
+    @jax.jit
+    def step(params, state):
+        nonlocal traces
+        traces += 1
+        value, grad = from_state(params, target, state=state)
+        updates, state = tx.update(
+            grad, state, params,
+            value=value, grad=grad, value_fn=objective, target=target,
+        )  # fmt: skip
+        return params + updates, state, value, grad
+
+    params, trials = jnp.zeros(4), 0
+    state = tx.init(params)
+    for _ in range(4):
+        expected = jax.value_and_grad(objective)(params, target)
+        jax.effects_barrier()
+        calls.clear() if trials == 0 else calls.pop()
+        params, state, *seen = step(params, state)
+        jax.tree.map(np.testing.assert_array_equal, tuple(seen), expected)
+        trials += int(state["num_linesearch_steps"])
+    jax.effects_barrier()
+    assert len(calls) == 1 + trials
+    assert traces == 1
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        gradtx.chain(gradtx.adam(0.1), BACKTRACKING),
+        gradtx.chain(gradtx.adam(0.1), gradtx.named("line", ZOOM)),
+        gradtx.chain(gradtx.sgd(0.1), optax.scale_by_zoom_linesearch(20)),
+        optax.chain(optax.sgd(0.1), ZOOM),
+    ],
+)
+def test_value_and_grad_from_state_finds_the_line_search_wherever_it_is(tx):
+    params = {"value": jnp.ones(2), "grad": jnp.ones(())}
+    state = jax.tree.map(lambda x: jnp.nan_to_num(x, posinf=3.0), tx.init(params))
+    from_state = gradtx.value_and_grad_from_state(bowl)
+    for place in (state, {"host": (state, 7)}):
+        value, grad = from_state(params, state=place)
+        assert value == 3
+        jax.tree.map(lambda p, g: np.testing.assert_array_equal(g, 0 * p), params, grad)
+
+
+def test_value_and_grad_from_state_computes_what_is_not_finite():
+    from_state = gradtx.value_and_grad_from_state(bowl)
+    params = jnp.ones(2, jnp.bfloat16)
+    state = gradtx.chain(gradtx.sgd(1.0), ZOOM).init(params)
+    expected = jax.value_and_grad(bowl)(params)
+    for value in (jnp.inf, -jnp.inf, jnp.nan):
+        found = from_state(params, state={**state, "value": jnp.float32(value)})
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    value, grad = from_state(params, state={**state, "value": jnp.float32(3)})
+    assert value.dtype == grad.dtype == jnp.bfloat16
+    assert value == 3
+
+
+@pytest.mark.parametrize(
+    ("tx", "name", "keys"),
+    [
+        (gradtx.adam(0.1), "value", "none"),
+        (gradtx.scale_by_backtracking_linesearch(5), "grad", "none"),
+        (
+            gradtx.chain(ZOOM, ZOOM),
+            "value",
+            "several: ['scale_by_zoom_linesearch.value.1of2', "
+            "'scale_by_zoom_linesearch.value.2of2']",
+        ),
+    ],
+)
+def test_value_and_grad_from_state_says_what_is_missing(tx, name, keys):
+    params = jnp.ones(2)
+    from_state = gradtx.value_and_grad_from_state(bowl)
+    assert message(ValueError, lambda: from_state(params, state=tx.init(params))) == (
+        f"value_and_grad_from_state: the state must keep one {name!r}, as a line "
+        f"search does (backtracking: with store_grad=True); it keeps {keys}"
+    )
+
+
+@pytest.mark.parametrize("name", ["backtracking", "zoom"])
+def test_a_verbose_search_says_how_it_failed(name, capsys):
+    tx = getattr(gradtx, f"scale_by_{name}_linesearch")(3, verbose=True)
+    updates_of(gradtx.chain(gradtx.sgd(0.1), tx), bowl, jnp.ones(2))
+    jax.effects_barrier()
+    assert capsys.readouterr().out == ""
+    updates_of(gradtx.chain(gradtx.sgd(-0.1), tx), bowl, jnp.ones(2))
+    jax.effects_barrier()
+    said = capsys.readouterr().out
+    assert said.startswith(f"scale_by_{name}_linesearch: no step size found with ")
+    assert "value 2.0, slope 0.8" in said
