@@ -78,6 +78,8 @@ from gradtx.factored import covered_sum as covered_sum
 from gradtx.factored import factored_average as factored_average
 from gradtx.factored import scale_by_factored_rms as scale_by_factored_rms
 from gradtx.factored import scale_by_sm3 as scale_by_sm3
+from gradtx.interchange import from_optax as from_optax
+from gradtx.interchange import to_optax as to_optax
 from gradtx.iterates import interpolate_iterates as interpolate_iterates
 from gradtx.iterates import schedule_free as schedule_free
 from gradtx.lbfgs import scale_by_lbfgs as scale_by_lbfgs

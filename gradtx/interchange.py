@@ -1,0 +1,229 @@
+"""States of optax as states of gradtx, and back: a half-finished run continues.
+
+Slots have the names of the fields of optax's states, so that a value is found by its
+name; of several with one name, the first in the chain belongs to the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax import numpy as jnp
+
+from gradtx.kernel import wide
+from gradtx.numbers import is_key, raw_key
+from gradtx.program import Op, program_of
+from gradtx.rule import Rule
+from gradtx.state import State
+from gradtx.transform import GradientTransformation
+
+INNER = ("inner_state", "base_optimizer_state", "info")
+"""Fields of optax's states that hold states."""
+COUNTS = ("count", "t", "count_m2", "step_count", "is_initial_step", "is_init_step")
+NUMBERS = ("b1",)
+"""Fields that say what the transformation says itself."""
+OWN = ("step_size", "win_rate")
+"""Numbers that gradtx keeps to be read, and optax does not keep."""
+
+
+def from_optax(tx: GradientTransformation, optax_state: Any) -> State:
+    """The state with which `tx` goes on where the same optimizer of optax is.
+
+    Args:
+        tx: A transformation of names that optax has, in optax's order.
+        optax_state: The state of the same transformation of optax.
+
+    Returns:
+        A state of `tx` with the values of optax's, in buffers of its own. Where optax
+        counts nothing, nothing depends on the count, and it is 0.
+
+    Raises:
+        ValueError: A slot has no counterpart in optax's state, or the reverse.
+    """
+    found: list[tuple[str, Any, Any]] = []
+    _rebuild(optax_state, lambda *field: found.append(field))
+    state: State = {"count": _count(found)}
+    for op, name, key in _slots(tx):
+        at = next((i for i, (field, _, _) in enumerate(found) if field == name), None)
+        if at is None and name not in OWN:
+            raise ValueError(f"from_optax: optax's state has no {name!r} for {key!r}")
+        value = jnp.zeros(()) if at is None else _to_ours(*found.pop(at))
+        state[key] = _stored(op, name, value)
+    rest = sorted({name for name, _, _ in found} - {*COUNTS, *NUMBERS})
+    if rest:
+        raise ValueError(f"from_optax: {tx.name} keeps nothing like optax's {rest}")
+    return state
+
+
+def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
+    """The state with which the same optimizer of optax goes on where `tx` is.
+
+    Args:
+        tx: A transformation of names that optax has, in optax's order.
+        state: Its state.
+        like: Any state of the same transformation of optax: what its `init` gives.
+
+    Raises:
+        ValueError: A field of optax's state has no counterpart in the state.
+    """
+    slots = [(name, state[key]) for _, name, key in _slots(tx)]
+    ops = program_of(tx.bound, state["count"]).ops
+    periods = [
+        op.bound.values()[0] for op in ops if op.bound and op.name == "apply_every"
+    ]
+
+    def visit(name: str, old: Any, owner: Any) -> Any:
+        if name in NUMBERS:
+            return old
+        if name in COUNTS:
+            period = periods.pop(0) if isinstance(owner, optax.ApplyEvery) else None
+            return _told(name, state["count"], period).astype(old.dtype)
+        at = next((i for i, (slot, _) in enumerate(slots) if slot == name), None)
+        if at is None:
+            raise ValueError(f"to_optax: {tx.name} keeps no {name!r}")
+        return _to_theirs(name, slots.pop(at)[1], old, owner)
+
+    return _rebuild(like, visit)
+
+
+def _slots(tx: GradientTransformation) -> Iterator[tuple[Op, str, str]]:
+    """For each slot its operation, its name in optax, and its key in the state."""
+    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
+    for op, keys in zip(program.ops, program.keys, strict=True):
+        for slot in (*op.shared, *op.slots):
+            is_key_of_optax = slot == "key" and op.has_key
+            yield op, "rng_key" if is_key_of_optax else slot, keys[slot]
+
+
+def _rebuild(state: Any, visit: Callable[[str, Any, Any], Any]) -> Any:
+    """A state of optax with each field as `visit(name, value, state)` gives it."""
+    if state is None or isinstance(state, optax.MaskedNode):
+        return state
+    if hasattr(state, "_fields"):
+        pairs = zip(state._fields, state, strict=True)
+        return type(state)(
+            *[
+                _rebuild(value, visit) if name in INNER else visit(name, value, state)
+                for name, value in pairs
+            ]
+        )
+    if isinstance(state, tuple | list):
+        return type(state)(_rebuild(inner, visit) for inner in state)
+    raise TypeError(f"from_optax: this is no state of optax: {state!r}")
+
+
+def _count(found: list[tuple[str, Any, Any]]) -> jax.Array:
+    """The count of updates, from the field that tells it best."""
+
+    def rank(field: tuple[str, Any, Any]) -> int:
+        name, _, owner = field
+        return COUNTS.index(name) + 10 * isinstance(owner, optax.ApplyEvery)
+
+    told = sorted((field for field in found if field[0] in COUNTS), key=rank)
+    if not told:
+        return jnp.zeros([], jnp.int32)
+    name, value, _ = told[0]
+    value = jnp.asarray(value).astype(jnp.int32)
+    if name == "step_count":
+        return value - 1
+    return 1 - value if name.startswith("is_") else value
+
+
+def _told(name: str, count: Any, period: Any) -> jax.Array:
+    """What a field of optax's that tells the count holds."""
+    if name.startswith("is_"):
+        return count == 0
+    if name == "step_count":
+        return count + 1
+    return count if period is None else count % jnp.asarray(period).astype(jnp.int32)
+
+
+def _kind(owner: Any, name: str) -> str:
+    return f"{type(owner).__name__}.{name}"
+
+
+def _each(like: Any, function: Callable[..., Any], *trees: Any) -> Any:
+    """A function of what several trees have in the place of each leaf of a tree."""
+    leaves, treedef = jax.tree.flatten(like)
+    flat = zip(*(treedef.flatten_up_to(tree) for tree in trees), strict=True)
+    return treedef.unflatten([function(*each) for each in flat] if leaves else [])
+
+
+def _is_masked(x: Any) -> bool:
+    return isinstance(x, optax.MaskedNode)
+
+
+def _to_ours(name: str, value: Any, owner: Any) -> Any:
+    """A field of optax's as a slot: absent leaves are None, lists of vectors one."""
+    match _kind(owner, name):
+        case "ScaleBySM3State.mu":
+            return _each(
+                owner.nu, lambda v: jnp.concatenate(v or [jnp.zeros(1)]), value
+            )
+        case "FactoredState.v_row" | "FactoredState.v_col":
+            is_whole = _each(owner.v_row, _is_whole, owner.v, owner.v_row)
+            return jax.tree.map(lambda x, whole: None if whole else x, value, is_whole)
+        case "FactoredState.v":
+            is_whole = _each(owner.v_row, _is_whole, owner.v, owner.v_row)
+            return jax.tree.map(lambda x, whole: x if whole else None, value, is_whole)
+        case "ScaleByDistanceOverGradientsState.grad_sum_of_squares":
+            return jax.tree.map(lambda x: x.reshape(()), value)
+        case "GaLoreState.projector":
+            return jax.tree.map(lambda x: x if x.size else None, value)
+        case "SophiaState.hessian_fn_state":
+            return {"count": jnp.zeros([], jnp.int32), "key": raw_key(value.key)}
+    if is_key(value):
+        return raw_key(value)
+    return jax.tree.map(
+        lambda x: None if _is_masked(x) else x, value, is_leaf=_is_masked
+    )
+
+
+def _is_whole(v: Any, v_row: Any) -> bool:
+    """Whether Adafactor keeps all of an array: what it does not keep has one zero."""
+    return v.shape != (1,) or v_row.shape == (1,)
+
+
+def _to_theirs(name: str, slot: Any, old: Any, owner: Any) -> Any:
+    """A slot as the field of optax's that it is, like `old`."""
+    if _kind(owner, name) == "ScaleBySM3State.mu":
+
+        def split(vector: Any, old: Any) -> Any:
+            ends = np.cumsum([part.size for part in old])[:-1]
+            return jnp.split(vector, ends) if old else []
+
+        slot = _each(owner.nu, split, slot, old)
+    elif _kind(owner, name) == "SophiaState.hessian_fn_state":
+        return type(old)(slot["key"])
+    elif is_key(old):
+        return jax.random.wrap_key_data(slot, impl=jax.random.key_impl(old))
+
+    def one(old: Any, new: Any) -> Any:
+        if new is None:
+            return old
+        return jnp.array(new, old.dtype).reshape(old.shape)
+
+    leaves, treedef = jax.tree.flatten(old, is_leaf=_is_masked)
+    flat = zip(leaves, treedef.flatten_up_to(slot), strict=True)
+    return treedef.unflatten([one(*pair) for pair in flat])
+
+
+def _stored(op: Op, name: str, value: Any) -> Any:
+    """A slot in the dtypes that `init` gives it, in buffers of its own."""
+
+    def one(x: Any) -> jax.Array:
+        x, like = jnp.asarray(x), None
+        if name in op.shared:
+            like = jax.eval_shape(op.shared[name], [])
+        elif name in op.slots and isinstance(op.node, Rule) and not op.node.setting:
+            like = jax.eval_shape(op.slots[name], wide(x))
+        is_float = jnp.issubdtype(x.dtype, jnp.inexact)
+        return jnp.array(
+            x, (wide(x) if is_float else x).dtype if like is None else like.dtype
+        )
+
+    return jax.tree.map(one, value)

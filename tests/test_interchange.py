@@ -1,0 +1,103 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+import gradtx
+from tests import equality
+from tests.settings import OPTAX, OPTIMIZERS
+
+STEPS = 6
+# Parts of the tree that optax fails on.
+WITHOUT = {"sm3": "scalar", "galore": "absent"}
+
+
+@functools.partial(
+    jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 1}
+)
+def run(tx, params, state, grads, values):
+    """The updates of some steps, and where they end."""
+    one = functools.partial(equality.step, tx)
+    carry, updates = jax.lax.scan(one, (params, state), (grads, values))
+    return updates, *carry
+
+
+def bitwise(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype and x.shape == y.shape
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = (jax.random.key_data(key) for key in (x, y))
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if "," not in name])
+def test_a_half_finished_run_of_optax_continues(name):
+    """And its state goes there and back bit for bit."""
+    without = WITHOUT.get(name.split(",")[0])
+    trees = [equality.mixed_tree("float32", 0)]
+    trees += [equality.mixed_tree("float32", seed, STEPS) for seed in (1, 2)]
+    trees = [{k: v for k, v in tree.items() if k != without} for tree in trees]
+    params, before, after = trees
+    values = equality.losses("float32", STEPS)
+    ours = OPTIMIZERS[name](gradtx)
+    with equality.as_optax_needs():
+        theirs = OPTIMIZERS[name](OPTAX)
+        first = theirs.init(params)
+        _, params, half = run(theirs, params, first, before, values)
+        _, expected, _ = run(theirs, params, half, after, values)
+    state = gradtx.from_optax(ours, half)
+    looks = jax.tree.map(lambda x: (x.shape, x.dtype), ours.init(params))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == looks
+    bitwise(gradtx.to_optax(ours, state, first), half)
+    _, continued, _ = run(ours, params, state, after, values)
+    assert equality.distance(continued, expected, by_step=False) < 1e-5
+
+
+def test_a_chain_goes_there_and_back_by_the_order_of_its_members():
+    def make(m):
+        return m.chain(
+            m.clip_by_global_norm(1.0),
+            m.trace(0.5),
+            m.apply_every(3),
+            m.add_decayed_weights(0.1, lambda p: jax.tree.map(lambda x: x.ndim > 1, p)),
+            m.trace(0.9),
+            m.scale_by_schedule(lambda count: -0.1 / (count + 1)),
+        )
+
+    params = {"w": jnp.ones((2, 3)), "b": jnp.arange(3.0)}
+    ours, theirs = make(gradtx), make(OPTAX)
+    with equality.as_optax_needs():
+        first = half = theirs.init(params)
+        for _ in range(4):
+            _, half = theirs.update(params, half, params)
+        expected, _ = theirs.update(params, half, params)
+    state = gradtx.from_optax(ours, half)
+    assert int(state["count"]) == 4
+    bitwise(gradtx.to_optax(ours, state, first), half)
+    updates, _ = ours.update(params, state, params)
+    for a, b in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_what_has_no_counterpart_is_named():
+    params = {"w": jnp.ones(3)}
+    with pytest.raises(ValueError, match="optax's state has no 'nu' for 'nu'"):
+        gradtx.from_optax(gradtx.adam(0.1), OPTAX.sgd(0.1, 0.9).init(params))
+    with pytest.raises(ValueError, match=r"sgd keeps nothing like optax's \['trace'\]"):
+        gradtx.from_optax(gradtx.sgd(0.1), OPTAX.sgd(0.1, 0.9).init(params))
+    tx = gradtx.sgd(0.1)
+    with pytest.raises(ValueError, match="to_optax: sgd keeps no 'trace'"):
+        gradtx.to_optax(tx, tx.init(params), OPTAX.sgd(0.1, 0.9).init(params))
+
+
+def test_moments_of_bfloat16_become_float32():
+    params = {"w": jnp.ones(3, jnp.bfloat16)}
+    state = gradtx.from_optax(gradtx.adam(0.1), OPTAX.adam(0.1).init(params))
+    assert state["mu"]["w"].dtype == state["nu"]["w"].dtype == jnp.float32
+    kept = gradtx.adam(0.1, mu_dtype="bfloat16")
+    assert gradtx.from_optax(kept, OPTAX.adam(0.1).init(params))["mu"]["w"].dtype == (
+        jnp.bfloat16
+    )
