@@ -230,7 +230,7 @@ from gradtx.transform import GradientTransformation as GradientTransformation
 from gradtx.transform import transformation as transformation
 from gradtx.zoom import scale_by_zoom_linesearch as scale_by_zoom_linesearch
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> _Any:

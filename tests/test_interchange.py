@@ -84,7 +84,7 @@ def test_a_chain_goes_there_and_back_by_the_order_of_its_members():
 
 def test_what_has_no_counterpart_is_named():
     params = {"w": jnp.ones(3)}
-    with pytest.raises(ValueError, match="optax's state has no 'nu' for 'nu'"):
+    with pytest.raises(ValueError, match="optax's state has no 'mu' for 'mu'"):
         gradtx.from_optax(gradtx.adam(0.1), OPTAX.sgd(0.1, 0.9).init(params))
     with pytest.raises(ValueError, match=r"sgd keeps nothing like optax's \['trace'\]"):
         gradtx.from_optax(gradtx.sgd(0.1), OPTAX.sgd(0.1, 0.9).init(params))

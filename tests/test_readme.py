@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import gradtx
+from tests import optimizer_table
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 
@@ -33,7 +34,7 @@ def test_the_code_of_the_readme_prints_what_it_says(monkeypatch):
 
 
 def test_the_readme_lists_every_public_name_and_no_other():
-    section = README.split("## What there is")[1].split("## ")[0]
+    section = README.split("## What there is")[1].split("\n## ")[0]
     listed = re.findall(r"`(\w+)`", section)
     public = {
         name
@@ -41,6 +42,11 @@ def test_the_readme_lists_every_public_name_and_no_other():
         if not name.startswith("_") and not inspect.ismodule(value)
     }
     assert sorted(listed) == sorted(public)
+
+
+def test_the_table_of_optimizers_is_what_generates_it():
+    written = README.split(optimizer_table.BEGIN)[1].split(optimizer_table.END)[0]
+    assert written == optimizer_table.table()
 
 
 def test_each_public_name_has_one_definition_and_a_docstring_of_at_most_20_lines():
@@ -62,6 +68,6 @@ def test_ci_runs_the_test_command_as_it_is_printed():
 def test_names_that_are_not_ours_come_from_optax():
     assert gradtx.apply_updates is optax.apply_updates
     assert gradtx.losses is optax.losses
-    assert "lamb" in dir(gradtx)
+    assert "l2_loss" in dir(gradtx)
     with pytest.raises(AttributeError, match="neither gradtx nor optax has 'adma'"):
         gradtx.adma  # noqa: B018

@@ -112,7 +112,10 @@ def nadamw(
     *,
     nesterov: bool = True,
 ):
-    """AdamW with Nesterov's momentum; arguments as `adamw`."""
+    """AdamW with Nesterov's momentum; arguments as `adamw`.
+
+    Dozat 2016: https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ. As optax.
+    """
     return adamw(
         learning_rate, b1, b2, eps, eps_root, mu_dtype, weight_decay, mask,
         nesterov=nesterov,
@@ -167,7 +170,10 @@ def adamaxw(
     weight_decay: Scalar = 1e-4,
     mask: Any = None,
 ):
-    """Adamax with decoupled weight decay, as in `adamw`. As optax."""
+    """Adamax with decoupled weight decay; arguments as `scale_by_adamax` and `adamw`.
+
+    Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. As optax.
+    """
     return chain(
         scale_by_adamax(b1, b2, eps),
         add_decayed_weights(weight_decay, mask),

@@ -199,9 +199,10 @@ def madgrad(
     weight_decay: Scalar = 0.0,
     eps: Positive = 1e-6,
 ):
-    """MADGRAD: see `scale_by_madgrad`; the weight decay is added to the gradient.
+    """MADGRAD: dual averaging over a cube root; arguments as `scale_by_madgrad`.
 
-    Defazio and Jelassi 2021: https://arxiv.org/abs/2101.11075. As optax.
+    Defazio and Jelassi 2021: https://arxiv.org/abs/2101.11075. As optax; the weight
+    decay is added to the gradient.
     """
     return chain(
         add_decayed_weights(weight_decay),

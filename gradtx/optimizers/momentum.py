@@ -68,7 +68,8 @@ def _sum(decay: Any, nesterov: bool, dtype: Any = None, dampening: Any = None) -
 def momentum(learning_rate: ScalarOrSchedule, decay: Decay = 0.9):
     """Gradient descent along the average gradient: `v = b v + (1 - b) g`.
 
-    The averaging form, whose steps are `1 - b` times those of `sgd(momentum=b)`.
+    Polyak 1964: https://doi.org/10.1016/0041-5553(64)90137-5. The averaging form, whose
+    steps are `1 - b` times those of `sgd(momentum=b)`.
 
     Args:
         learning_rate: A number or a schedule.
@@ -158,7 +159,7 @@ def lion(
     weight_decay: Scalar = 1e-3,
     mask: Any = None,
 ):
-    """Lion: see `scale_by_lion`, with decoupled weight decay as in `adamw`.
+    """Lion: the sign of averaged gradients; arguments as `scale_by_lion` and `adamw`.
 
     Chen et al. 2023: https://arxiv.org/abs/2302.06675. As optax.
     """
