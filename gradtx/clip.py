@@ -40,6 +40,8 @@ def clip_magnitude(max_magnitude: NonNegative):
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
+        if not jnp.iscomplexobj(u):  # u is used once, so it is never written out
+            return jnp.clip(u, -max_magnitude, max_magnitude)
         is_small = jnp.abs(u) < max_magnitude
         return jnp.where(is_small, u, max_magnitude * jnp.sign(u))
 

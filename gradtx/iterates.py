@@ -47,8 +47,10 @@ def interpolate_iterates(
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         shared = leaf.shared
         share = safe_ratio(weight_of(shared["max_lr"]), shared["weight_sum"])
-        way = slots["z"] - leaf.param + b1 * u
-        return share * way + b1.complement * u, {"z": slots["z"] + u}
+        z = slots["z"] + u
+        # Of what is stored, not of u, which then is not written out.
+        step = share * (z - leaf.param)
+        return step + (1 - share) * b1.complement * (z - slots["z"]), {"z": z}
 
     zero = {name: lambda arrays: jnp.zeros(()) for name in ("weight_sum", "max_lr")}
     slots = {"z": lambda array: array.astype(state_dtype or array.dtype)}

@@ -109,11 +109,11 @@ def hutchinson_estimator_diag_hessian(random_seed: Key | None = None):
                 f"hutchinson_estimator_diag_hessian: needs the parameters; {call}"
             )
         leaves, treedef = jax.tree.flatten(tree.params)
+        # Of all leaves at once: to compile a loop for each key takes longer.
+        keys = jax.vmap(key_of_leaf, (None, 0))(slots["key"], jnp.arange(len(leaves)))
         signs = [
-            jax.random.rademacher(
-                key_of_leaf(slots["key"], i), leaf.shape, leaf.real.dtype
-            ).astype(leaf.dtype)
-            for i, leaf in enumerate(leaves)
+            jax.random.rademacher(key, leaf.shape, leaf.real.dtype).astype(leaf.dtype)
+            for key, leaf in zip(keys, leaves, strict=True)
         ]
         signs = treedef.unflatten(signs)
         slope = jax.grad(lambda params: tree.extra["obj_fn"](tree.filled(params)))

@@ -47,6 +47,11 @@ def is_concrete(value: Any) -> bool:
     )
 
 
+def is_constant_zero(value: Any) -> bool:
+    """Whether this is 0 on the host: neither traced nor what a schedule gave."""
+    return isinstance(value, int | float | np.generic) and bool(value == 0)
+
+
 def as_weak(value: Any) -> Any:
     """The number as a weakly typed scalar of the default float dtype.
 

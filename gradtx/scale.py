@@ -8,6 +8,7 @@ from jax import numpy as jnp
 
 from gradtx.averages import difference, full
 from gradtx.combine import add, identity
+from gradtx.numbers import is_constant_zero
 from gradtx.roles import Every, NonNegative, Positive, Scalar, ScalarOrSchedule
 from gradtx.rule import Leaf, Masked, Rule, abs2, memoryless, safe_sqrt
 from gradtx.transform import transformation
@@ -76,11 +77,16 @@ def add_decayed_weights(weight_decay: Scalar = 0.0, mask: Any = None):
         weight_decay: A number, or a schedule of it; usually at least 0.
         mask: Which leaves decay, see `only`. All, if None.
 
+    A constant 0 adds nothing and reads no parameters: the compiler may not drop
+    `0 * p`, which is not 0 for every p.
+
     Raises:
         ValueError: At `init`, the mask does not fit; at `update`, no parameters.
     """
     if mask is not None:
         return Masked(add_decayed_weights(weight_decay), mask)
+    if is_constant_zero(weight_decay):
+        return identity()
     return memoryless(lambda u, leaf: u + weight_decay * leaf.param)
 
 

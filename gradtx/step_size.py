@@ -13,6 +13,7 @@ from gradtx.rule import (
     Rule,
     Step,
     abs2,
+    bare_sqrt,
     inner,
     memoryless,
     safe_ratio,
@@ -151,7 +152,7 @@ def scale_by_dadapt_adam(
         return kept * slots["grad_sum"] + new * rate * u
 
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
-        scaled = slots["grad_sum"] / (safe_sqrt(slots["exp_avg_sq"]) + eps)
+        scaled = slots["grad_sum"] / (bare_sqrt(slots["exp_avg_sq"]) + eps)
         return {
             "gain": inner(u, scaled),
             "size": jnp.sum(jnp.abs(next_sum(u, slots, leaf))),
@@ -168,7 +169,7 @@ def scale_by_dadapt_adam(
         rate = _adam_rate(leaf.before["estim_lr"], learning_rate, b1, b2, leaf.t)
         mu = b1 * slots["exp_avg"] + b1.complement * rate * u
         nu = b2 * slots["exp_avg_sq"] + b2.complement * abs2(u)
-        step = mu / (safe_sqrt(nu) + eps) + weight_decay * rate * leaf.param
+        step = mu / (bare_sqrt(nu) + eps) + weight_decay * rate * leaf.param
         total = next_sum(u, slots, leaf)
         return step, {"exp_avg": mu, "exp_avg_sq": nu, "grad_sum": total}
 

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import gradtx
+from tests.registry import loss
 
 LIBRARIES = {"gradtx": gradtx, "optax": optax}
 KEEPS_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
@@ -92,19 +93,20 @@ def trace(pipeline: str, layers: int, libraries: Sequence[str]) -> dict[str, Cal
     return {name: arm(LIBRARIES[name]) for name in libraries}
 
 
-def step(pipeline: str, layers: int) -> dict[str, Callable]:
-    """Arms that run the compiled, donated step, after both gave the same numbers."""
+def steps(optimizers: dict[str, Any], layers: int) -> dict[str, Callable]:
+    """Arms that run the compiled, donated step, after all gave the same numbers."""
     grads = jax.tree.map(lambda p: 0.01 * p, parameters(layers))
 
-    def arm(library: Any) -> Callable[[], Any]:
-        tx = optimizer(library, pipeline)
+    def arm(tx: Any) -> Callable[[], Any]:
+        tx = optax.with_extra_args_support(tx)
 
         def update(params: Any, state: Any, grads: Any) -> Any:
-            updates, state = tx.update(grads, state, params)
+            updates, state = tx.update(grads, state, params, value=1.0, obj_fn=loss)
             return optax.apply_updates(params, updates), state
 
         params = parameters(layers)
-        carry = (params, tx.init(params))
+        # Copied: some states of optax share a buffer with the parameters.
+        carry = jax.tree.map(jnp.copy, (params, tx.init(params)))
         compiled = jax.jit(update, donate_argnums=(0, 1)).lower(*carry, grads).compile()
 
         def run() -> Any:
@@ -114,10 +116,19 @@ def step(pipeline: str, layers: int) -> dict[str, Callable]:
 
         return run
 
-    arms = {name: arm(library) for name, library in LIBRARIES.items()}
-    ours, theirs = (arms[name]()[0] for name in LIBRARIES)
-    assert_equal(ours, theirs)
+    arms = {name: arm(tx) for name, tx in optimizers.items()}
+    first, *others = (run()[0] for run in arms.values())
+    for other in others:
+        assert_equal(first, other)
     return arms
+
+
+def step(pipeline: str, layers: int) -> dict[str, Callable]:
+    """Arms that run the step of a pipeline."""
+    return steps(
+        {name: optimizer(library, pipeline) for name, library in LIBRARIES.items()},
+        layers,
+    )
 
 
 def unjitted(pipeline: str, layers: int) -> dict[str, Callable]:
