@@ -7,6 +7,8 @@ from typing import Any as _Any
 
 import optax as _optax
 
+from gradtx import contrib as contrib
+from gradtx import transforms as transforms
 from gradtx.adam import first_moment as first_moment
 from gradtx.adam import nesterov_correction as nesterov_correction
 from gradtx.adam import rectify as rectify

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from jax import numpy as jnp
 
-from gradtx.roles import DType, FirstValue, NonNegative, Positive, Scalar
+from gradtx.roles import DType, FirstValue, NonNegative, Positive, Rate, Scalar
 from gradtx.rule import Leaf, Rule, Step, abs2, safe_sqrt
 from gradtx.scale import norm
 from gradtx.transform import transformation
@@ -148,7 +148,7 @@ def scale_by_distance_over_gradients(
 
 
 @transformation
-def scale_by_cocob(alpha: NonNegative = 100.0, eps: Positive = 1e-8):
+def scale_by_cocob(alpha: NonNegative = 100.0, eps: Rate = 1e-8):
     """Bet on each coordinate, a share of what past bets have won (COCOB-Backprop).
 
     Orabona and Tommasi 2017: https://arxiv.org/abs/1705.07795, Algorithm 2. As optax;

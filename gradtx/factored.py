@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from gradtx.averages import scale_by_ema
 from gradtx.combine import chain
 from gradtx.divide import divide_by_root, shift, square
-from gradtx.roles import Decay, NonNegative, Positive, Scalar, Share
+from gradtx.roles import Decay, NonNegative, Positive, Scalar, Share, Size
 from gradtx.rule import Leaf, Rule
 from gradtx.transform import transformation
 
@@ -32,7 +32,7 @@ def factored_axes(shape: tuple[int, ...], least: int) -> tuple[int, int] | None:
 def factored_average(
     decay: Scalar = 0.8,
     step_offset: Scalar = 0,
-    min_dim_size_to_factor: int | None = 128,
+    min_dim_size_to_factor: Size | None = 128,
     decay_fn: Callable[[Any, Any], Any] = power_decay,
 ):
     """The moving average of a positive update, kept as its means over two axes.
@@ -88,7 +88,7 @@ def scale_by_factored_rms(
     factored: bool = True,
     decay_rate: Scalar = 0.8,
     step_offset: Scalar = 0,
-    min_dim_size_to_factor: int = 128,
+    min_dim_size_to_factor: Size = 128,
     epsilon: Positive = 1e-30,
     decay_rate_fn: Callable[[Any, Any], Any] = power_decay,
 ):

@@ -101,7 +101,13 @@ class KeyRole(Role):
 
 @dataclasses.dataclass(frozen=True)
 class SizeRole(Role):
-    """A positive int that fixes shapes."""
+    """A positive int that fixes shapes.
+
+    Attributes:
+        is_optional: Whether None may stand in its place.
+    """
+
+    is_optional: bool = False
 
     def is_leaf(self, value: Any) -> bool:
         """Whatever is given is one value."""
@@ -109,7 +115,8 @@ class SizeRole(Role):
 
     def check_none(self, owner: str, argument: str) -> None:
         """None is no size."""
-        self.bind(None, owner, argument)
+        if not self.is_optional:
+            self.bind(None, owner, argument)
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The size as an int."""
@@ -318,8 +325,9 @@ def role_of(annotation: Any) -> Role:
     if origin is typing.Literal:
         return WordRole(parts)
     roles = {type(role): role for role in map(role_of, parts)}
-    if MemberRole in roles and type(None) in parts:
-        return MemberRole(is_optional=True)
+    for role in roles.values():
+        if isinstance(role, MemberRole | SizeRole) and type(None) in parts:
+            return dataclasses.replace(role, is_optional=True)
     if WordRole in roles and type(None) in parts:
         return WordRole((*getattr(roles[WordRole], "choices", ()), None))
     if NumberRole not in roles:

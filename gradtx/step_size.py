@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from jax import numpy as jnp
 
-from gradtx.roles import Decay, FirstValue, NonNegative, Positive, Scalar
+from gradtx.roles import Decay, FirstValue, NonNegative, Positive, Rate, Scalar
 from gradtx.rule import (
     Leaf,
     Rule,
@@ -134,7 +134,7 @@ def scale_by_dadapt_adam(
     learning_rate: Scalar = 1.0,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
     eps: Positive = 1e-8,
-    estim_lr0: Positive = 1e-6,
+    estim_lr0: Rate = 1e-6,
     weight_decay: Scalar = 0.0,
 ):
     """Adam's step, its learning rate in units of an estimated distance.
@@ -229,7 +229,7 @@ def scale_by_model_step(
             share = 1.0
         barf = kept * shared["barf"] + new * value
         gamma = kept * shared["gamma"] + new * total["now"]
-        lb = shared["lb"]
+        lb = shared["lb"] if adapt_lower_bound else jnp.asarray(lower_bound, float)
         if adapt_lower_bound:
             cap = grown * (barf - gamma) + total["slope"]
             least = jnp.maximum(cap / (2 * share * grown), lower_bound)

@@ -34,13 +34,13 @@ class GradientTransformation(Remembered, optax.GradientTransformationExtraArgs):
     update: Callable[..., tuple[Any, dict[str, Any]]]  # pyright: ignore[reportIncompatibleVariableOverride]
     bound: Bound
 
-    def __new__(cls, *given: Any) -> Any:
+    def __new__(cls, *given: Any, **named: Any) -> Any:
         """Make the pair around a bound factory; users call factories instead.
 
         Two functions, `init` and `update`, give a transformation of optax, as there.
         """
-        if len(given) == 2:
-            return optax.GradientTransformation(*given)
+        if named or len(given) == 2:
+            return optax.GradientTransformation(*given, **named)
         (bound,) = given
         update = functools.partial(engine.update, bound)
         self = super().__new__(cls, functools.partial(init, bound), update)

@@ -68,6 +68,11 @@ def test_ci_runs_the_test_command_as_it_is_printed():
 def test_names_that_are_not_ours_come_from_optax():
     assert gradtx.apply_updates is optax.apply_updates
     assert gradtx.losses is optax.losses
+    assert gradtx.contrib.prodigy is gradtx.prodigy
+    assert gradtx.transforms.trace is gradtx.trace
+    assert gradtx.contrib.muon is optax.contrib.muon
+    with pytest.raises(AttributeError, match="has no attribute 'prodgy'"):
+        gradtx.contrib.prodgy  # noqa: B018
     assert "l2_loss" in dir(gradtx)
     with pytest.raises(AttributeError, match="neither gradtx nor optax has 'adma'"):
         gradtx.adma  # noqa: B018

@@ -24,6 +24,7 @@ from gradtx.roles import (
     Positive,
     Scalar,
     ScalarOrSchedule,
+    Size,
 )
 from gradtx.scale import (
     add_decayed_weights,
@@ -144,7 +145,7 @@ def novograd(
 @transformation
 def adafactor(
     learning_rate: ScalarOrSchedule | None = None,
-    min_dim_size_to_factor: int = 128,
+    min_dim_size_to_factor: Size = 128,
     decay_rate: Scalar = 0.8,
     decay_offset: Scalar = 0,
     multiply_by_parameter_scale: bool = True,

@@ -14,6 +14,7 @@ from gradtx.roles import (
     FirstValue,
     NonNegative,
     Positive,
+    Rate,
     Scalar,
     ScalarOrSchedule,
 )
@@ -78,7 +79,7 @@ def dowg(
 def cocob(
     learning_rate: ScalarOrSchedule = 1.0,
     alpha: NonNegative = 100.0,
-    eps: Positive = 1e-8,
+    eps: Rate = 1e-8,
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
@@ -134,7 +135,7 @@ def dadapt_adamw(
     learning_rate: ScalarOrSchedule = 1.0,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
     eps: Positive = 1e-8,
-    estim_lr0: Positive = 1e-6,
+    estim_lr0: Rate = 1e-6,
     weight_decay: Scalar = 0.0,
 ):
     """D-Adaptation of AdamW: an estimate of the distance as its learning rate.

@@ -1,0 +1,130 @@
+"""What of optax's public names gradtx has not, and how it differs in those it has.
+
+Each entry has its reason. `test_catalogue.py` fails where one is missing, and where
+one is no longer needed.
+"""
+
+NOT_OURS = {
+    "losses": """
+        convex_kl_divergence cosine_distance cosine_similarity ctc_loss
+        ctc_loss_with_forward_probs generalized_kl_divergence hinge_loss huber_loss
+        kl_divergence l2_loss log_cosh ntxent safe_softmax_cross_entropy
+        sigmoid_binary_cross_entropy sigmoid_focal_loss smooth_labels
+        softmax_cross_entropy softmax_cross_entropy_with_integer_labels squared_error
+    """,
+    "what one does with updates and parameters, the same for either library's": """
+        apply_updates incremental_update periodic_update tree_map_params
+    """,
+    "how gradients are computed": "microbatch scale_gradient",
+    "perturbations": "multi_normal",
+    "linear algebra": "matrix_inverse_pth_root nnls power_iteration",
+    "arithmetic of states that gradtx's engine does once": """
+        safe_increment safe_norm safe_root_mean_squares update_infinity_moment
+        update_moment update_moment_per_elem_norm
+    """,
+    "deprecated in optax": """
+        InjectStatefulHyperparamsState global_norm inject_stateful_hyperparams
+        optimistic_adam safe_int32_increment
+    """,
+    "another name of a type": "MultiTransformState",
+    "types and protocols, for annotations": """
+        ConditionFn GradientTransformationExtraArgs MaskOrFn OptState Params
+        ShouldSkipUpdateFunction StatefulSchedule TransformInitFn
+        TransformUpdateExtraArgsFn TransformUpdateFn Updates
+    """,
+    "states: gradtx's is a flat dict": """
+        AdaptiveGradClipState AddDecayedWeightsState AddNoiseState ApplyEvery
+        COCOBState ClipByGlobalNormState ClipState DAdaptAdamWState
+        DifferentiallyPrivateAggregateState DoGState DoWGState EmaState EmptyState
+        FactoredState GaLoreState HutchinsonState MadgradState MomoAdamState MomoState
+        NonNegativeParamsState NormalizeState ProdigyState ScaleByAdaDeltaState
+        ScaleByAdamState ScaleByAdanState ScaleByAdemamixState ScaleByAmsgradState
+        ScaleByBacktrackingLinesearchState ScaleByBeliefState ScaleByLBFGSState
+        ScaleByLionState ScaleByNovogradState ScaleByRStdDevState ScaleByRmsState
+        ScaleByRpropState ScaleByRssState ScaleBySM3State ScaleByScheduleState
+        ScaleBySimplifiedAdEMAMixState ScaleByTrustRatioState ScaleByZoomLinesearchState
+        ScaleState ScheduleFreeState SophiaState TraceState ZeroNansState
+        ZoomLinesearchInfo init_empty_state
+    """,
+}
+"""Public names of optax that gradtx leaves to it, by the reason."""
+
+COMING = {
+    "parameter groups and masks": """
+        MaskedNode MaskedState PartitionState conditionally_mask
+        conditionally_transform flatten freeze masked multi_transform named_chain
+        partition selective_transform split_real_and_imaginary
+        ConditionallyMaskState ConditionallyTransformState SplitRealAndImaginaryState
+    """,
+    "wrappers that decide whether or when an update happens": """
+        ApplyIfFiniteState LookaheadParams LookaheadState MultiSteps MultiStepsState
+        apply_if_finite lookahead skip_large_updates skip_not_finite
+    """,
+    "wrappers that change the step": """
+        MechanicState ReduceLROnPlateauState SAMState mechanize reduce_on_plateau sam
+    """,
+    "hyperparameters in the state": """
+        InjectHyperparamsState WrappedSchedule inject_hyperparams
+    """,
+    "what is seen from outside": """
+        MonitorState SnapshotState measure_with_ema monitor snapshot
+    """,
+    "foreign transformations": "with_extra_args_support",
+    "eval_params will do it for all that average": "schedule_free_eval_params",
+    "matrix methods": "MuonDimensionNumbers MuonState muon scale_by_muon",
+}
+"""Public names of optax that gradtx does not have yet, by what they belong to."""
+
+MORE_ARGUMENTS = {
+    "torch's variant of the rule": {
+        "dampening": "sgd trace",
+        "delayed": "rprop scale_by_rprop",
+        "max_before_correction": "amsgrad scale_by_amsgrad",
+        "momentum_decay": "nadam",
+    },
+}
+"""Keyword-only arguments that optax lacks, by the reason."""
+
+OTHER_SIGNATURES = {
+    "GradientTransformation": "is also made of a factory and its arguments",
+    "bias_correction": "is a primitive here; optax's corrects one moment",
+}
+"""Names whose signatures have nothing in common, each with the reason."""
+
+REFUSES_SCHEDULES = {
+    "only `init` reads it": {
+        "initial_accumulator_value": "adagrad scale_by_rss scale_by_yogi",
+        "initial_scale": "centered_second_moment rmsprop scale_by_rms scale_by_stddev",
+        "initial_value": "running_sum scale_by_ema second_moment sign_average",
+        "init_step": "dog scale_by_dog",
+        "init_estim_sq_dist": "dowg scale_by_dowg",
+        "reps_rel": "scale_by_distance_over_gradients",
+        "learning_rate": "rprop scale_by_rprop",
+        "eps": "cocob scale_by_cocob",
+        "estim_lr0": "dadapt_adamw scale_by_dadapt_adam",
+    },
+    "a schedule is made of it, the warmup": {
+        "learning_rate": "schedule_free_adamw schedule_free_sgd",
+        "warmup_steps": "schedule_free_adamw schedule_free_sgd",
+    },
+}
+"""Numbers that take no schedule, by the reason, with their transformations."""
+
+READ_OTHERWISE = {
+    "a schedule is made of it, the warmup": {
+        "learning_rate": "schedule_free_adamw schedule_free_sgd",
+    },
+    "changes only what is printed": {
+        "print_win_rate_every_n_steps": "scale_by_sophia sophia",
+    },
+}
+"""Numbers that `update` reads and that take no schedule, or the other way round."""
+
+NO_NUMBERS = {
+    "fixes the shapes of slots": {
+        "memory_size": "lbfgs scale_by_lbfgs",
+        "min_dim_size_to_factor": "adafactor scale_by_factored_rms",
+        "rank": "galore scale_by_galore",
+    },
+}
+"""Arguments that are numbers in optax and structure here, by the reason."""
