@@ -1,13 +1,21 @@
 """Running a transformation of either library, and how far two runs are apart."""
 
 import collections
+import contextlib
 import functools
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 from jax import numpy as jnp
+
+import gradtx
+from tests.settings import OPTAX
+
+STEPS = 30
 
 Pair = collections.namedtuple("Pair", "first second")
 
@@ -23,7 +31,8 @@ def mixed_tree(dtype: Any, seed: int, *lead: int) -> Any:
 
     return {
         "scalar": array(),
-        "nested": [array(1), (array(7), None), Pair(array(3, 4), {"x": array(2, 3)})],
+        "absent": (array(7), None),
+        "nested": [array(1), Pair(array(3, 4), {"x": array(2, 3)})],
         "four": array(2, 1, 3, 2),
     }
 
@@ -33,19 +42,46 @@ def losses(dtype: Any, steps: int) -> Any:
     return jnp.asarray(np.random.default_rng(2).uniform(1, 3, steps), dtype)
 
 
-def _step(tx: Any, carry: Any, seen: Any) -> Any:
+def objective(params: Any) -> Any:
+    """A function of the parameters, for those that look at its Hessian."""
+    leaves = jax.tree.leaves(params)
+    whole = sum(map(jnp.sum, leaves), jnp.zeros((), leaves[0].dtype))
+    return jnp.sin(whole) + sum(jnp.sum(jnp.cos(leaf)) for leaf in leaves)
+
+
+def step(tx: Any, carry: Any, seen: Any) -> Any:
     (params, state), (grads, value) = carry, seen
     update = optax.with_extra_args_support(tx).update
-    updates, state = update(grads, state, params, value=value)
+    updates, state = update(grads, state, params, value=value, obj_fn=objective)
     return (optax.apply_updates(params, updates), state), updates
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def run(tx: Any, params: Any, grads: Any, values: Any) -> Any:
+def _run(tx: Any, params: Any, grads: Any, values: Any) -> Any:
     """The updates of all steps, and the last parameters."""
-    step = functools.partial(_step, tx)
-    carry, updates = jax.lax.scan(step, (params, tx.init(params)), (grads, values))
+    one = functools.partial(step, tx)
+    carry, updates = jax.lax.scan(one, (params, tx.init(params)), (grads, values))
     return updates, carry[0]
+
+
+Run = Callable[[Any, Any, Any, Any], Any]
+run: Run = jax.jit(_run, static_argnums=0)
+
+
+# Compiles in a quarter of the time.
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_parallel_codegen_split_count": 1,
+    "xla_cpu_use_fusion_emitters": False,
+}
+
+
+def _quickly(level: int) -> Run:
+    options = {**QUICK, "xla_backend_optimization_level": level}
+    return jax.jit(_run, static_argnums=0, compiler_options=options)
+
+
+# The first level fuses multiplications with additions, whose roundings float32 shows.
+QUICKLY = {"float64": _quickly(0), "float32": _quickly(1)}
 
 
 def run_eagerly(tx: Any, params: Any, grads: Any, values: Any) -> Any:
@@ -53,7 +89,7 @@ def run_eagerly(tx: Any, params: Any, grads: Any, values: Any) -> Any:
     carry, seen = (params, tx.init(params)), []
     for i in range(len(values)):
         now = jax.tree.map(lambda g: g[i], grads)  # noqa: B023
-        carry, updates = _step(tx, carry, (now, values[i]))
+        carry, updates = step(tx, carry, (now, values[i]))
         seen.append(updates)
     return jax.tree.map(lambda *u: jnp.stack(u), *seen), carry[0]
 
@@ -61,7 +97,7 @@ def run_eagerly(tx: Any, params: Any, grads: Any, values: Any) -> Any:
 def distance(ours: Any, theirs: Any, by_step: bool = True) -> float:
     """Normwise by leaf: the largest difference over the largest magnitude.
 
-    Of each step, or of all steps together.
+    Of each step, or of all steps together. NaN in either is NaN.
     """
 
     def one(a: Any, b: Any) -> Any:
@@ -71,4 +107,72 @@ def distance(ours: Any, theirs: Any, by_step: bool = True) -> float:
         size = np.maximum(np.abs(b).max(axis=1), 1e-30)
         return np.max(np.abs(a - b).max(axis=1) / size)
 
-    return max(jax.tree.leaves(jax.tree.map(one, ours, theirs)))
+    return float(np.max(jax.tree.leaves(jax.tree.map(one, ours, theirs))))
+
+
+@contextlib.contextmanager
+def as_optax_needs() -> Iterator[None]:
+    """What optax does and gradtx does not: it promotes, and warns about seeds."""
+    standard = jax.numpy_dtype_promotion("standard")
+    with standard, jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def assert_equals_optax(
+    make: Callable[[Any], Any],
+    dtype: str,
+    *,
+    tolerance: float | None = None,
+    by_step: bool = True,
+    by_parameters: bool = False,
+    without: str = "",
+    examples: tuple[int, ...] = (),
+    run: Run = run,
+) -> float:
+    """Hold a setting in gradtx against the same in optax, over thirty steps.
+
+    Args:
+        make: Makes the transformation from a module.
+        dtype: Of parameters and gradients.
+        tolerance: If None, 1e-12 in float64 and 1e-6 in float32, or there three times
+            what optax makes of another order of the same roundings, without jit.
+        by_step: Whether each step is compared by itself, see `distance`.
+        by_parameters: Whether the parameters are compared and not the updates.
+        without: A part of the tree that optax fails on.
+        examples: How many examples gradients are of, if they are.
+        run: How.
+
+    Returns:
+        How far the two are apart.
+    """
+    start, grads = mixed_tree(dtype, 0), mixed_tree(dtype, 1, STEPS, *examples)
+    start, grads = (
+        {k: v for k, v in tree.items() if k != without} for tree in (start, grads)
+    )
+    values = losses(dtype, STEPS)
+
+    def path(updates: Any) -> Any:
+        return jax.tree.map(
+            lambda p, u: np.asarray(p) + np.cumsum(np.asarray(u), axis=0),
+            start,
+            updates,
+        )
+
+    def error(one: Any, other: Any) -> float:
+        one, other = (path(it) if by_parameters else it for it in (one, other))
+        return distance(one, other, by_step)
+
+    ours, _ = run(make(gradtx), start, grads, values)
+    with as_optax_needs():
+        tx = make(OPTAX)
+        theirs, _ = run(tx, start, grads, values)
+    found = error(ours, theirs)
+    if tolerance is None:
+        tolerance = 1e-12 if dtype == "float64" else 1e-6
+        if found > tolerance and dtype == "float32":
+            with as_optax_needs():
+                eager, _ = run_eagerly(tx, start, grads, values)
+            tolerance = max(tolerance, 3 * error(eager, theirs))
+    assert found <= tolerance, f"{found:.2g} apart, {tolerance:.2g} at most"
+    return found

@@ -328,3 +328,48 @@ def test_optax_maps_over_the_parameters_of_our_state():
     )
     marks = {"w": "p", "b": "p"}
     assert mapped == {"count": "s", "mu": marks, "nu": marks}
+
+
+MASK = {"w": True, "b": False}
+
+
+@pytest.mark.parametrize("mask", [MASK, lambda params: MASK])
+def test_only_masked_leaves_are_transformed_and_others_keep_nothing(mask):
+    tx: Any = gradtx.only(gradtx.chain(gradtx.scale(2.0), gradtx.trace(0.5)), mask)
+    state = tx.init(PARAMS)
+    assert state["trace"]["b"] is None
+    updates, state = tx.update(GRADS, state)
+    np.testing.assert_array_equal(updates["w"], 2 * GRADS["w"])
+    assert updates["b"] is GRADS["b"] and state["trace"]["b"] is None
+
+
+def test_masks_nest():
+    inner = gradtx.only(gradtx.scale(2.0), {"w": True, "b": False})
+    outer = gradtx.only(gradtx.chain(inner, gradtx.scale(3.0)), {"w": True, "b": True})
+    updates: Any = outer.update(GRADS, outer.init(PARAMS))[0]
+    np.testing.assert_allclose(updates["w"], 6 * GRADS["w"])
+    np.testing.assert_allclose(updates["b"], 3 * GRADS["b"])
+    none = gradtx.only(inner, {"w": False, "b": True})
+    jax.tree.map(
+        np.testing.assert_array_equal, none.update(GRADS, none.init(PARAMS))[0], GRADS
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "f"),
+    [
+        (
+            gradtx.stateless,
+            lambda updates, params: jax.tree.map(jnp.add, updates, params),
+        ),
+        (gradtx.stateless_with_tree_map, jnp.add),
+    ],
+)
+def test_functions_of_trees_and_of_arrays_keep_nothing(make, f):
+    tx = make(f)
+    assert tx.init(PARAMS).keys() == {"count"}
+    assert tx == make(f) and tx != make(lambda u, p: u)
+    expected = run(gradtx.add_decayed_weights(1.0))
+    np.testing.assert_array_equal(run(tx), expected)
+    chained = gradtx.chain(gradtx.trace(0.0), tx, gradtx.scale(2.0))
+    np.testing.assert_array_equal(run(chained), 2 * expected)

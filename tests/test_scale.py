@@ -8,6 +8,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
+from tests import oracles
 from tests.oracles import updates_of
 
 rng = np.random.default_rng(0)
@@ -123,126 +124,194 @@ def test_sign_of_a_complex_is_its_direction():
     np.testing.assert_allclose(signs, [0.6 + 0.8j, -1j, -1, 0], rtol=1e-6)
 
 
-def only_matrices(params):
-    return jax.tree.map(lambda p: p.ndim > 1, params)
+def norm(x):
+    return np.sqrt(np.sum(np.abs(x) ** 2))
 
 
-MASKS = {
-    "all": None,
-    "tree": {"dense": {"kernel": True, "bias": False}, "norm": (True, None)},
-    "prefix": {"dense": True, "norm": False},
-    "one flag": True,
-    "function": only_matrices,
-    "function to a prefix": lambda params: {"dense": False, "norm": True},
-    "flags of numpy": {"dense": np.bool_(True), "norm": np.bool_(False)},
+def rms(x):
+    return np.sqrt(np.mean(np.abs(x) ** 2))
+
+
+def changes(grads, alpha, beta):
+    """Mokhtari et al. 2019, equation 13; nothing has changed at first."""
+    for g, last in zip(grads, [grads[0], *grads[:-1]], strict=True):
+        yield alpha * g + beta * (g - last)
+
+
+def sums_of_three(grads):
+    for i, g in enumerate(grads, 1):
+        yield 0 * g if i % 3 else sum(grads[i - 3 : i])
+
+
+PAPERS: dict[str, tuple[Any, Any]] = {
+    "scale_by_tanh": (gradtx.scale_by_tanh(2.0), lambda g, p: np.tanh(2 * g)),
+    "set_to_zero": (gradtx.set_to_zero(), lambda g, p: 0 * g),
+    "scale_by_param_block_norm": (
+        gradtx.scale_by_param_block_norm(),
+        lambda g, p: g * norm(p),
+    ),
+    "scale_by_param_block_norm, floored": (
+        gradtx.scale_by_param_block_norm(2.0),
+        lambda g, p: g * max(norm(p), 2.0),
+    ),
+    "scale_by_param_block_rms": (
+        gradtx.scale_by_param_block_rms(1.0),
+        lambda g, p: g * max(rms(p), 1.0),
+    ),
+    "scale_by_trust_ratio": (
+        gradtx.scale_by_trust_ratio(0.0, 0.1, 0.5),
+        lambda g, p: g * 0.1 * norm(p) / (norm(g) + 0.5),
+    ),
+    "scale_by_trust_ratio, floored": (
+        gradtx.scale_by_trust_ratio(1.5),
+        lambda g, p: g * max(norm(p), 1.5) / max(norm(g), 1.5),
+    ),
+    "normalize": (gradtx.normalize(), lambda g, p: g / norm(g)),
+    "normalize_by_update_norm": (
+        gradtx.normalize_by_update_norm(-2.0, 0.5),
+        lambda g, p: -2 * g / (norm(g) + 0.5),
+    ),
 }
 
 
-@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize(("tx", "paper"), PAPERS.values(), ids=PAPERS)
+def test_scale_equals_its_formula(tx, paper, is_complex):
+    oracles.assert_equals_paper(tx, lambda g, p: map(paper, g, p), is_complex)
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
 @pytest.mark.parametrize(
-    "weight_decay", [0.3, 0, SCHEDULE], ids=["0.3", "0", "schedule"]
+    ("tx", "paper"),
+    [
+        (
+            gradtx.scale_by_optimistic_gradient(0.5, 2.0),
+            lambda g, p: changes(g, 0.5, 2.0),
+        ),
+        (gradtx.apply_every(3), lambda g, p: sums_of_three(g)),
+        (gradtx.apply_every(), lambda g, p: g),
+    ],
+    ids=["optimistic", "every third", "every"],
 )
-def test_decayed_weights_equal_optax(weight_decay, mask):
-    assert_equals_optax(
-        gradtx.add_decayed_weights(weight_decay, mask),
-        optax.add_decayed_weights(weight_decay, mask),
-    )
+def test_scale_with_a_memory_equals_its_formula(tx, paper, is_complex):
+    oracles.assert_equals_paper(tx, paper, is_complex)
 
 
-@pytest.mark.parametrize("weight_decay", [0.3, SCHEDULE], ids=["0.3", "schedule"])
-def test_decayed_weights_equal_optax_in_double(weight_decay):
-    mask = MASKS["prefix"]
-    assert_equals_optax(
-        gradtx.add_decayed_weights(weight_decay, mask),
-        optax.add_decayed_weights(weight_decay, mask),
-        "float64",
-        1e-12,
-    )
+def test_norms_of_blocks_are_of_each_array_and_that_of_updates_of_all():
+    params = grads = {"a": jnp.array([3.0]), "b": jnp.array([[0.0, 4.0]])}
+    for tx, factors in (
+        (gradtx.scale_by_param_block_norm(), (3, 4)),
+        (gradtx.scale_by_param_block_rms(), (3, 8**0.5)),
+        (gradtx.scale_by_trust_ratio(), (1, 1)),
+        (gradtx.normalize(), (0.2, 0.2)),
+        (gradtx.normalize_by_update_norm(eps=1e-30), (0.2, 0.2)),
+    ):
+        updates = update_once(tx, grads, params)
+        for key, factor in zip("ab", factors, strict=True):
+            np.testing.assert_allclose(updates[key], factor * grads[key], rtol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "int32", "complex64"])
-def test_masked_leaf_leaves_bit_for_bit(dtype):
-    raw = np.array([0x7FC01234, 0x80000000, 0xFF800000, 0x00000001], np.uint32)
-    grads = {"masked": jnp.asarray(raw.view(dtype)), "decayed": jnp.ones(2)}
-    params = {"masked": jnp.ones_like(grads["masked"]), "decayed": jnp.ones(2)}
-    tx = gradtx.add_decayed_weights(0.5, {"masked": False, "decayed": True})
-    for update in (tx.update, jax.jit(tx.update)):
-        updates: Any = update(grads, tx.init(params), params)[0]
-        assert updates["masked"].dtype == dtype
-        assert bits(updates["masked"]) == raw.tobytes()
-        np.testing.assert_array_equal(updates["decayed"], [1.5, 1.5])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4)], ids=str)
+def test_centralized_updates_have_no_mean_but_in_vectors(shape):
+    grads = jnp.asarray(np.random.default_rng(0).normal(size=shape) + 1, "float32")
+    updates = update_once(gradtx.centralize(), grads)
+    if len(shape) < 2:
+        np.testing.assert_array_equal(updates, grads)
+        return
+    axes = tuple(range(1, len(shape)))
+    means = np.mean(grads, axes, keepdims=True)
+    np.testing.assert_allclose(updates, grads - means, rtol=1e-5, atol=1e-6)
 
 
-def test_decay_is_added_in_the_precision_of_the_parameter():
-    grads, params = jnp.ones(2, jnp.bfloat16), jnp.full(2, 1 + 2**-10)
-    updates = update_once(gradtx.add_decayed_weights(0.5), grads, params)
-    assert updates.dtype == jnp.float32
-    np.testing.assert_array_equal(updates, 1.5 + 2**-11)
+@pytest.mark.parametrize(
+    ("tx", "grads", "params", "expected"),
+    [
+        (gradtx.scale_by_trust_ratio(), [3.0, 4.0], [0.0, 0.0], [3.0, 4.0]),
+        (gradtx.scale_by_trust_ratio(), [0.0, 0.0], [3.0, 4.0], [0.0, 0.0]),
+        (gradtx.scale_by_trust_ratio(eps=1.0), [3.0, 4.0], [0.0, 0.0], [3.0, 4.0]),
+        (gradtx.scale_by_param_block_norm(), [3.0, 4.0], [0.0, 0.0], [3e-3, 4e-3]),
+        (gradtx.normalize(), [0.0, 0.0], None, [0.0, 0.0]),
+        (gradtx.normalize_by_update_norm(), [0.0, 0.0], None, [0.0, 0.0]),
+        (gradtx.scale_by_tanh(1e30), [0.0, -1.0], None, [0.0, -1.0]),
+    ],
+)
+def test_what_vanishes_is_not_divided_by(tx, grads, params, expected):
+    def total(grads, params):
+        updates = update_once(tx, grads, params)
+        return jnp.sum(updates), updates
+
+    grads = jnp.array(grads)
+    params = jnp.ones_like(grads) if params is None else jnp.array(params)
+    slopes, updates = jax.grad(total, argnums=(0, 1), has_aux=True)(grads, params)
+    np.testing.assert_allclose(updates, expected, rtol=1e-6)
+    assert all(np.isfinite(slope).all() for slope in slopes)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_norms_of_half_precision_are_taken_in_single(dtype):
+    grads = jnp.full(4, 2.0**9, dtype)  # whose squares are beyond float16
+    tiny = jnp.full(4, 2.0**-13, dtype)
+    for tx in (gradtx.normalize(), gradtx.normalize_by_update_norm(eps=1e-30)):
+        for some in (grads, tiny):
+            np.testing.assert_array_equal(update_once(tx, some), 0.5)
+    updates = update_once(gradtx.scale_by_param_block_rms(), jnp.ones(4, dtype), grads)
+    np.testing.assert_array_equal(updates, 2.0**9)
+
+
+@pytest.mark.parametrize("count", [0, 2**24 - 2, 2**30])
+def test_every_third_update_is_given_however_many_there_were(count):
+    """A float32 cannot tell 2**24 from its successor."""
+    tx, grads = gradtx.apply_every(3), jnp.ones(2)
+    state = tx.init(grads) | {"count": jnp.int32(count - count % 3)}
+    update = jax.jit(tx.update)
+    for expected in [0, 0, 3, 0, 0, 3]:
+        updates, state = update(grads, state)
+        np.testing.assert_array_equal(updates, expected)
+
+
+def test_the_number_of_updates_to_sum_may_be_traced_or_scheduled():
+    grads = jnp.ones(())
+
+    @jax.jit
+    def run(every):
+        tx = gradtx.apply_every(every)
+        state, seen = tx.init(grads), []
+        for _ in range(4):
+            updates, state = tx.update(grads, state)
+            seen.append(updates)
+        return seen
+
+    for every, expected in [(1, [1, 1, 1, 1]), (2, [0, 2, 0, 2]), (4, [0, 0, 0, 4])]:
+        np.testing.assert_array_equal(run(every), expected)
+    tx = gradtx.apply_every(gradtx.piecewise_constant_schedule(1, {2: 2}))
+    np.testing.assert_array_equal(list(updates_of(tx, [grads] * 4)), [1, 1, 0, 2])
+
+
+@pytest.mark.parametrize("k", [0, -1, 0.5, np.nan])
+def test_fewer_than_one_update_cannot_be_summed(k):
+    with pytest.raises(ValueError) as caught:
+        gradtx.apply_every(k)
+    assert str(caught.value) == f"apply_every: k must be at least 1, got {k}"
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: gradtx.add_decayed_weights(0.1),
-        lambda: gradtx.add_decayed_weights(0.1, True),
-        lambda: gradtx.chain(gradtx.scale(2.0), gradtx.add_decayed_weights(0.1)),
-        lambda: gradtx.adamw(0.1),
+        gradtx.scale_by_param_block_norm,
+        gradtx.scale_by_param_block_rms,
+        gradtx.scale_by_trust_ratio,
     ],
-    ids=["alone", "masked", "chained", "adamw"],
 )
-def test_decay_without_parameters_raises(make):
+def test_norms_of_parameters_need_them(make):
     tx, grads = make(), jnp.ones(2)
     with pytest.raises(ValueError) as caught:
         tx.update(grads, tx.init(grads))
     assert str(caught.value) == (
-        "add_decayed_weights: needs the parameters; call update(updates, state, params)"
+        f"{tx.name}: needs the parameters; call update(updates, state, params)"
     )
 
 
-@pytest.mark.parametrize("is_function", [False, True])
-@pytest.mark.parametrize("is_nested", [False, True])
-@pytest.mark.parametrize(
-    "mask",
-    [
-        {"dense": True},
-        {"dense": True, "norms": False},
-        {"dense": True, "norm": False, "head": True},
-        {"dense": {"kernel": (True, False), "bias": True}, "norm": True},
-        [True, False],
-    ],
-    ids=repr,
-)
-def test_mask_that_does_not_fit_raises(mask, is_nested, is_function):
-    given = (lambda params: mask) if is_function else mask
-    make = gradtx.adamw if is_nested else gradtx.add_decayed_weights
-    tx = make(0.1, mask=given)
-    state = make(0.1).init(PARAMS)
-    message = (
-        r"^add_decayed_weights: the mask must be a tree of bools with the structure of "
-        r"the parameters or a prefix of it: "
-    )
-    with pytest.raises(ValueError, match=message):
-        tx.init(PARAMS)
-    with pytest.raises(ValueError, match=message):
-        tx.update(PARAMS, state, PARAMS)
-
-
-@pytest.mark.parametrize("is_function", [False, True])
-@pytest.mark.parametrize("flag", ["yes", 1, 0.0, None])
-def test_mask_of_other_things_than_bools_raises(flag, is_function):
-    mask = {"dense": flag, "norm": True}
-    with pytest.raises(TypeError) as caught:
-        tx = gradtx.add_decayed_weights(0.1, (lambda _: mask) if is_function else mask)
-        tx.init(PARAMS)
-    assert str(caught.value) == (
-        f"add_decayed_weights: the mask must hold bools, got {flag!r}"
-    )
-
-
-def test_mask_does_not_change_with_the_tree_that_it_was_given_as():
-    mask = {"dense": True, "norm": True}
-    tx = gradtx.add_decayed_weights(0.5, mask)
-    mask["dense"] = False
-    grads = jax.tree.map(jnp.ones_like, PARAMS)
-    for leaf in jax.tree.leaves(update_once(tx, grads, grads)):
-        np.testing.assert_array_equal(leaf, 1.5)
+def test_change_of_complex_updates_is_complex():
+    tx = gradtx.scale_by_optimistic_gradient()
+    assert oracles.kinds_of_slots(tx) == {"previous_gradient": "complex64"}
+    assert oracles.kinds_of_slots(gradtx.apply_every(2)) == {"grad_acc": "complex64"}
