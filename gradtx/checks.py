@@ -230,6 +230,13 @@ def check_extra(program: Program, extra: Iterable[str]) -> None:
         )
 
 
+def _is_batch(update: Any, param: Any) -> bool:
+    """Whether an update has an axis of examples in front."""
+    if update is None or update.ndim == 0:
+        return False
+    return param is None or update.shape[1:] == param.shape
+
+
 def check_leaf(leaves: Leaves, i: int, ops: Sequence[Op]) -> None:
     """A leaf that operations compute on is a float, and its parameter fits it."""
     u, p, first = leaves.updates[i], leaves.params[i], ops[0].name
@@ -256,6 +263,14 @@ def check_leaf(leaves: Leaves, i: int, ops: Sequence[Op]) -> None:
             f"parameter's{of}, but at {leaves.path(i)!r} the update has "
             f"shape {u.shape}"
         )
+    if batch is not None:
+        pairs = zip(leaves.updates, leaves.params, strict=True)
+        sizes = {x.shape[0] for x, y in pairs if _is_batch(x, y)}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"{batch}: takes gradients of as many examples at every leaf, "
+                f"got {sorted(sizes)}"
+            )
     if batch is None and p is not None and p.shape != u.shape:
         raise ValueError(
             f"{leaves.owner}: at {leaves.path(i)!r} the update has shape {u.shape}, "

@@ -185,10 +185,14 @@ def per_example_global_norm_clip(
         ValueError: A gradient has no axis of examples, or another number of them.
     """
     _check_examples("per_example_global_norm_clip", grads)
-    squares = sum(map(squares_of_examples, jax.tree.leaves(grads)), jnp.zeros(()))
-    shares = bounded_shares(squares, l2_norm_clip)
-    total = jax.tree.map(lambda g: jnp.tensordot(shares.astype(g.dtype), g, 1), grads)
-    return total, jnp.sum(shares < 1)
+    with jax.numpy_dtype_promotion("standard"):
+        squares = sum(map(squares_of_examples, jax.tree.leaves(grads)), jnp.zeros(()))
+        shares = bounded_shares(squares, l2_norm_clip)
+
+    def total(g: Any) -> Any:
+        return jnp.tensordot(shares.astype(g.dtype), g, 1)
+
+    return jax.tree.map(total, grads), jnp.sum(shares < 1)
 
 
 def squares_of_examples(grad: Any) -> jax.Array:

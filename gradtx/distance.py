@@ -42,6 +42,10 @@ def scale_by_dog(
 
     Keeps `init_params`, and two numbers, `max_dist` and `sum_sq_norm_grads`.
     """
+    if len(init_step) != 2:
+        raise ValueError(
+            f"scale_by_dog: init_step must be a kind and a number, got {init_step!r}"
+        )
     kind, first = init_step
 
     def first_distance(arrays: Any) -> Any:

@@ -61,7 +61,8 @@ def divide_by(estimator: Member):
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
         (v,) = outputs
-        return u / jnp.maximum(v, jnp.finfo(v.dtype).tiny)
+        # The square of the floor is a normal number, for a finite derivative.
+        return u / jnp.maximum(v, jnp.sqrt(jnp.finfo(v.dtype).tiny))
 
     return Fork((estimator,), join, measures=True)
 

@@ -184,6 +184,12 @@ class Leaf:
             raise ValueError(f"{self.owner}: needs the parameters; {call}")
         return self.array
 
+    def recall(self, name: str) -> Any:
+        """What an enclosing `let` has under a name."""
+        if name not in self.marks:
+            raise ValueError(f"{self.owner}: nothing around it lets {name!r}")
+        return self.marks[name]
+
     @property
     def path(self) -> str:
         """Where the leaf is, for messages: leaves that share a kernel share a path."""
@@ -232,7 +238,7 @@ class Recall(_Node):
 
     def update(self, u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         """As of a rule, for where a mask switches leaves off."""
-        return leaf.marks[self.name], slots
+        return leaf.recall(self.name), slots
 
 
 @dataclasses.dataclass(frozen=True)

@@ -214,7 +214,7 @@ def scale_by_model_step(
     grown = 1 + learning_rate * weight_decay
 
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
-        average = leaf.marks["average"]
+        average = leaf.recall("average")
         return {
             "norm": inner(average, u),
             "now": inner(leaf.grad, leaf.param),

@@ -120,7 +120,7 @@ def _project(rank: Size, dimension_numbers: Any):
     def update(u: Any, leaf: Leaf) -> Any:
         if leaf.setting is None:
             return u
-        matrix, vectors = leaf.setting.of(u), leaf.marks["projector"]
+        matrix, vectors = leaf.setting.of(u), leaf.recall("projector")
         return jnp.conj(vectors.T) @ matrix if _is_tall(matrix) else matrix @ vectors
 
     def out(array: Any, setting: Matrix | None) -> Any:
@@ -142,7 +142,7 @@ def _bring_back(transform: Member, scale: Scalar, dimension_numbers: Any):
         (step,) = outputs
         if leaf.setting is None:
             return step
-        matrix, vectors = leaf.setting.of(u), leaf.marks["projector"]
+        matrix, vectors = leaf.setting.of(u), leaf.recall("projector")
         whole = vectors @ step if _is_tall(matrix) else step @ jnp.conj(vectors.T)
         return scale * leaf.setting.back(whole, u)
 
