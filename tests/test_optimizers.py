@@ -31,6 +31,10 @@ COARSE = {
         "optax's warmup is float32 for an int32 count",
     ),
     ("schedule_free_adamw, warm", "float64"): (1e-6, "optax's warmup is float32"),
+    **{
+        (name, "float64"): (1e-5, "optax finds its subspace in float32")
+        for name in ("galore", "galore, of rank 2", "galore, of given axes")
+    },
     ("adopt", "float32"): (
         1e-4,
         "optax takes 1 - b2 of an array: in float32 1.7e-4 of it at 0.9999",
@@ -40,6 +44,7 @@ COARSE = {
 # Where updates nearly vanish at some steps, by cancellation that magnifies whatever
 # rounding there was: compared over all steps of a leaf together.
 CANCELLING = {
+    "rmsprop, momentum": "a sum of steps of both signs",
     "adafactor": "steps of a scalar's own size end near 0",
     "novograd": "a sum of steps of unit size and of both signs",
     "novograd, scheduled": "as novograd",

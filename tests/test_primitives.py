@@ -30,7 +30,7 @@ ELSEWHERE = {
     "scale_by_backtracking_linesearch": "test_linesearch.py",
     "scale_by_zoom_linesearch": "test_linesearch.py",
     "scale_by_lbfgs": "test_lbfgs.py",
-    "scale_by_galore": "test_galore.py",
+    "scale_by_galore": "test_optimizers.py, as galore",
     "scale_by_muon": "comes with the matrix methods",
 }
 
