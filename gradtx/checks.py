@@ -7,11 +7,13 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax import numpy as jnp
 
 from gradtx.binding import suggest
 from gradtx.numbers import is_concrete
 from gradtx.program import Active, Op, Program, Setting
+from gradtx.rule import no_state
 
 HOST_ARGUMENTS = (
     "params", "value", "grad", "value_fn", "grad_fn", "obj_fn", "loss", "loss_fn",
@@ -185,7 +187,9 @@ def _is_bool(x: Any) -> bool:
 
 
 def check_state(owner: str, state: Any) -> None:
-    """A state is what `init` made: a mapping with a count."""
+    """A state is what `init` made: a mapping with a count; or there is none."""
+    if state is None or isinstance(state, optax.EmptyState):
+        return
     if not isinstance(state, Mapping) or "count" not in state:
         kind = type(state).__name__
         raise TypeError(
@@ -210,6 +214,8 @@ def check_keys(program: Program, state: Mapping[str, Any], optional: set[str]) -
 
 def missing_slots(program: Program, missing: Sequence[str], state: Any) -> ValueError:
     """The error for slots that the state does not hold."""
+    if not state:
+        return no_state(program.name, f"keeps {_some(missing)}")
     return ValueError(
         f"{program.name}: the state lacks {_some(missing)}; "
         f"it holds {_some(sorted(state))}"
@@ -224,10 +230,14 @@ def check_extra(program: Program, extra: Iterable[str]) -> None:
         if near := suggest(name, known):
             raise TypeError(f"{program.name}: unknown extra argument {name!r}{near}")
     for need in sorted(needs.keys() - extra):
-        raise ValueError(
-            f"{program.name}: {needs[need]} needs the extra argument {need!r}; "
+        raise TypeError(
+            f"{_who(program.name, needs[need])} needs the extra argument {need!r}; "
             f"call update(updates, state, params, {need}=...)"
         )
+
+
+def _who(owner: str, member: str) -> str:
+    return owner if member == owner else f"{owner}: {member}"
 
 
 def _is_batch(update: Any, param: Any) -> bool:
@@ -239,13 +249,12 @@ def _is_batch(update: Any, param: Any) -> bool:
 
 def check_leaf(leaves: Leaves, i: int, ops: Sequence[Op]) -> None:
     """A leaf that operations compute on is a float, and its parameter fits it."""
-    u, p, first = leaves.updates[i], leaves.params[i], ops[0].name
-    who = first if first == leaves.owner else f"{leaves.owner}: {first}"
+    u, p = leaves.updates[i], leaves.params[i]
     for x in (u, p):
         if x is not None and not jnp.issubdtype(x.dtype, jnp.inexact):
             raise TypeError(
-                f"{who} computes on floats, but the leaf at "
-                f"{leaves.path(i)!r} is {x.dtype}; "
+                f"{_who(leaves.owner, ops[0].name)} computes on floats, "
+                f"but the leaf at {leaves.path(i)!r} is {x.dtype}; "
                 f"mask it, or give None as its gradient"
             )
     if p is None and leaves.has_params:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -33,18 +33,24 @@ from gradtx.state import State, first_slots, keep_tree
 def update(
     bound: Bound, /, updates: Any, state: Any, params: Any = None, **extra: Any
 ) -> tuple[Any, State]:
-    """Transform updates (at first gradients), and make the new state."""
+    """Transform updates (at first gradients), and make the new state.
+
+    As in optax, what keeps and counts nothing also takes None or `EmptyState()` as its
+    state, and gives it back.
+    """
     check_state(bound.factory.name, state)
-    count = jnp.asarray(state["count"], jnp.int32)
+    is_absent = not isinstance(state, Mapping)
+    kept = {} if is_absent else state
+    count = None if is_absent else jnp.asarray(state["count"], jnp.int32)
     program = program_of(bound, count)
     check_extra(program, extra)
-    run = _Update(program, Leaves(program.name, updates, params), state, count, extra)
+    run = _Update(program, Leaves(program.name, updates, params), kept, count, extra)
     for stage in program.stages:
         if stage.is_tree:
             run.tree_stage(stage.ops[0])
         else:
             run.kernel_stage(stage)
-    return run.results(), run.new_state
+    return run.results(), state if is_absent else run.new_state
 
 
 class _Update:
@@ -55,7 +61,7 @@ class _Update:
     ):
         self.program, self.leaves, self.state = program, leaves, state
         self.count, self.extra = count, extra
-        self.new_state: State = {"count": _next_count(count)}
+        self.new_state: State = {} if count is None else {"count": _next_count(count)}
         self.slots = self._open_state()
         self.registers: list[dict[int, Any]] = [{0: u} for u in leaves.updates]
         self.active = active_of(program, leaves.reference, leaves.treedef)

@@ -213,7 +213,6 @@ class _Run:
         self.param = None
         if leaf.param is not None:
             self.param = jnp.asarray(leaf.param).astype(precision.compute)
-        self.t = as_weak(common.count) + 1
         self.nodes: list[Rule | Fork] = [
             Bound(wiring.spec, children).call()
             for wiring, children in zip(
@@ -233,7 +232,7 @@ class _Run:
         extra = {need: common.extra[need] for need in node.needs}
         setting = None if active is True else active.value
         return Leaf(
-            wiring.name, grad, marks.get("flowing", grad), marks, self.t, common.count,
+            wiring.name, grad, marks.get("flowing", grad), marks, common.count,
             cast(common.totals.get(i)), shared, before, key, extra, setting, self.param,
         )  # fmt: skip
 
@@ -356,7 +355,7 @@ def measured_nothing(op: Op) -> Any:
         marks = {name: u for name, _ in op.marks}
         extra = dict.fromkeys(op.needs, u)
         leaf = Leaf(
-            op.name, u, u, marks, u, u, None, shared, shared, None, extra, None, u
+            op.name, u, u, marks, u, None, shared, shared, None, extra, None, u
         )  # fmt: skip
         return op.node.measure(u, slots, leaf)
 

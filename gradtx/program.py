@@ -30,6 +30,7 @@ from gradtx.rule import (
     Recall,
     Rule,
     TreeRule,
+    no_state,
 )
 
 
@@ -211,6 +212,8 @@ class _Lowering:
 
     def remembered(self, bound: Bound, u: int, scope: _Scope) -> int:
         if bound.is_scheduled:
+            if self.count is None:
+                raise no_state(bound.factory.name, "has a schedule, which counts")
             self.is_timed = True
             bound = bound.at(self.count)
         node, name = bound.call(), bound.factory.name

@@ -15,6 +15,8 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
+from gradtx.numbers import as_weak
+
 Slots = Mapping[str, Any]
 
 
@@ -129,6 +131,11 @@ class Tree:
 current_path: contextvars.ContextVar[Callable[[], str]] = contextvars.ContextVar("path")
 
 
+def no_state(owner: str, what: str) -> ValueError:
+    """The error for None as the state of what keeps or counts something."""
+    return ValueError(f"{owner}: {what}; give the state that init makes, not None")
+
+
 @dataclasses.dataclass(frozen=True)
 class Step:
     """What `settle` may look at beside what was measured and kept.
@@ -152,8 +159,7 @@ class Leaf:
             that reaches the rule.
         flowing: In an estimator, the update that flows past it; elsewhere as `grad`.
         marks: What the enclosing `let`s gave names to.
-        t: The number of this update, from 1, as a weakly typed float scalar.
-        count: The number of updates before this one, an int32.
+        clock: The number of updates before this one, an int32; None without a state.
         total: What the rule measured, summed over the tree.
         shared: The rule's whole-tree scalars, settled for this update.
         before: The same as they were before this update.
@@ -166,8 +172,7 @@ class Leaf:
     grad: Any
     flowing: Any
     marks: Slots
-    t: Any
-    count: Any
+    clock: Any
     total: Any
     shared: Slots
     before: Slots
@@ -175,6 +180,18 @@ class Leaf:
     extra: Slots
     setting: Any
     array: Any
+
+    @property
+    def count(self) -> Any:
+        """The number of updates before this one, an int32."""
+        if self.clock is None:
+            raise no_state(self.owner, "counts updates")
+        return self.clock
+
+    @property
+    def t(self) -> Any:
+        """The number of this update, from 1, as a weakly typed float scalar."""
+        return as_weak(self.count) + 1
 
     @property
     def param(self) -> Any:

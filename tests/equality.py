@@ -42,8 +42,11 @@ def losses(dtype: Any, steps: int) -> Any:
     return jnp.asarray(np.random.default_rng(2).uniform(1, 3, steps), dtype)
 
 
-def objective(params: Any) -> Any:
-    """A function of the parameters, for those that look at its Hessian."""
+def objective(params: Any, obj_fn: Any = None) -> Any:
+    """A function of the parameters, for those that look at its values or its Hessian.
+
+    optax gives a line search's function every argument that only others know.
+    """
     leaves = jax.tree.leaves(params)
     whole = sum(map(jnp.sum, leaves), jnp.zeros((), leaves[0].dtype))
     return jnp.sin(whole) + sum(jnp.sum(jnp.cos(leaf)) for leaf in leaves)
@@ -52,7 +55,8 @@ def objective(params: Any) -> Any:
 def step(tx: Any, carry: Any, seen: Any) -> Any:
     (params, state), (grads, value) = carry, seen
     update = optax.with_extra_args_support(tx).update
-    updates, state = update(grads, state, params, value=value, obj_fn=objective)
+    extra = {"value": value, "grad": grads, "value_fn": objective, "obj_fn": objective}
+    updates, state = update(grads, state, params, **extra)
     return (optax.apply_updates(params, updates), state), updates
 
 
@@ -64,24 +68,22 @@ def _run(tx: Any, params: Any, grads: Any, values: Any) -> Any:
 
 
 Run = Callable[[Any, Any, Any, Any], Any]
-run: Run = jax.jit(_run, static_argnums=0)
 
 
-# Compiles in a quarter of the time.
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_parallel_codegen_split_count": 1,
-    "xla_cpu_use_fusion_emitters": False,
-}
-
-
-def _quickly(level: int) -> Run:
-    options = {**QUICK, "xla_backend_optimization_level": level}
+def _compiled(options: dict[str, Any]) -> Run:
     return jax.jit(_run, static_argnums=0, compiler_options=options)
 
 
+FULL: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": True}
+"""Compiles as users do: the suite does without the emitters, see `conftest.py`."""
+QUICK = {"xla_backend_optimization_level": 0}
+"""Compiles in half the time."""
+run = _compiled(FULL)
 # The first level fuses multiplications with additions, whose roundings float32 shows.
-QUICKLY = {"float64": _quickly(0), "float32": _quickly(1)}
+QUICKLY: dict[str, Run] = {
+    "float64": _compiled(QUICK),
+    "float32": _compiled({"xla_backend_optimization_level": 1}),
+}
 
 
 def run_eagerly(tx: Any, params: Any, grads: Any, values: Any) -> Any:

@@ -85,8 +85,11 @@ PARTS = {
 """Transformations that do not stand alone, each with the reason."""
 
 
-def loss(params):
-    """Some loss of any tree of parameters."""
+def loss(params, obj_fn=None):
+    """Some loss of any tree of parameters.
+
+    optax gives a line search's function every argument that only others know.
+    """
     squares = [jnp.sum(jnp.square(jnp.abs(p))) for p in jax.tree.leaves(params)]
     return sum(squares, jnp.zeros(()))
 

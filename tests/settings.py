@@ -213,7 +213,18 @@ OPTIMIZERS: dict[str, Make] = {
     "schedule_free_adamw, warm": lambda m: m.schedule_free_adamw(
         0.1, 10, 0.8, 0.95, 1e-3, 0.1, 1.5
     ),
+    "dpsgd": lambda m: m.dpsgd(0.1, 1.0, 0.1, 5),
+    "dpsgd, Nesterov": lambda m: m.dpsgd(LINE, 3.0, 0.5, 6, 0.9, True),
 }
+
+PLAIN: dict[str, Make] = {
+    **{name: make for name, make in OPTIMIZERS.items() if "," not in name},
+    "lbfgs": lambda m: m.lbfgs(),
+}
+"""One setting of every optimizer; `test_lbfgs.py` holds L-BFGS against optax."""
+
+OF_EXAMPLES = {"dpsgd": (3,)}
+"""Which take the gradients of examples, of how many."""
 
 
 def halved(updates: Any, params: Any) -> Any:
@@ -381,6 +392,4 @@ PRIMITIVES: dict[str, Make] = {
     "differentially_private_aggregate, with a key": lambda m: (
         m.differentially_private_aggregate(5.0, 0.5, KEY)
     ),
-    "dpsgd": lambda m: m.dpsgd(0.1, 1.0, 0.1, 5),
-    "dpsgd, Nesterov": lambda m: m.dpsgd(LINE, 3.0, 0.5, 6, 0.9, True),
 }

@@ -1,4 +1,3 @@
-import types
 from typing import Any
 
 import jax
@@ -9,71 +8,9 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import Rule, memoryless, transformation
+from tests.probes import GRADS, PARAMS, new_log, scale_by_value, traced_probe
 
 apply_updates: Any = optax.apply_updates
-
-PARAMS = {"w": jnp.full((2, 3), 2.0), "b": [jnp.ones(3)]}
-GRADS = {"w": jnp.full((2, 3), 0.5), "b": [jnp.array([1.0, -2.0, 0.25])]}
-
-
-@transformation
-def traced_probe(log: types.SimpleNamespace):
-    """Changes nothing; logs each trace of its rule as (shape, dtype)."""
-
-    def update(u, leaf):
-        log.traces.append((u.shape, u.dtype.name))
-        log.leaf = leaf
-        return u
-
-    return memoryless(update)
-
-
-def new_log():
-    return types.SimpleNamespace(traces=[], leaf=None)
-
-
-def test_a_rule_is_traced_once_for_each_shape_and_dtype():
-    log = new_log()
-    tx = gradtx.chain(traced_probe(log), gradtx.adam(1e-3))
-    params = {
-        "layers": [{"w": jnp.ones((2, 3)), "b": jnp.ones(3)} for _ in range(5)],
-        "half": jnp.ones(3, jnp.bfloat16),
-    }
-    state = tx.init(params)
-    jax.jit(tx.update)(params, state, params)
-    once = [((2, 3), "float32"), ((3,), "float32"), ((3,), "float32")]
-    assert sorted(log.traces) == sorted(once)  # bfloat16 computes in float32
-    tx.update(params, state, params)
-    jax.jit(tx.update).lower(params, state, params)
-    assert len(log.traces) == 3
-
-
-def test_new_numbers_trace_no_kernel():
-    log = new_log()
-    for rate in (0.1, 0.2):
-        tx = gradtx.chain(traced_probe(log), gradtx.sgd(rate, momentum=rate))
-        jax.jit(tx.update)(GRADS, tx.init(PARAMS), PARAMS)
-    assert len(log.traces) == 2
-
-
-def test_the_kernel_caches_are_bounded():
-    from gradtx import dispatch, kernel
-
-    caches = (
-        kernel.update_kernel,
-        kernel.measure_kernel,
-        dispatch._bucket,
-        kernel.precision_of,
-    )
-    assert all(cache.cache_info().maxsize for cache in caches)
-
-
-def test_each_rule_runs_under_its_name():
-    tx = gradtx.adam(1e-3)
-    lowered = jax.jit(tx.update).lower(GRADS, tx.init(PARAMS), PARAMS)
-    text = str(lowered.compile().as_text())
-    for name in ("scale_by_ema", "bias_correction", "divide_by_root"):
-        assert f"/{name}/" in text
 
 
 def test_a_leaf_shows_what_a_rule_may_look_at():
@@ -220,55 +157,10 @@ def test_leaves_that_differ_in_randomness_share_a_kernel():
     assert len(log.traces) == 1
 
 
-@transformation
-def scale_by_value():
-    return memoryless(lambda u, leaf: leaf.extra["value"] * u, needs=("value",))
-
-
 def test_a_declared_extra_argument_arrives():
     tx = gradtx.chain(gradtx.scale(2.0), scale_by_value())
     updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS, value=3.0)
     np.testing.assert_allclose(updates["w"], 6 * GRADS["w"])
-
-
-def test_a_missing_extra_argument_is_an_error_that_names_who_needs_it():
-    tx = gradtx.chain(gradtx.scale(2.0), scale_by_value())
-    with pytest.raises(ValueError) as raised:
-        tx.update(GRADS, tx.init(PARAMS), PARAMS)
-    assert str(raised.value) == (
-        "chain: scale_by_value needs the extra argument 'value'; "
-        "call update(updates, state, params, value=...)"
-    )
-
-
-@pytest.mark.parametrize("name", ["valeu", "vlaue", "gard", "parms", "los"])
-def test_a_misspelled_extra_argument_is_an_error(name):
-    tx = gradtx.sgd(0.1)
-    with pytest.raises(
-        TypeError, match=f"sgd: unknown extra argument '{name}'; did you"
-    ):
-        tx.update(GRADS, tx.init(PARAMS), PARAMS, **{name: 1.0})
-
-
-@pytest.mark.parametrize(
-    "name", ["value", "grad", "value_fn", "obj_fn", "loss", "grad_norm", "batch"]
-)
-def test_an_extra_argument_that_nobody_needs_is_passed_over(name):
-    tx = gradtx.sgd(0.1)
-    tx.update(GRADS, tx.init(PARAMS), PARAMS, **{name: 1.0})
-
-
-def test_moments_are_in_float32_and_updates_in_the_type_of_gradient_and_parameter():
-    params = {"w": jnp.ones(3, jnp.bfloat16)}
-    tx = gradtx.adam(1e-3)
-    state = tx.init(params)
-    assert state["mu"]["w"].dtype == state["nu"]["w"].dtype == jnp.float32
-    for dtype, out in ((jnp.bfloat16, jnp.bfloat16), (jnp.float32, jnp.float32)):
-        grads = {"w": jnp.ones(3, dtype)}
-        updates, after = tx.update(grads, state, params)
-        assert updates["w"].dtype == out
-        assert after["mu"]["w"].dtype == jnp.float32
-        assert tx.update(grads, state)[0]["w"].dtype == dtype
 
 
 def test_bfloat16_second_moments_do_not_stick():
@@ -281,18 +173,6 @@ def test_bfloat16_second_moments_do_not_stick():
 
     state, _ = jax.lax.scan(body, tx.init(params), None, length=2000)
     np.testing.assert_allclose(state["nu"], 1 - 0.999**2000, rtol=1e-3)
-
-
-def test_numbers_keep_their_precision_for_leaves_of_every_dtype():
-    with jax.enable_x64(True):
-        params = {"single": jnp.ones(2, jnp.float32), "double": jnp.ones(2)}
-        tx: Any = gradtx.adam(0.1)
-        theirs: Any = optax.adam(0.1)
-        with jax.numpy_dtype_promotion("standard"):
-            expected, _ = theirs.update(params, theirs.init(params), params)
-        updates, _ = tx.update(params, tx.init(params), params)
-        np.testing.assert_allclose(updates["double"], expected["double"], rtol=1e-14)
-        np.testing.assert_allclose(updates["single"], expected["single"], rtol=2e-7)
 
 
 def test_python_and_numpy_floats_are_leaves():
@@ -332,114 +212,6 @@ def test_a_float0_gradient_leaves_an_integer_parameter_alone():
     after = apply_updates(params, updates)
     np.testing.assert_array_equal(after["steps"], params["steps"])
     assert after["steps"].dtype == params["steps"].dtype
-
-
-@pytest.mark.parametrize(
-    ("leaf", "dtype"),
-    [
-        (jnp.arange(3), "int32"),
-        (jnp.ones(3, bool), "bool"),
-        (jax.random.key(0), "key<fry>"),
-    ],
-)
-def test_a_rule_refuses_leaves_that_are_not_floats(leaf, dtype):
-    params = {"layer": {"steps": leaf}, "w": jnp.ones(2)}
-    tx = gradtx.adam(0.1)
-    state = tx.init(params)
-    with pytest.raises(TypeError) as raised:
-        tx.update(params, state, params)
-    assert str(raised.value) == (
-        "adam: scale_by_ema computes on floats, but the leaf at 'layer/steps' is "
-        f"{dtype}; mask it, or give None as its gradient"
-    )
-
-
-def test_a_masked_integer_leaf_is_fine():
-    params = {"steps": jnp.arange(3), "w": jnp.ones(2)}
-    tx = gradtx.add_decayed_weights(0.1, {"steps": False, "w": True})
-    updates, _ = tx.update(params, tx.init(params), params)
-    assert updates["steps"] is params["steps"]
-
-
-def test_a_leaf_that_is_no_array_is_an_error():
-    tx = gradtx.sgd(0.1)
-    with pytest.raises(
-        TypeError, match="sgd: the leaf at 'a' must be an array, got 'x'"
-    ):
-        tx.update({"a": "x"}, tx.init({"a": jnp.ones(1)}))
-
-
-def test_trees_that_do_not_match_are_an_error_with_the_paths():
-    tx = gradtx.adam(0.1)
-    state = tx.init(PARAMS)
-    wrong = {"w": GRADS["w"], "bias": GRADS["b"]}
-    with pytest.raises(ValueError) as raised:
-        tx.update(wrong, state, PARAMS)
-    assert str(raised.value) == (
-        "adam: the updates must have the structure of the parameters, "
-        "but lacks 'b/0' and also has 'bias/0'"
-    )
-    with pytest.raises(
-        ValueError, match="adam: slot 'mu' must have the structure of the"
-    ):
-        tx.update({"v": GRADS["w"]}, state)
-
-
-def test_shapes_that_do_not_match_are_an_error_with_the_path():
-    tx = gradtx.adam(0.1)
-    wrong = {"w": GRADS["w"].T, "b": GRADS["b"]}
-    with pytest.raises(ValueError) as raised:
-        tx.update(wrong, tx.init(PARAMS), PARAMS)
-    assert str(raised.value) == (
-        "adam: at 'w' the update has shape (3, 2), but the parameter (2, 3)"
-    )
-
-
-def test_a_slot_of_another_shape_is_an_error_with_the_path():
-    tx = gradtx.adam(0.1)
-    state = tx.init({"w": jnp.ones(1)})
-    with pytest.raises(ValueError) as raised:
-        tx.update({"w": jnp.ones(3)}, state, {"w": jnp.ones(3)})
-    assert str(raised.value) == (
-        "scale_by_ema: at 'w' slot 'mu' is float32[1] in the state, "
-        "but the update makes it float32[3]"
-    )
-
-
-def test_missing_params_are_an_error_that_names_who_needs_them():
-    tx = gradtx.adamw(0.1)
-    with pytest.raises(ValueError) as raised:
-        tx.update(GRADS, tx.init(PARAMS))
-    assert str(raised.value) == (
-        "add_decayed_weights: needs the parameters; call update(updates, state, params)"
-    )
-
-
-def test_a_state_that_init_did_not_make_is_an_error():
-    tx = gradtx.adam(0.1)
-    state = tx.init(PARAMS)
-    lacking = {k: v for k, v in state.items() if k != "mu"}
-    with pytest.raises(ValueError) as raised:
-        tx.update(GRADS, lacking)
-    assert str(raised.value) == ("adam: the state lacks 'mu'; it holds 'count', 'nu'")
-    with pytest.raises(
-        ValueError, match="adam: the state holds 'trace', which nothing"
-    ):
-        tx.update(GRADS, {**state, "trace": state["mu"]})
-    with pytest.raises(TypeError, match="adam: the state must be the dict that init"):
-        tx.update(GRADS, optax.adam(0.1).init(PARAMS))
-
-
-def test_a_rule_that_returns_other_slots_is_an_error():
-    @transformation
-    def forgetful():
-        return Rule(lambda u, slots, leaf: (u, {}), {"memory": jnp.zeros_like})
-
-    tx = forgetful()
-    with pytest.raises(
-        ValueError, match=r"forgetful: keeps \['memory'\], but its update"
-    ):
-        tx.update(GRADS, tx.init(PARAMS))
 
 
 def test_the_count_saturates():
@@ -482,18 +254,6 @@ def test_every_number_takes_a_schedule(argument):
         )
 
 
-def test_rules_run_under_any_promotion_that_the_host_sets():
-    @transformation
-    def mixed():
-        """Mixes dtypes and ranks, as a user's rule may."""
-        return memoryless(lambda u, leaf: u * jnp.float16(2) + jnp.ones(3))
-
-    tx = mixed()
-    updates, _ = tx.update(GRADS, tx.init(PARAMS))
-    np.testing.assert_allclose(updates["w"], 2 * GRADS["w"] + 1)
-    assert updates["w"].dtype == jnp.float32
-
-
 def test_un_jitted_leaves_on_several_devices_stay_there():
     one, two = jax.devices()[:2]
     params = {
@@ -504,31 +264,6 @@ def test_un_jitted_leaves_on_several_devices_stay_there():
     state = tx.init(params)
     updates, _ = tx.update(params, state, params)
     assert updates["a"].devices() == {one} and updates["b"].devices() == {two}
-
-
-def test_kernels_work_under_vmap_and_grad_and_scan():
-    tx = gradtx.chain(gradtx.clip_by_global_norm(0.5), gradtx.adamw(0.1))
-
-    with jax.enable_x64(True):
-        start = jax.tree.map(lambda p: jnp.asarray(np.asarray(p), float), PARAMS)
-        slopes = jax.tree.map(lambda g: jnp.asarray(np.asarray(g), float), GRADS)
-
-        def run(scale):
-            def body(carry, _):
-                params, state = carry
-                grads = jax.tree.map(lambda g, p: scale * g + p, slopes, params)
-                updates, state = tx.update(grads, state, params)
-                return (apply_updates(params, updates), state), None
-
-            carry = (start, tx.init(start))
-            (params, _), _ = jax.lax.scan(body, carry, None, length=3)
-            return jnp.sum(params["b"][0])
-
-        scales = jnp.array([0.5, 1.0, 2.0])
-        together = jax.vmap(run)(scales)
-        np.testing.assert_allclose(together, [run(s) for s in scales], rtol=1e-12)
-        finite = (run(1 + 1e-5) - run(1 - 1e-5)) / 2e-5
-        np.testing.assert_allclose(jax.grad(run)(1.0), finite, rtol=1e-6)
 
 
 def test_a_tree_rule_computes_in_float32_and_a_foreign_one_in_the_dtype_it_knows():
@@ -590,17 +325,6 @@ def test_measuring_and_updating_see_the_same_key_and_the_state_another():
     assert tuple(np.asarray(state["key"]).tolist()) not in seen
 
 
-def test_an_error_inside_a_rule_says_which_rule_and_where():
-    @transformation
-    def broken():
-        return memoryless(lambda u, leaf: u @ u)
-
-    tx = gradtx.chain(gradtx.scale(1.0), broken())
-    with pytest.raises(TypeError) as raised:
-        tx.update({"layer": {"w": jnp.ones((2, 3))}}, {"count": jnp.int32(0)})
-    assert "in broken, at 'layer/w'" in raised.value.__notes__
-
-
 def test_a_rule_that_changes_the_shape_of_the_update_is_an_error():
     @transformation
     def total():
@@ -611,32 +335,6 @@ def test_a_rule_that_changes_the_shape_of_the_update_is_an_error():
     assert str(raised.value) == (
         "total: at 'b/0' the update of shape (3,) became one of shape ()"
     )
-
-
-def test_a_leaf_that_init_did_not_see_is_an_error():
-    tx = gradtx.adam(0.1)
-    state = tx.init({"w": jnp.ones(2), "v": None})
-    both = {"w": jnp.ones(2), "v": jnp.ones(2)}
-    with pytest.raises(
-        ValueError, match="adam: slot 'mu' has nothing at 'v', since init"
-    ):
-        tx.update(both, state, both)
-
-
-def test_settling_into_other_names_is_an_error():
-    @transformation
-    def misspelled():
-        return memoryless(
-            lambda u, leaf: u,
-            shared={"runs": lambda _: 0.0},
-            settle=lambda total, shared, step: {"rusn": shared["runs"] + 1},
-        )
-
-    tx = misspelled()
-    with pytest.raises(
-        ValueError, match=r"misspelled: keeps \['runs'\], but its update"
-    ):
-        tx.update(GRADS, tx.init(PARAMS))
 
 
 def test_no_two_slots_share_a_buffer_whatever_a_rule_starts_from():
@@ -657,23 +355,3 @@ def test_no_two_slots_share_a_buffer_whatever_a_rule_starts_from():
         state = tx.init(params)
         leaves = jax.tree.leaves((params, state))
         assert len({x.unsafe_buffer_pointer() for x in leaves}) == len(leaves)
-
-
-def test_rebuilding_a_sum_with_a_new_function_traces_no_kernel():
-    log = new_log()
-    state = {"count": jnp.int32(0)}
-    for _ in range(3):
-        branch = gradtx.chain(gradtx.scale(lambda count: 0.1), traced_probe(log))
-        gradtx.add(gradtx.identity(), branch).update(GRADS, state)
-    assert len(log.traces) == 2  # one for each shape
-
-
-def test_an_extra_argument_that_a_foreign_member_declares_is_known():
-    def update(updates, state, params=None, *, loss_values, **extra):
-        return jax.tree.map(lambda u: loss_values * u, updates), state
-
-    pair: Any = optax.GradientTransformationExtraArgs
-    tx = gradtx.chain(pair(lambda p: optax.EmptyState(), update), gradtx.scale(1.0))
-    updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS, loss_values=2.0)
-    np.testing.assert_allclose(updates["w"], 2 * GRADS["w"])
-    gradtx.sgd(0.1).update(GRADS, {"count": jnp.int32(0)}, grad_fn=None, loss_fn=None)

@@ -7,7 +7,7 @@ from jax import numpy as jnp
 
 import gradtx
 from tests import equality
-from tests.settings import OPTAX, OPTIMIZERS
+from tests.settings import OF_EXAMPLES, OPTAX, PLAIN
 
 STEPS = 6
 # Parts of the tree that optax fails on.
@@ -33,18 +33,19 @@ def bitwise(a, b):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if "," not in name])
+@pytest.mark.parametrize("name", PLAIN)
 def test_a_half_finished_run_of_optax_continues(name):
     """And its state goes there and back bit for bit."""
-    without = WITHOUT.get(name.split(",")[0])
+    lead = (STEPS, *OF_EXAMPLES.get(name, ()))
     trees = [equality.mixed_tree("float32", 0)]
-    trees += [equality.mixed_tree("float32", seed, STEPS) for seed in (1, 2)]
-    trees = [{k: v for k, v in tree.items() if k != without} for tree in trees]
+    trees += [equality.mixed_tree("float32", seed, *lead) for seed in (1, 2)]
+    for tree in trees:
+        tree.pop(WITHOUT.get(name), None)
     params, before, after = trees
     values = equality.losses("float32", STEPS)
-    ours = OPTIMIZERS[name](gradtx)
+    ours = PLAIN[name](gradtx)
     with equality.as_optax_needs():
-        theirs = OPTIMIZERS[name](OPTAX)
+        theirs = PLAIN[name](OPTAX)
         first = theirs.init(params)
         _, params, half = run(theirs, params, first, before, values)
         _, expected, _ = run(theirs, params, half, after, values)

@@ -459,7 +459,7 @@ def test_errors_name_the_search_and_what_is_wrong(name):
     for need in extra:
         rest = {key: x for key, x in extra.items() if key != need}
         call = lambda rest=rest: tx.update(params, state, params, **rest)  # noqa: E731
-        assert f"{owner} needs the extra argument {need!r}" in message(ValueError, call)
+        assert f"{owner} needs the extra argument {need!r}" in message(TypeError, call)
     assert message(ValueError, lambda: tx.replace(slope_rtol=-1)) == (
         f"{owner}: slope_rtol must be at least 0, got -1"
     )

@@ -14,7 +14,7 @@ import gradtx
 from gradtx.factored import power_decay
 from tests import equality, optimizer_table, oracles
 from tests.registry import factories
-from tests.settings import OPTIMIZERS
+from tests.settings import OF_EXAMPLES, OPTIMIZERS, PLAIN
 
 STEPS = equality.STEPS
 
@@ -71,7 +71,7 @@ def optax_in_float64(monkeypatch):
 @pytest.mark.parametrize("mode", ["float64", "float32", "float32 in x64 mode"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizer_equals_optax_over_thirty_steps(name, mode, optax_in_float64):
-    dtype = mode[:7]
+    dtype, is_plain = mode[:7], mode == "float32" and name in PLAIN
     with jax.enable_x64("64" in mode):
         equality.assert_equals_optax(
             OPTIMIZERS[name],
@@ -80,6 +80,8 @@ def test_optimizer_equals_optax_over_thirty_steps(name, mode, optax_in_float64):
             by_step=name not in CANCELLING,
             by_parameters=name.startswith(BY_PARAMETERS),
             without=WITHOUT.get(name.split(",")[0], ""),
+            examples=OF_EXAMPLES.get(name.split(",")[0], ()),
+            run=equality.run if is_plain else equality.QUICKLY[dtype],
         )
 
 

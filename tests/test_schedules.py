@@ -503,3 +503,17 @@ def test_schedule_keeps_the_state_that_a_constant_keeps():
         states.append(jax.jit(tx.update)(params, states[-1], params)[1])
     shapes = [jax.tree.map(jax.typeof, state) for state in states]
     assert all(shape == shapes[0] for shape in shapes)
+
+
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_a_cosine_after_a_peak_of_zero_stays_there_as_in_optax(is_traced):
+    def values(lib, peak_value):
+        make = lib.warmup_cosine_decay_schedule
+        return jax.vmap(make(0.2, peak_value, 5, 10, end_value=-3.0))(COUNTS)
+
+    ours = functools.partial(values, gradtx)
+    with jax.numpy_dtype_promotion("standard"):
+        expected = values(optax, 0.0)
+    np.testing.assert_allclose(
+        (jax.jit(ours) if is_traced else ours)(0.0), expected, atol=1e-7
+    )

@@ -57,10 +57,10 @@ def test_value_of_the_loss_is_needed(name):
         "scale_by_polyak": gradtx.scale_by_polyak(),
         "scale_by_model_step": gradtx.scale_by_model_step(0.1, 0.9),
     }[name]
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(TypeError) as caught:
         tx.update(jnp.ones(2), tx.init(jnp.ones(2)), jnp.ones(2))
     assert str(caught.value) == (
-        f"{name}: {name} needs the extra argument 'value'; "
+        f"{name} needs the extra argument 'value'; "
         "call update(updates, state, params, value=...)"
     )
 

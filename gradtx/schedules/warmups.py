@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from jax import numpy as jnp
+
 from gradtx.numbers import is_concrete
 from gradtx.roles import Constant, Duration, Rate, Steps
 from gradtx.schedules.composed import join_schedules
@@ -55,7 +57,7 @@ def warmup_cosine_decay_schedule(
         peak_value: The value at count `warmup_steps`.
         warmup_steps: Steps that the line takes. At least 0, below `decay_steps`.
         decay_steps: The whole length, the warmup included.
-        end_value: The value at count `decay_steps` (after a peak of 0, optax's is 0).
+        end_value: The value at count `decay_steps`; as in optax 0 after a peak of 0.
         exponent: A power of the half cosine, which falls from 1 to 0. Positive.
 
     Raises:
@@ -67,8 +69,12 @@ def warmup_cosine_decay_schedule(
             "warmup_cosine_decay_schedule: decay_steps includes the warmup and "
             f"must be above warmup_steps, got {decay_steps:g} and {warmup_steps:g}"
         )
+    if is_concrete(peak_value):
+        end = end_value if peak_value else 0.0
+    else:
+        end = jnp.where(peak_value == 0, 0, end_value)
     cosine = transition_schedule(
-        peak_value, end_value, decay_steps - warmup_steps, 0, "cosine", exponent
+        peak_value, end, decay_steps - warmup_steps, 0, "cosine", exponent
     )
     return _warmed(init_value, peak_value, warmup_steps, cosine)
 

@@ -1,7 +1,7 @@
 """The compiled step of every optimizer, gradtx against optax.
 
-Run `python -m tests.benchmarks.optimizers`. Every setting of `tests.settings` without
-a further word is measured, or those that are named. The arms take turns in one process,
+Run `python -m tests.benchmarks.optimizers`. Every one of `tests.settings.PLAIN` is
+measured, or those that are named. The arms take turns in one process,
 after both gave the same numbers.
 """
 
@@ -17,7 +17,8 @@ from rich.table import Table
 
 import gradtx
 from tests.benchmarks.versus_optax import machine, median_times, ratio, steps
-from tests.settings import OPTAX, OPTIMIZERS
+from tests.equality import as_optax_needs
+from tests.settings import OF_EXAMPLES, OPTAX, PLAIN
 
 MOST = 1.10
 """What the ratio must not exceed; a miss is run twice again, the median counts."""
@@ -25,8 +26,10 @@ MOST = 1.10
 
 def measure(name: str, layers: int, rounds: int) -> dict[str, float]:
     """Median seconds of a step of both libraries."""
-    make = OPTIMIZERS[name]
-    arms = steps({"gradtx": make(gradtx), "optax": make(OPTAX)}, layers)
+    make, examples = PLAIN[name], OF_EXAMPLES.get(name, ())
+    with as_optax_needs():
+        both = {"gradtx": make(gradtx), "optax": make(OPTAX)}
+        arms = steps(both, layers, examples)
     runs = [median_times(arms, rounds)]
     if ratio(runs[0]) > MOST:
         runs += [median_times(arms, rounds) for _ in range(2)]
@@ -57,8 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path, help="where to write the seconds")
     options = parser.parse_args(argv)
-    names = options.names or [name for name in OPTIMIZERS if "," not in name]
-    results = report(names, options.layers, options.rounds)
+    results = report(options.names or [*PLAIN], options.layers, options.rounds)
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 

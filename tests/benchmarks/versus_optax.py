@@ -93,15 +93,20 @@ def trace(pipeline: str, layers: int, libraries: Sequence[str]) -> dict[str, Cal
     return {name: arm(LIBRARIES[name]) for name in libraries}
 
 
-def steps(optimizers: dict[str, Any], layers: int) -> dict[str, Callable]:
+def steps(
+    optimizers: dict[str, Any], layers: int, examples: tuple[int, ...] = ()
+) -> dict[str, Callable]:
     """Arms that run the compiled, donated step, after all gave the same numbers."""
-    grads = jax.tree.map(lambda p: 0.01 * p, parameters(layers))
+    grads = jax.tree.map(
+        lambda p: jnp.broadcast_to(0.01 * p, (*examples, *p.shape)), parameters(layers)
+    )
 
     def arm(tx: Any) -> Callable[[], Any]:
         tx = optax.with_extra_args_support(tx)
 
         def update(params: Any, state: Any, grads: Any) -> Any:
-            updates, state = tx.update(grads, state, params, value=1.0, obj_fn=loss)
+            about = {"value": 1.0, "grad": grads, "value_fn": loss, "obj_fn": loss}
+            updates, state = tx.update(grads, state, params, **about)
             return optax.apply_updates(params, updates), state
 
         params = parameters(layers)

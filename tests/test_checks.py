@@ -1,0 +1,179 @@
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax import numpy as jnp
+
+import gradtx
+from tests.probes import GRADS, PARAMS, scale_by_value
+
+
+def test_a_missing_extra_argument_is_an_error_that_names_who_needs_it():
+    tx = gradtx.chain(gradtx.scale(2.0), scale_by_value())
+    with pytest.raises(TypeError) as raised:
+        tx.update(GRADS, tx.init(PARAMS), PARAMS)
+    assert str(raised.value) == (
+        "chain: scale_by_value needs the extra argument 'value'; "
+        "call update(updates, state, params, value=...)"
+    )
+
+
+@pytest.mark.parametrize("name", ["valeu", "vlaue", "gard", "parms", "los"])
+def test_a_misspelled_extra_argument_is_an_error(name):
+    tx = gradtx.sgd(0.1)
+    with pytest.raises(
+        TypeError, match=f"sgd: unknown extra argument '{name}'; did you"
+    ):
+        tx.update(GRADS, tx.init(PARAMS), PARAMS, **{name: 1.0})
+
+
+@pytest.mark.parametrize(
+    "name", ["value", "grad", "value_fn", "obj_fn", "loss", "grad_norm", "batch"]
+)
+def test_an_extra_argument_that_nobody_needs_is_passed_over(name):
+    tx = gradtx.sgd(0.1)
+    tx.update(GRADS, tx.init(PARAMS), PARAMS, **{name: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("leaf", "dtype"),
+    [
+        (jnp.arange(3), "int32"),
+        (jnp.ones(3, bool), "bool"),
+        (jax.random.key(0), "key<fry>"),
+    ],
+)
+def test_a_rule_refuses_leaves_that_are_not_floats(leaf, dtype):
+    params = {"layer": {"steps": leaf}, "w": jnp.ones(2)}
+    tx = gradtx.adam(0.1)
+    state = tx.init(params)
+    with pytest.raises(TypeError) as raised:
+        tx.update(params, state, params)
+    assert str(raised.value) == (
+        "adam: scale_by_ema computes on floats, but the leaf at 'layer/steps' is "
+        f"{dtype}; mask it, or give None as its gradient"
+    )
+
+
+def test_a_masked_integer_leaf_is_fine():
+    params = {"steps": jnp.arange(3), "w": jnp.ones(2)}
+    tx = gradtx.add_decayed_weights(0.1, {"steps": False, "w": True})
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert updates["steps"] is params["steps"]
+
+
+def test_a_leaf_that_is_no_array_is_an_error():
+    tx = gradtx.sgd(0.1)
+    with pytest.raises(
+        TypeError, match="sgd: the leaf at 'a' must be an array, got 'x'"
+    ):
+        tx.update({"a": "x"}, tx.init({"a": jnp.ones(1)}))
+
+
+def test_trees_that_do_not_match_are_an_error_with_the_paths():
+    tx = gradtx.adam(0.1)
+    state = tx.init(PARAMS)
+    wrong = {"w": GRADS["w"], "bias": GRADS["b"]}
+    with pytest.raises(ValueError) as raised:
+        tx.update(wrong, state, PARAMS)
+    assert str(raised.value) == (
+        "adam: the updates must have the structure of the parameters, "
+        "but lacks 'b/0' and also has 'bias/0'"
+    )
+    with pytest.raises(
+        ValueError, match="adam: slot 'mu' must have the structure of the"
+    ):
+        tx.update({"v": GRADS["w"]}, state)
+
+
+def test_shapes_that_do_not_match_are_an_error_with_the_path():
+    tx = gradtx.adam(0.1)
+    wrong = {"w": GRADS["w"].T, "b": GRADS["b"]}
+    with pytest.raises(ValueError) as raised:
+        tx.update(wrong, tx.init(PARAMS), PARAMS)
+    assert str(raised.value) == (
+        "adam: at 'w' the update has shape (3, 2), but the parameter (2, 3)"
+    )
+
+
+def test_missing_params_are_an_error_that_names_who_needs_them():
+    tx = gradtx.adamw(0.1)
+    with pytest.raises(ValueError) as raised:
+        tx.update(GRADS, tx.init(PARAMS))
+    assert str(raised.value) == (
+        "add_decayed_weights: needs the parameters; call update(updates, state, params)"
+    )
+
+
+def test_a_state_that_init_did_not_make_is_an_error():
+    tx = gradtx.adam(0.1)
+    state = tx.init(PARAMS)
+    lacking = {k: v for k, v in state.items() if k != "mu"}
+    with pytest.raises(ValueError) as raised:
+        tx.update(GRADS, lacking)
+    assert str(raised.value) == ("adam: the state lacks 'mu'; it holds 'count', 'nu'")
+    with pytest.raises(
+        ValueError, match="adam: the state holds 'trace', which nothing"
+    ):
+        tx.update(GRADS, {**state, "trace": state["mu"]})
+    with pytest.raises(TypeError, match="adam: the state must be the dict that init"):
+        tx.update(GRADS, optax.adam(0.1).init(PARAMS))
+
+
+def test_a_leaf_that_init_did_not_see_is_an_error():
+    tx = gradtx.adam(0.1)
+    state = tx.init({"w": jnp.ones(2), "v": None})
+    both = {"w": jnp.ones(2), "v": jnp.ones(2)}
+    with pytest.raises(
+        ValueError, match="adam: slot 'mu' has nothing at 'v', since init"
+    ):
+        tx.update(both, state, both)
+
+
+def test_an_extra_argument_that_a_foreign_member_declares_is_known():
+    def update(updates, state, params=None, *, loss_values, **extra):
+        return jax.tree.map(lambda u: loss_values * u, updates), state
+
+    pair: Any = optax.GradientTransformationExtraArgs
+    tx = gradtx.chain(pair(lambda p: optax.EmptyState(), update), gradtx.scale(1.0))
+    updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS, loss_values=2.0)
+    np.testing.assert_allclose(updates["w"], 2 * GRADS["w"])
+    gradtx.sgd(0.1).update(GRADS, {"count": jnp.int32(0)}, grad_fn=None, loss_fn=None)
+
+
+@pytest.mark.parametrize("nothing", [None, optax.EmptyState()])
+@pytest.mark.parametrize(
+    "tx",
+    [
+        gradtx.clip_by_global_norm(1.0),
+        gradtx.adaptive_grad_clip(0.1),
+        gradtx.sgd(0.1),
+        gradtx.chain(optax.clip(0.5), gradtx.add_decayed_weights(0.1)),
+    ],
+    ids=lambda tx: getattr(tx, "name", ""),
+)
+def test_what_keeps_and_counts_nothing_needs_no_state_as_in_optax(tx, nothing):
+    expected, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
+    updates, state = tx.update(GRADS, nothing, PARAMS)
+    jax.tree.map(np.testing.assert_array_equal, updates, expected)
+    assert state is nothing
+
+
+@pytest.mark.parametrize(
+    ("tx", "why"),
+    [
+        (gradtx.adam(0.1), "adam: keeps 'mu', 'nu'"),
+        (gradtx.bias_correction(0.9), "bias_correction: counts updates"),
+        (gradtx.sgd(lambda count: 0.1), "sgd: has a schedule, which counts"),
+        (gradtx.chain(optax.adam(0.1)), "chain: keeps 'chain'"),
+        (gradtx.chain(gradtx.add_noise(0.1, 0.5, 0)), "chain: keeps 'key'"),
+    ],
+    ids=lambda x: getattr(x, "name", ""),
+)
+def test_what_keeps_or_counts_something_refuses_no_state(tx, why):
+    for run in (tx.update, jax.jit(tx.update)):
+        with pytest.raises(ValueError) as raised:
+            run(GRADS, None, PARAMS)
+        assert str(raised.value) == f"{why}; give the state that init makes, not None"
