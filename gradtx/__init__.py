@@ -6,6 +6,7 @@ Every optimizer is a pure `(init, update)` pair over pytrees, composed from prim
 from typing import Any as _Any
 
 import optax as _optax
+from optax.contrib import GaLoreDimensionNumbers as GaLoreDimensionNumbers
 
 from gradtx import contrib as contrib
 from gradtx import transforms as transforms
@@ -224,7 +225,6 @@ from gradtx.step_size import scale_by_model_step as scale_by_model_step
 from gradtx.step_size import scale_by_polyak as scale_by_polyak
 from gradtx.step_size import scale_by_prodigy as scale_by_prodigy
 from gradtx.step_size import scale_by_rprop as scale_by_rprop
-from gradtx.subspace import GaLoreDimensionNumbers as GaLoreDimensionNumbers
 from gradtx.subspace import in_subspace as in_subspace
 from gradtx.subspace import main_directions as main_directions
 from gradtx.subspace import scale_by_galore as scale_by_galore

@@ -27,7 +27,7 @@ from gradtx.kernel import Common, LeafInput, Precision
 from gradtx.numbers import as_weak
 from gradtx.program import Op, Program, Stage, next_count, program_of
 from gradtx.rule import Rule, Step, Tree, TreeRule
-from gradtx.state import State, first_slots, keep_tree
+from gradtx.state import State, first_slots, is_nothing, keep_tree
 
 
 def update(
@@ -71,13 +71,10 @@ class _Update:
     def _open_state(self) -> dict[str, list[Any]]:
         """The slots of rules, leaf by leaf."""
         ops = list(zip(self.program.ops, self.program.keys, strict=True))
-        of_trees = {
-            keys[name]
-            for op, keys in ops
-            if not isinstance(op.node, Rule)
-            for name in op.slots
+        foreign = {
+            keys[name] for op, keys in ops if op.bound is None for name in op.slots
         }
-        check_keys(self.program, self.state, of_trees)
+        check_keys(self.program, self.state, foreign)
         trees = {
             keys[name]: self.state[keys[name]]
             for op, keys in ops
@@ -262,7 +259,7 @@ class _Update:
             key = keys[name]
             if key not in self.state:
                 slots[name] = first(params if leaves.has_params else updates)
-                if jax.tree.leaves(slots[name]):
+                if not is_nothing(slots[name]):
                     raise missing_slots(self.program, [key], self.state)
             else:
                 slots[name] = self.state[key]
@@ -271,7 +268,7 @@ class _Update:
         with kernel.place(op.name):
             updates, slots = rule.update(updates, slots, tree)
         for name, slot in slots.items():
-            keep_tree(self.new_state, keys[name], slot)
+            keep_tree(self.new_state, op, keys[name], slot)
         outs = leaves.flatten(updates, f"what {op.name} returns")
         for values, out, is_active in zip(self.registers, outs, active, strict=True):
             values[op.out] = out if is_active else values[op.inputs[0]]

@@ -16,7 +16,7 @@ from jax import numpy as jnp
 from gradtx.binding import Bound
 from gradtx.checks import Leaves, active_of
 from gradtx.kernel import place, wide
-from gradtx.program import Active, Program, Setting, program_of
+from gradtx.program import Active, Op, Program, Setting, program_of
 from gradtx.rule import Rule
 
 State = dict[str, Any]
@@ -48,7 +48,7 @@ def init(bound: Bound, params: Any) -> State:
                 else:
                     is_whole = all(on[k] for on in active)
                     tree = slot(params if is_whole else treedef.unflatten(mine))
-                    keep_tree(state, keys[name], jax.tree.map(own, tree))
+                    keep_tree(state, op, keys[name], jax.tree.map(own, tree))
     return state
 
 
@@ -86,7 +86,12 @@ class _Owner:
         return value
 
 
-def keep_tree(state: State, key: str, slot: Any) -> None:
-    """Keep what a tree rule keeps, unless that is nothing."""
-    if jax.tree.leaves(slot):
+def keep_tree(state: State, op: Op, key: str, slot: Any) -> None:
+    """Keep what a tree rule keeps; of a foreign one nothing, if it keeps nothing."""
+    if op.bound is not None or not is_nothing(slot):
         state[key] = slot
+
+
+def is_nothing(state: Any) -> bool:
+    """Whether a state of optax is made of `EmptyState`s only."""
+    return state is None or (isinstance(state, tuple) and all(map(is_nothing, state)))

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax import lax
 from jax import numpy as jnp
+from optax.contrib import GaLoreDimensionNumbers
 
 from gradtx.adam import scale_by_adam
 from gradtx.combine import chain, let
 from gradtx.roles import Every, Member, Scalar, Size
 from gradtx.rule import Fork, Leaf, Rule, memoryless
 from gradtx.transform import transformation
-
-
-class GaLoreDimensionNumbers(NamedTuple):
-    """Which axes of an array are the rows of its matrix, and which the columns.
-
-    Attributes:
-        reduction_axis: An axis, or several: the rows.
-        output_axis: An axis, or several: the columns.
-    """
-
-    reduction_axis: Sequence[int] | int = 0
-    output_axis: Sequence[int] | int = 1
 
 
 class Matrix(NamedTuple):

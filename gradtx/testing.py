@@ -178,6 +178,13 @@ def abstract_init_equals_init(tx: GradientTransformation, case: Case) -> None:
 
 
 @law
+def slots_like_parameters_are_found(tx: GradientTransformation, case: Case) -> None:
+    """By `optax.tree.map_params`, which inits from a placeholder without leaves."""
+    state = tx.init(case.params)
+    _bitwise(optax.tree.map_params(tx.init, lambda x: x, state), state)
+
+
+@law
 def one_trace_serves_all(tx: GradientTransformation, case: Case) -> None:
     """Neither a second call retraces nor new numbers, all of them traced."""
     traces = 0

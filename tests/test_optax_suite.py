@@ -1,0 +1,186 @@
+"""optax's own tests, which its package ships, with gradtx's names in optax's modules.
+
+Those that must fail are listed with the reason; one that begins to pass fails here.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import pathlib
+import sys
+import types
+import unittest
+
+import optax
+import optax.contrib  # loads what the tests import
+import pytest
+
+import gradtx
+from tests import equality
+
+pytestmark = pytest.mark.skipif(
+    optax.__version__ != "0.2.8", reason="the lists below are of the tests of 0.2.8"
+)
+
+MODULES = {
+    "_src": "alias combine factorized float64 linesearch sharding transform",
+    "contrib": "_common _galore _privacy _reduce_on_plateau _sam _schedule_free",
+    "schedules": "_inject _join _schedule",
+    "transforms": "_accumulation _adding _clipping _combining _conditionality "
+    "_constraining _freezing _masking _monitoring",
+}
+
+MUST_FAIL = {
+    "it reads the state by place or attribute; ours is a dict of named slots": {
+        "accumulation_Accumulation": "ema_debias",
+        "combine_Compose": "chain",
+        "combining_Combining": "chain",
+        "conditionality_ConditionallyMask": "statefull_inner",
+        "conditionality_ConditionallyTransform": "statefull_inner",
+        "constraining_Constraints": "zero_nans",
+        "galore_GaLore": "3d_attention_weights_with_dimension_numbers "
+        "3d_memory_reduction_with_dimension_numbers "
+        "dimension_numbers_right_projection "
+        "left_vs_right_projection_state_shapes0 "
+        "left_vs_right_projection_state_shapes1 "
+        "left_vs_right_projection_state_shapes2 "
+        "memory_reduction_vs_full_moments "
+        "mu_dtype_controls_moment_dtype "
+        "projector_orthonormality_after_update "
+        "projector_update_gap_behavior "
+        "projector_updates_when_gap_is_one "
+        "rank_is_clipped_to_min_dimension",
+        "masking_Masked": "masked_state_structure",
+        "schedule_free_ScheduleFree": "explicit_dtype0 explicit_dtype1 "
+        "explicit_dtype10 explicit_dtype12 explicit_dtype13 explicit_dtype14 "
+        "explicit_dtype15 explicit_dtype2 explicit_dtype3 "
+        "explicit_dtype4 explicit_dtype5 explicit_dtype6 "
+        "explicit_dtype7",
+        "transform_Transform": "lion_modes_variants",
+    },
+    "it gives a state that `init` did not make": {
+        "adding_Adding": "none_argument",
+        "transform_Transform": "centralize_1d centralize_2d centralize_3d scale",
+    },
+    "it wants moments of bfloat16 parameters in bfloat16": {
+        "alias_Alias": "explicit_dtype10 explicit_dtype11 explicit_dtype9",
+    },
+    "it gives integer updates, which are refused": {
+        "clipping_Clipping": "clip_by_block_rms per_example_global_norm_clip",
+        "combine_ExtraArgs": "extra_args extra_args_positional_params",
+        "combining_ExtraArgs": "extra_args extra_args_positional_params",
+        "inject_InjectHyperparams": "inject_hyperparams_starts_with_step_count_zero",
+    },
+    "`schedule_free_eval_params` is not ours yet": {
+        "common_Contrib": "optimizers56 optimizers57 optimizers58 optimizers59 "
+        "optimizers60 optimizers61 optimizers62 optimizers63 "
+        "optimizers76 optimizers77 optimizers78 optimizers79",
+        "schedule_free_ScheduleFree": "learning_rate_zero scalar_preservance",
+    },
+    "it wants another text or class of error": {
+        "freezing_Freeze": "bad_structure_raises",
+        "freezing_SelectiveTransform": "selective_bad_structure",
+        "linesearch_ZoomLinesearch": "failure_descent_direction failure_flat_fun "
+        "failure_too_small_max_stepsize value_and_grad_from_state "
+        "zoom_linesearch_raises_on_unused_extra_args",
+        "transform_Transform": "lion_invalid_mode_raises",
+    },
+    "it wants a schedule of bad numbers to be constant; ours raises": {
+        "schedule_Exponential": "nonvalid_decay_rate0 nonvalid_decay_rate1 "
+        "nonvalid_transition_steps0 nonvalid_transition_steps1",
+        "schedule_Polynomial": "zero_steps_schedule",
+    },
+}
+"""By reason and class, without Test, and name, without test."""
+
+LEFT_OUT = {
+    "alias_LBFGS.test_against_plain": "takes long, and test_lbfgs.py has the book's",
+    "alias_Alias.test_optimization": "takes long, and test_convergence.py has as much",
+    "alias_Alias.test_state_shape_dtype_shard": "takes long, and the laws have it",
+    "linesearch_BacktrackingLinesearch.test_linesearch": "reads the state by place",
+}
+"""By the beginnings of names."""
+
+
+def in_place_of(module):
+    """A copy of a module of optax with gradtx's functions where gradtx has them."""
+    copy = types.ModuleType(module.__name__)
+    copy.__dict__.update(vars(module))
+    for name, value in vars(module).items():
+        if name in vars(gradtx) and isinstance(value, types.FunctionType):
+            setattr(copy, name, vars(gradtx)[name])
+    return copy
+
+
+def loaded(name):
+    """A module of tests of optax, run where optax's modules are such copies."""
+    originals = {
+        path: module
+        for path, module in sys.modules.items()
+        if path.split(".")[0] == "optax" and "test" not in path
+    }
+    copies = {path: in_place_of(module) for path, module in originals.items()}
+    for copy in copies.values():
+        for attribute, value in list(vars(copy).items()):
+            if isinstance(value, types.ModuleType) and value.__name__ in copies:
+                setattr(copy, attribute, copies[value.__name__])
+    folder = pathlib.Path(optax.__path__[0])
+    path = folder.joinpath(*name.split(".")).with_suffix(".py")
+    spec = importlib.util.spec_from_file_location(f"optax.{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.update(copies)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.modules.update(originals)
+    return module
+
+
+def that_fails(method):
+    """A test that passes where another one, subtests included, fails."""
+
+    @functools.wraps(method)
+    def test(self):
+        self.subTest = lambda *_, **__: contextlib.nullcontext()
+        with pytest.raises(Exception) as raised:
+            method(self)
+        assert not isinstance(raised.value, unittest.SkipTest)
+
+    return test
+
+
+def collect():
+    """The classes of tests, each under a name of its own."""
+    must_fail = {
+        f"{case}.test_{name}"
+        for names_of in MUST_FAIL.values()
+        for case, names in names_of.items()
+        for name in names.split()
+    }
+    left, listed = set(LEFT_OUT), set(must_fail)
+    for package, names in MODULES.items():
+        for name in names.split():
+            for case in vars(loaded(f"{package}.{name}_test")).values():
+                if not (isinstance(case, type) and issubclass(case, unittest.TestCase)):
+                    continue
+                label = f"{name.strip('_')}_{case.__name__.removesuffix('Test')}"
+                for test in unittest.defaultTestLoader.getTestCaseNames(case):
+                    full = f"{label}.{test}"
+                    if prefix := next(filter(full.startswith, LEFT_OUT), None):
+                        setattr(case, test, None)
+                        left.discard(prefix)
+                    elif full in must_fail:
+                        setattr(case, test, that_fails(getattr(case, test)))
+                        listed.discard(full)
+                yield f"{label}Test", case
+    assert not left and not listed, f"optax has no such test: {left | listed}"
+
+
+@pytest.fixture(autouse=True)
+def run_as_optax_does():
+    with equality.as_optax_needs():
+        yield
+
+
+globals().update(collect())
