@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import gradtx
 from gradtx.lbfgs import inverse
-from tests.test_linesearch import (
+from tests.searches import (
     assert_equal_runs,
     bowl,
     message,

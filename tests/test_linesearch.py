@@ -1,5 +1,3 @@
-import collections
-import functools
 from typing import Any
 
 import jax
@@ -9,97 +7,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.zoom import Point, minimum_of_cubic, minimum_of_parabola
-
-STEPS = 30
-Problem = collections.namedtuple("Problem", "objective start data")
-rng = np.random.default_rng(0)
-CURVATURES = np.geomspace(1.0, 1e3, 20)
-TARGET = rng.normal(size=20)
-X = rng.normal(size=(40, 3))
-Y = np.sign(X[:, 0] + 0.5 * rng.normal(size=40))
-
-
-def quadratic(params):
-    curvatures, target = (x.astype(params.dtype) for x in (CURVATURES, TARGET))
-    return 0.5 * jnp.sum(curvatures * (params - target) ** 2)
-
-
-def rosenbrock(params):
-    here, there = params[:-1], params[1:]
-    return jnp.sum(100 * (there - here**2) ** 2 + (1 - here) ** 2)
-
-
-def logistic(params, x, y):
-    hidden = params["scale"][0] * jnp.tanh(x @ params["layers"][0])
-    logits = hidden @ params["layers"][1][0] + params["bias"]
-    penalty = sum(jnp.sum(p**2) for p in jax.tree.leaves(params))
-    return jnp.mean(jnp.logaddexp(0, -y * logits)) + 1e-2 * penalty
-
-
-MIXED = {
-    "layers": [np.eye(3), (np.ones(3), None)],
-    "scale": np.ones(1),
-    "bias": np.zeros(()),
-}
-PROBLEMS = {
-    "quadratic": Problem(quadratic, np.zeros(20), {}),
-    "rosenbrock": Problem(rosenbrock, np.zeros(6), {}),
-    "logistic": Problem(logistic, MIXED, {"x": X, "y": Y}),
-}
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def update_once(tx, objective, state, params, data):
-    value, grad = jax.value_and_grad(objective)(params, **data)
-    extra = {"value": value, "grad": grad, "value_fn": objective, **data}
-    return tx.update(grad, state, params, **extra)
-
-
-def updates_of(tx, objective, params, state=None, **data):
-    """One update with the objective and its gradient."""
-    state = tx.init(params) if state is None else state
-    return update_once(tx, objective, state, params, data)
-
-
-def run(tx, problem, dtype, nudge=0.0):
-    """Of each step: the parameters after it, the step size, the value, the trials."""
-    objective, params, data = PROBLEMS[problem]
-    params = jax.tree.map(lambda p: jnp.asarray(p + nudge, dtype), params)
-    data = jax.tree.map(lambda x: jnp.asarray(x, dtype), data)
-    state, seen = tx.init(params), []
-    for _ in range(STEPS):
-        updates, state = update_once(tx, objective, state, params, data)
-        params = optax.apply_updates(params, updates)
-        names = "learning_rate", "value", "num_linesearch_steps"
-        seen.append((params, *(optax.tree.get(state, name) for name in names)))
-    return seen
-
-
-def distance(ours, theirs):
-    """The largest difference, relative to the largest magnitude or 1, at any step."""
-
-    def one(a, b):
-        assert a.dtype == b.dtype and a.shape == b.shape
-        return float(np.max(np.abs(a - b)) / max(np.max(np.abs(b)), 1.0))
-
-    pairs = zip(ours, theirs, strict=True)
-    return max(max(jax.tree.leaves(jax.tree.map(one, a[:3], b[:3]))) for a, b in pairs)
-
-
-def assert_equal_runs(ours, theirs, problem, dtype):
-    """To 1e-12 or 1e-6 over the whole run, or to three times what one ulp does.
-
-    A search is a chain of decisions, and L-BFGS amplifies what they leave: moved by an
-    ulp at the start, optax's own run on Rosenbrock's function ends 1e-9 away.
-    """
-    with jax.enable_x64(dtype == "float64"), jax.numpy_dtype_promotion("standard"):
-        mine, its = (run(tx, problem, dtype) for tx in (ours, theirs))
-        assert [step[3] for step in mine] == [step[3] for step in its]
-        error, ulp = distance(mine, its), float(jnp.finfo(dtype).eps)
-        if error > (1e-12 if dtype == "float64" else 1e-6):
-            assert error <= 3 * distance(run(theirs, problem, dtype, nudge=ulp), its)
-
+from tests.searches import assert_equal_runs, bowl, message, rosenbrock, updates_of
 
 SETTINGS = {
     "backtracking": (
@@ -162,46 +70,9 @@ def test_line_search_equals_optax_in_float32(name):
     assert_equal_runs(make(gradtx), make(optax), problem, "float32")
 
 
-def bowl(params: Any) -> Any:
-    return sum(jnp.sum(p**2) for p in jax.tree.leaves(params))
-
-
 BACKTRACKING = gradtx.scale_by_backtracking_linesearch(20, store_grad=True)
 ZOOM = gradtx.scale_by_zoom_linesearch(20)
 SEARCHES = pytest.mark.parametrize("search", [BACKTRACKING, ZOOM])
-
-
-def test_minima_of_the_interpolating_polynomials():
-    def points(f, slope):
-        return [Point(x, f(x), slope(x)) for x in np.array([0.5, 3.0, -2.0])]
-
-    a, b, _ = points(lambda x: 3 * (x - 1) ** 2 + 4, lambda x: 6 * (x - 1))
-    np.testing.assert_allclose(minimum_of_parabola(a, b), 1.0, rtol=1e-6)
-    cubic = points(lambda x: x**3 - 3 * x, lambda x: 3 * x**2 - 3)
-    np.testing.assert_allclose(minimum_of_cubic(*cubic), 1.0, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "function", [lambda x: x**4 - x**2, lambda x: jnp.exp(-4 * x) + x**2]
-)
-def test_zoom_ends_where_both_of_wolfes_conditions_hold(function):
-    @jax.jit
-    def search(scale, x):
-        tx = gradtx.chain(gradtx.scale(-scale), gradtx.scale_by_zoom_linesearch(30))
-        return updates_of(tx, function, x)
-
-    derivative = jax.grad(function)
-    with jax.enable_x64(True):
-        x = jnp.asarray(0.1)
-        for scale in (1e-3, 1.0, 30.0):
-            update, state = search(scale, x)
-            assert state["decrease_error"] == state["curvature_error"] == 0
-            assert function(x + update) <= function(x) + 1e-4 * update * derivative(x)
-            assert abs(derivative(x + update)) <= 0.9 * abs(derivative(x))
-            # What is kept is the objective there.
-            kept, there = state["value"], x + update
-            np.testing.assert_allclose(kept, function(there), rtol=1e-12)
-            np.testing.assert_allclose(state["grad"], derivative(there), atol=1e-12)
 
 
 def test_what_backtracking_takes_satisfies_armijos_condition():
@@ -421,12 +292,6 @@ def test_a_frozen_leaf_stays_while_the_objective_sees_it(search):
     updates, state = tx.update(grads, tx.init(params), params, **extra)
     np.testing.assert_array_equal(updates["w"], 1.0)
     assert updates["frozen"] is None and state["value"] == 7
-
-
-def message(error, call):
-    with pytest.raises(error) as raised:
-        call()
-    return str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["backtracking", "zoom"])
