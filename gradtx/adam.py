@@ -27,7 +27,7 @@ from gradtx.divide import (
     shift,
     square,
 )
-from gradtx.roles import Decay, DType, FirstValue, Member, NonNegative, Positive, Scalar
+from gradtx.roles import Decay, DType, FirstValue, Length, Member, NonNegative, Positive
 from gradtx.rule import Fork, Leaf, Step, memoryless, safe_sqrt
 from gradtx.transform import transformation
 
@@ -54,7 +54,7 @@ def nesterov_correction(decay: Decay):
     """Correct an average for its bias as it will be if the gradient comes again.
 
     `decay * u / (1 - decay**(t + 1)) + (1 - decay) * grad / (1 - decay**t)`, with the
-    gradient of the enclosing `moments`. Dozat 2016, Algorithm 8.
+    gradient of the enclosing `moments`. Dozat 2016.
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -297,7 +297,7 @@ def scale_by_yogi(
 
 
 @transformation
-def rectify(preconditioner: Member, b2: Decay, threshold: Scalar = 5.0):
+def rectify(preconditioner: Member, b2: Decay, threshold: Length = 5.0):
     """Precondition the update once the second moment's variance can be trusted.
 
     Liu et al. 2019 (RAdam), Algorithm 2: https://arxiv.org/abs/1908.03265.
@@ -306,7 +306,7 @@ def rectify(preconditioner: Member, b2: Decay, threshold: Scalar = 5.0):
         preconditioner: What is applied, times the rectification, from the update on
             where the length of the average reaches the threshold; before, nothing is.
         b2: Decay of the second moment in it, in [0, 1).
-        threshold: Of the length of the average, in updates; the paper has 4.
+        threshold: Of the length of the average, in updates. At least 4, the paper's.
     """
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
@@ -326,7 +326,7 @@ def scale_by_radam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
-    threshold: Scalar = 5.0,
+    threshold: Length = 5.0,
     *,
     nesterov: bool = False,
 ):

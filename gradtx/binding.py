@@ -12,6 +12,7 @@ import contextvars
 import difflib
 import functools
 import inspect
+import operator
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -164,6 +165,9 @@ class Factory:
             if isinstance(value, list | Iterator) and role is not PLAIN:
                 value = tuple(value)
             is_leaf = functools.partial(_is_value, role) if value is not None else None
+            if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
+                is_leaf = functools.partial(operator.is_not, value)
+            role.check_whole(value, self.name, name)
             leaves, treedef = jax.tree.flatten(value, is_leaf=is_leaf)
             treedefs.append(treedef)
             roles += [role] * len(leaves)
@@ -178,7 +182,8 @@ class Factory:
 
     def unknown(self, name: str) -> TypeError:
         """The error for an argument that the factory does not have."""
-        near = suggest(name, self.signature.parameters)
+        known = list(self.signature.parameters)
+        near = suggest(name, known) or f"; there are {', '.join(known) or 'none'}"
         return TypeError(f"{self.name}: unknown argument {name!r}{near}")
 
     def __reduce__(self):

@@ -65,7 +65,10 @@ class Leaves:
             leaves = self.flatten(updates, "the updates")
             param_leaves = self.treedef.flatten_up_to(params)
         self.updates = [self._array(i, x) for i, x in enumerate(leaves)]
-        self.params = [self._array(i, x) for i, x in enumerate(param_leaves)]
+        self.params = [  # beside None there may be anything, as in equinox's modules
+            p if u is None else self._array(i, p)
+            for i, (u, p) in enumerate(zip(self.updates, param_leaves, strict=True))
+        ]
 
     def admit_none(self, slots: Iterable[Any]) -> None:
         """Without parameters: where the updates are None beside a slot, skip them."""
@@ -146,9 +149,13 @@ def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool
                 f"{owner}: the mask must be a tree of bools with the structure of the "
                 f"parameters or a prefix of it: {error}"
             ) from None
-        for flag, leaf in zip(flags, treedef.flatten_up_to(leaves_like), strict=True):
+        leaves = treedef.flatten_up_to(leaves_like)
+        for i, (flag, leaf) in enumerate(zip(flags, leaves, strict=True)):
             if not _is_bool(flag) and leaf is not None:
-                raise TypeError(f"{owner}: the mask must hold bools, got {flag!r}")
+                paths = _paths(treedef.unflatten(range(len(leaves))))
+                raise TypeError(
+                    f"{owner}: the mask must hold bools, got {flag!r} at {paths[i]!r}"
+                )
         masks.append([bool(flag) for flag in flags])
     return masks
 
@@ -226,13 +233,19 @@ def check_extra(program: Program, extra: Iterable[str]) -> None:
     """Needed extra arguments are given; an unknown one is no misspelling of a known."""
     extra, needs = set(extra), program.needs
     known = {*needs, *HOST_ARGUMENTS, *program.foreign_arguments}
-    for name in sorted(extra - known):
-        if near := suggest(name, known):
+    plurals = {f"{name}{ending}" for name in known for ending in ("s", "es")}
+    for name in sorted(extra - known - plurals):
+        if not program.takes_anything and (near := suggest(name, known)):
             raise TypeError(f"{program.name}: unknown extra argument {name!r}{near}")
-    for need in sorted(needs.keys() - extra):
+    missing = sorted(needs.keys() - extra)
+    if missing:
+        who = needs[missing[0]]
+        mine = [need for need in missing if needs[need] == who]
+        given = ", ".join(f"{need}=..." for need in mine)
         raise TypeError(
-            f"{_who(program.name, needs[need])} needs the extra argument {need!r}; "
-            f"call update(updates, state, params, {need}=...)"
+            f"{_who(program.name, who)} needs the extra argument"
+            f"{'s' * (len(mine) > 1)} {_some(mine)}; "
+            f"call update(updates, state, params, {given})"
         )
 
 

@@ -8,8 +8,16 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
-from gradtx.roles import NonNegative, Positive
-from gradtx.rule import Leaf, Rule, abs2, memoryless, refuse_complex, safe_sqrt
+from gradtx.roles import NonNegative, NumberRole, Positive
+from gradtx.rule import (
+    Leaf,
+    Rule,
+    abs2,
+    memoryless,
+    refuse_complex,
+    safe_sqrt,
+    squared_norm,
+)
 from gradtx.transform import transformation
 
 
@@ -80,33 +88,30 @@ def clip_by_global_norm(max_norm: NonNegative):
     stay zero, and have a finite derivative.
     """
 
-    def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
-        return jnp.sum(abs2(u))
-
     def update(u: Any, leaf: Leaf) -> Any:
         norm = safe_sqrt(leaf.total)
         is_zero = norm == 0
         kept = jnp.where(is_zero, 1, jnp.minimum(norm, max_norm))
         return u * (kept / jnp.where(is_zero, 1, norm))
 
-    return memoryless(update, measure=measure)
+    return memoryless(update, measure=squared_norm)
 
 
 def unitwise_norm(x: Any, axis: int | Sequence[int] | None = None) -> jax.Array:
     """The norm of each unit of a layer, repeated to the shape of the array. As optax.
 
     Args:
-        x: An array of at most 5 axes, or of any number if `axis` is given.
+        x: An array; of more than 5 axes only if it is a vector or `axis` is given.
         axis: The axes of one unit. If None: all of a scalar or vector, the first of 2
             or 3, all but the last of 4 or 5 axes.
 
     Raises:
         ValueError: There are more than 5 axes, and `axis` is None.
     """
-    if axis is None and x.ndim > 5:
-        raise ValueError(f"unitwise_norm: axis must be given for {x.ndim} axes")
     if axis is None:
         is_vector = jnp.squeeze(x).ndim <= 1
+        if x.ndim > 5 and not is_vector:
+            raise ValueError(f"unitwise_norm: axis must be given for {x.ndim} axes")
         rest = range(1 if x.ndim < 4 else x.ndim - 1)
         axis = range(x.ndim) if is_vector else rest
     axes = axis if isinstance(axis, int) else tuple(axis)
@@ -185,6 +190,7 @@ def per_example_global_norm_clip(
         ValueError: A gradient has no axis of examples, or another number of them.
     """
     _check_examples("per_example_global_norm_clip", grads)
+    _check_bound("per_example_global_norm_clip", "l2_norm_clip", l2_norm_clip)
     with jax.numpy_dtype_promotion("standard"):
         squares = sum(map(squares_of_examples, jax.tree.leaves(grads)), jnp.zeros(()))
         shares = bounded_shares(squares, l2_norm_clip)
@@ -193,6 +199,10 @@ def per_example_global_norm_clip(
         return jnp.tensordot(shares.astype(g.dtype), g, 1)
 
     return jax.tree.map(total, grads), jnp.sum(shares < 1)
+
+
+def _check_bound(owner: str, argument: str, bound: Any) -> None:
+    NumberRole("at least 0", low=0, takes_schedule=False).bind(bound, owner, argument)
 
 
 def squares_of_examples(grad: Any) -> jax.Array:
@@ -225,6 +235,9 @@ def per_example_layer_norm_clip(
         The sum over the examples, and for each array how many were scaled down.
     """
     _check_examples("per_example_layer_norm_clip", grads)
+    _check_bound(
+        "per_example_layer_norm_clip", "global_l2_norm_clip", global_l2_norm_clip
+    )
     leaves, treedef = jax.tree.flatten(grads)
     sizes = [1 if uniform else leaf[0].size for leaf in leaves]
     bounds = [global_l2_norm_clip * (size / sum(sizes)) ** 0.5 for size in sizes]

@@ -43,6 +43,7 @@ def average_every(every: Every, transform: Member, decay: Decay):
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         nu, state = slots["nu"], slots["hessian_fn_state"]
 
+        # Ours gives what it skips to the function in its place.
         params = tree.whole if isinstance(transform, Remembered) else tree.params
 
         def average(old: Any, new: Any) -> Any:

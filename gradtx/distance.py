@@ -7,14 +7,9 @@ from typing import Any, Literal
 from jax import numpy as jnp
 
 from gradtx.roles import DType, FirstValue, NonNegative, Positive, Rate, Scalar
-from gradtx.rule import Leaf, Rule, Step, abs2, safe_sqrt
+from gradtx.rule import Leaf, Rule, Step, abs2, safe_sqrt, unchanged, zero
 from gradtx.scale import norm
 from gradtx.transform import transformation
-
-
-def unchanged(array: Any) -> Any:
-    """The first value of a slot that keeps the first parameters."""
-    return array
 
 
 def _measure_distance(u: Any, slots: Any, leaf: Leaf) -> Any:
@@ -42,10 +37,6 @@ def scale_by_dog(
 
     Keeps `init_params`, and two numbers, `max_dist` and `sum_sq_norm_grads`.
     """
-    if len(init_step) != 2:
-        raise ValueError(
-            f"scale_by_dog: init_step must be a kind and a number, got {init_step!r}"
-        )
     kind, first = init_step
 
     def first_distance(arrays: Any) -> Any:
@@ -70,13 +61,9 @@ def scale_by_dog(
         update,
         {"init_params": unchanged},
         _measure_distance,
-        {"max_dist": first_distance, "sum_sq_norm_grads": _zero},
+        {"max_dist": first_distance, "sum_sq_norm_grads": zero},
         settle,
     )
-
-
-def _zero(arrays: Any) -> Any:
-    return jnp.zeros(())
 
 
 @transformation
@@ -104,7 +91,7 @@ def scale_by_dowg(init_estim_sq_dist: FirstValue | None = None, eps: Positive = 
 
     shared = {
         "estim_sq_dist": lambda arrays: jnp.asarray(start, float),
-        "weighted_sq_norm_grads": _zero,
+        "weighted_sq_norm_grads": zero,
     }
     slots = {"init_params": unchanged}
     return Rule(update, slots, _measure_distance, shared, settle)

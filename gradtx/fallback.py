@@ -9,4 +9,10 @@ from typing import Any
 def own_or(module: Any, name: str) -> Any:
     """The definition of a name by gradtx, or else by a module of optax."""
     own = vars(sys.modules["gradtx"])
-    return own[name] if name in own else getattr(module, name)
+    if name in own:
+        return own[name]
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        message = f"neither gradtx nor {module.__name__} has {name!r}"
+        raise AttributeError(message) from None

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jax import numpy as jnp
 
+from gradtx.binding import Remembered
 from gradtx.kernel import wide
 from gradtx.numbers import is_key, raw_key
 from gradtx.program import Op, program_of
@@ -44,8 +45,9 @@ def from_optax(tx: GradientTransformation, optax_state: Any) -> State:
     Raises:
         ValueError: A slot has no counterpart in optax's state, or the reverse.
     """
+    _check_ours("from_optax", tx)
     found: list[tuple[str, Any, Any]] = []
-    _rebuild(optax_state, lambda *field: found.append(field))
+    _rebuild("from_optax", optax_state, lambda *field: found.append(field))
     state: State = {"count": _count(found)}
     for op, name, key in _slots(tx):
         at = next((i for i, (field, _, _) in enumerate(found) if field == name), None)
@@ -68,8 +70,10 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
         like: Any state of the same transformation of optax: what its `init` gives.
 
     Raises:
-        ValueError: A field of optax's state has no counterpart in the state.
+        ValueError: A field of optax's state has no counterpart in the state, or the
+            reverse.
     """
+    _check_ours("to_optax", tx)
     slots = [(name, state[key]) for _, name, key in _slots(tx)]
     ops = program_of(tx.bound, state["count"]).ops
     periods = [
@@ -87,7 +91,16 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
             raise ValueError(f"to_optax: {tx.name} keeps no {name!r}")
         return _to_theirs(name, slots.pop(at)[1], old, owner)
 
-    return _rebuild(like, visit)
+    rebuilt = _rebuild("to_optax", like, visit)
+    rest = sorted({name for name, value in slots if jax.tree.leaves(value)} - {*OWN})
+    if rest:
+        raise ValueError(f"to_optax: optax's state keeps nothing like {rest}")
+    return rebuilt
+
+
+def _check_ours(owner: str, tx: Any) -> None:
+    if not isinstance(tx, Remembered):
+        raise TypeError(f"{owner}: takes a transformation of gradtx, got {tx!r}")
 
 
 def _slots(tx: GradientTransformation) -> Iterator[tuple[Op, str, str]]:
@@ -99,7 +112,7 @@ def _slots(tx: GradientTransformation) -> Iterator[tuple[Op, str, str]]:
             yield op, "rng_key" if is_key_of_optax else slot, keys[slot]
 
 
-def _rebuild(state: Any, visit: Callable[[str, Any, Any], Any]) -> Any:
+def _rebuild(owner: str, state: Any, visit: Callable[[str, Any, Any], Any]) -> Any:
     """A state of optax with each field as `visit(name, value, state)` gives it."""
     if state is None or isinstance(state, optax.MaskedNode):
         return state
@@ -107,13 +120,16 @@ def _rebuild(state: Any, visit: Callable[[str, Any, Any], Any]) -> Any:
         pairs = zip(state._fields, state, strict=True)
         return type(state)(
             *[
-                _rebuild(value, visit) if name in INNER else visit(name, value, state)
+                _rebuild(owner, value, visit)
+                if name in INNER
+                else visit(name, value, state)
                 for name, value in pairs
             ]
         )
     if isinstance(state, tuple | list):
-        return type(state)(_rebuild(inner, visit) for inner in state)
-    raise TypeError(f"from_optax: this is no state of optax: {state!r}")
+        return type(state)(_rebuild(owner, inner, visit) for inner in state)
+    kind = type(state).__name__
+    raise TypeError(f"{owner}: takes a state that optax's init makes, found a {kind}")
 
 
 def _count(found: list[tuple[str, Any, Any]]) -> jax.Array:
@@ -148,9 +164,9 @@ def _kind(owner: Any, name: str) -> str:
 
 def _each(like: Any, function: Callable[..., Any], *trees: Any) -> Any:
     """A function of what several trees have in the place of each leaf of a tree."""
-    leaves, treedef = jax.tree.flatten(like)
+    treedef = jax.tree.structure(like)
     flat = zip(*(treedef.flatten_up_to(tree) for tree in trees), strict=True)
-    return treedef.unflatten([function(*each) for each in flat] if leaves else [])
+    return treedef.unflatten([function(*each) for each in flat])
 
 
 def _is_masked(x: Any) -> bool:

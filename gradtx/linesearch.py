@@ -88,6 +88,11 @@ class Line:
 
     def scalar(self, what: str, value: Any) -> Any:
         """A value of the objective, in the precision of the search."""
+        if isinstance(value, tuple | list) or value is None:
+            kind = type(value).__name__
+            raise TypeError(
+                f"{self.owner}: {what} must give a real scalar, got a {kind}"
+            )
         value = jnp.asarray(value)
         if value.shape or jnp.iscomplexobj(value):
             raise TypeError(

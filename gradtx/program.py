@@ -152,6 +152,11 @@ class Program:
         }
 
     @property
+    def takes_anything(self) -> bool:
+        """Whether a foreign transformation declares `**extra`."""
+        return "**" in self.foreign_arguments
+
+    @property
     def needs(self) -> dict[str, str]:
         """The extra arguments that are needed, each with who needs it."""
         return {need: op.name for op in self.ops for need in op.needs}
@@ -354,7 +359,10 @@ def _foreign(tx: optax.GradientTransformation) -> TreeRule:
         updates, state = inner.update(updates, slots[name], tree.params, **tree.extra)
         return updates, {name: state}
 
-    takes = inspect.signature(tx.update).parameters
+    takes = [
+        "**" if parameter.kind is parameter.VAR_KEYWORD else parameter.name
+        for parameter in inspect.signature(tx.update).parameters.values()
+    ]
     return TreeRule(update, {name: inner.init}, takes=tuple(takes))
 
 

@@ -45,18 +45,25 @@ class Role:
     def check_none(self, owner: str, argument: str) -> None:
         """Raise where None is given and may not be."""
 
+    def check_whole(self, value: Any, owner: str, argument: str) -> None:
+        """Raise where an argument as a whole is not as its annotation says."""
+
 
 @dataclasses.dataclass(frozen=True)
 class DTypeRole(Role):
-    """A dtype: "bfloat16" and jnp.bfloat16 are one."""
+    """A dtype of floats: "bfloat16" and jnp.bfloat16 are one."""
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The dtype as NumPy's."""
         try:
-            return jnp.dtype(value)
+            dtype = jnp.dtype(value)
         except TypeError:
-            message = f"{owner}: {argument} must be a dtype, got {value!r}"
-            raise TypeError(message) from None
+            dtype = None
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(
+                f"{owner}: {argument} must be a dtype of floats, got {value!r}"
+            )
+        return dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,10 +182,12 @@ class NumberRole(Role):
         is_decay: Whether rules need the complement.
         takes_schedule: Whether a schedule may stand in its place.
         is_count: Whether it counts steps, and is shown without a decimal point.
+        is_whole: Whether it has no fraction.
         is_optional: Whether None may stand in its place.
         is_container: Whether the argument is a container of such numbers.
         steps_ahead: The count that a schedule sees, less that of other numbers.
         choices: Words that may stand beside the numbers of a container.
+        kinds: The kinds of a container's parts, if these are a fixed number.
     """
 
     words: str = "a number"
@@ -188,10 +197,12 @@ class NumberRole(Role):
     is_decay: bool = False
     takes_schedule: bool = True
     is_count: bool = False
+    is_whole: bool = False
     is_optional: bool = False
     is_container: bool = False
     steps_ahead: int = 0
     choices: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     def is_child(self, value: Any) -> bool:
         """Numbers are."""
@@ -209,6 +220,15 @@ class NumberRole(Role):
         """None stands for a number only where the annotation says so."""
         if not self.is_optional:
             self._check_schedule(None, owner, argument)
+
+    def check_whole(self, value: Any, owner: str, argument: str) -> None:
+        """A container of a fixed number of parts holds that many, of their kinds."""
+        if self.kinds and value is not None:
+            parts = value if isinstance(value, tuple | list) else ()
+            given = tuple("word" if isinstance(x, str) else "number" for x in parts)
+            if given != self.kinds:
+                kinds = " and a ".join(self.kinds)
+                raise TypeError(f"{owner}: {argument} must be a {kinds}, got {value!r}")
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The number as it is kept; a schedule as it is.
@@ -251,7 +271,8 @@ class NumberRole(Role):
         """Whether every element lies in the range. NaN lies in none."""
         above = value > self.low if self.is_open else value >= self.low
         below = value < self.high if self.is_decay else value <= self.high
-        return bool(np.all(above & below))
+        whole = ~np.bool_(self.is_whole) | (value == np.round(value))
+        return bool(np.all(above & below & whole))
 
     def _check_schedule(self, value: Any, owner: str, argument: str) -> None:
         if not callable(value):
@@ -289,8 +310,11 @@ OpenDecay = Annotated[
     Any, NumberRole("in (0, 1)", low=0, high=1, is_open=True, is_decay=True)
 ]
 Ahead = Annotated[Any, NumberRole(steps_ahead=1)]
+Length = Annotated[Any, NumberRole("at least 4", low=4)]
 Share = Annotated[Any, NumberRole("in [0, 1]", low=0, high=1)]
-Every = Annotated[Any, NumberRole("at least 1", low=1, is_count=True)]
+Every = Annotated[
+    Any, NumberRole("whole and at least 1", low=1, is_count=True, is_whole=True)
+]
 
 
 def _constant(words: str = "a number", **more: Any) -> Any:
@@ -335,4 +359,9 @@ def role_of(annotation: Any) -> Role:
     if origin in (typing.Union, types.UnionType):
         return dataclasses.replace(roles[NumberRole], is_optional=type(None) in parts)
     words = getattr(roles.get(WordRole), "choices", ())
-    return dataclasses.replace(roles[NumberRole], is_container=True, choices=words)
+    number = dataclasses.replace(roles[NumberRole], is_container=True, choices=words)
+    if origin is not tuple or Ellipsis in parts:
+        return number
+    are_words = [isinstance(role_of(part), WordRole) for part in parts]
+    kinds = tuple("word" if is_word else "number" for is_word in are_words)
+    return dataclasses.replace(number, kinds=kinds)

@@ -92,7 +92,7 @@ class TreeRule(_Node):
             (or None), `grad`, `count` and the extra arguments as `extra`.
         slots: For each slot its first value, `(params) -> pytree`.
         needs: Extra arguments of `update` that must be given.
-        takes: Extra arguments that it knows, given or not.
+        takes: Extra arguments that it knows, given or not; "**" for any.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
@@ -279,6 +279,21 @@ def abs2(x: Any) -> Any:
     if jnp.iscomplexobj(x):
         return jnp.square(x.real) + jnp.square(x.imag)
     return jnp.square(x)
+
+
+def squared_norm(u: Any, slots: Any, leaf: Leaf) -> Any:
+    """Measures the squared norm of the update."""
+    return jnp.sum(abs2(u))
+
+
+def unchanged(array: Any) -> Any:
+    """The first value of a slot that keeps the first parameters."""
+    return array
+
+
+def zero(arrays: Any) -> Any:
+    """The first value of a sum over the tree."""
+    return jnp.zeros(())
 
 
 def safe_sqrt(x: Any) -> Any:

@@ -10,7 +10,7 @@ from gradtx.averages import difference, full
 from gradtx.combine import add, identity
 from gradtx.numbers import is_constant_zero
 from gradtx.roles import Every, NonNegative, Positive, Scalar, ScalarOrSchedule
-from gradtx.rule import Leaf, Masked, Rule, abs2, memoryless, safe_sqrt
+from gradtx.rule import Leaf, Masked, Rule, abs2, memoryless, safe_sqrt, squared_norm
 from gradtx.transform import transformation
 
 
@@ -166,10 +166,6 @@ def centralize():
     return memoryless(update)
 
 
-def _measure_square(u: Any, slots: Any, leaf: Leaf) -> Any:
-    return jnp.sum(abs2(u))
-
-
 @transformation
 def normalize():
     """Divide by the global norm; zeros stay zeros (in optax they become NaN)."""
@@ -177,7 +173,7 @@ def normalize():
     def update(u: Any, leaf: Leaf) -> Any:
         return u / jnp.where(leaf.total > 0, safe_sqrt(leaf.total), 1)
 
-    return memoryless(update, measure=_measure_square)
+    return memoryless(update, measure=squared_norm)
 
 
 @transformation
@@ -192,7 +188,7 @@ def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: Positive = 1e-6):
     def update(u: Any, leaf: Leaf) -> Any:
         return u * (scale_factor / (safe_sqrt(leaf.total) + eps))
 
-    return memoryless(update, measure=_measure_square)
+    return memoryless(update, measure=squared_norm)
 
 
 @transformation

@@ -18,6 +18,9 @@ from gradtx.rule import (
     memoryless,
     safe_ratio,
     safe_sqrt,
+    squared_norm,
+    unchanged,
+    zero,
 )
 from gradtx.transform import transformation
 
@@ -41,22 +44,20 @@ def scale_by_polyak(
         variant: "sps+" takes no step where the loss is below `f_min`; "sps" steps back.
     """
 
-    def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
-        return jnp.sum(abs2(u))
-
     def update(u: Any, leaf: Leaf) -> Any:
-        gap = jnp.asarray(leaf.extra["value"]).astype(u.real.dtype) - f_min
+        value = jnp.asarray(leaf.extra["value"])
+        if value.shape:
+            raise ValueError(
+                f"{leaf.owner}: value must be a scalar, got shape {value.shape}"
+            )
+        gap = value.astype(u.real.dtype) - f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
         size = leaf.total + eps
         is_flat = size <= np.finfo(float).eps
         step = jnp.minimum(gap / jnp.where(is_flat, 1, size), max_learning_rate)
         return u * jnp.where(is_flat, 0, step)
 
-    return memoryless(update, measure=measure, needs=("value",))
-
-
-def _zero(arrays: Any) -> Any:
-    return jnp.zeros(())
+    return memoryless(update, measure=squared_norm, needs=("value",))
 
 
 def _zeros(array: Any) -> Any:
@@ -120,11 +121,11 @@ def scale_by_prodigy(
         "exp_avg": jnp.zeros_like,
         "exp_avg_sq": _zeros,
         "grad_sum": jnp.zeros_like,
-        "params0": lambda array: array,
+        "params0": unchanged,
     }
     shared = {
         "estim_lr": lambda arrays: jnp.asarray(estim_lr0, float),
-        "numerator_weighted": _zero,
+        "numerator_weighted": zero,
     }
     return Rule(update, slots, measure, shared, settle)
 
@@ -180,7 +181,7 @@ def scale_by_dadapt_adam(
     }
     shared = {
         "estim_lr": lambda arrays: jnp.asarray(estim_lr0, float),
-        "numerator_weighted": _zero,
+        "numerator_weighted": zero,
     }
     return Rule(update, slots, measure, shared, settle)
 
@@ -248,10 +249,10 @@ def scale_by_model_step(
         return leaf.shared["step_size"] * u + decayed
 
     shared = {
-        "barf": _zero,
-        "gamma": _zero,
+        "barf": zero,
+        "gamma": zero,
         "lb": lambda arrays: jnp.asarray(lower_bound, float),
-        "step_size": _zero,
+        "step_size": zero,
     }
     return memoryless(
         update, measure=measure, shared=shared, settle=settle, needs=("value",)
@@ -284,7 +285,7 @@ def scale_by_madgrad(
         step = momentum.complement * (slots["x0"] - total / size - leaf.param)
         return step, slots | {"grad_sum_sq": squares, "s": total}
 
-    slots = {"grad_sum_sq": _zeros, "s": jnp.zeros_like, "x0": lambda array: array}
+    slots = {"grad_sum_sq": _zeros, "s": jnp.zeros_like, "x0": unchanged}
     return Rule(update, slots)
 
 
@@ -300,8 +301,9 @@ def scale_by_rprop(
 ):
     """Give each element a step size that grows while its gradient keeps its sign.
 
-    Riedmiller and Braun 1993: https://doi.org/10.1109/ICNN.1993.298623. As optax, which
-    gives the step of the update before; torch gives the new one.
+    Riedmiller and Braun 1993: https://doi.org/10.1109/ICNN.1993.298623, in the form of
+    Igel and Huesken 2000 (iRprop-): none takes a step after a change of sign. As optax,
+    which gives the step of the update before; torch gives the new one.
 
     Args:
         learning_rate: The first step size. At least 0.

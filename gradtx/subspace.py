@@ -26,8 +26,11 @@ class Matrix(NamedTuple):
 
     def of(self, array: Any) -> Any:
         """The matrix of an array."""
-        height = math.prod(array.shape[axis] for axis in self.rows)
-        return array.transpose(self.rows + self.columns).reshape(height, -1)
+        shape = [
+            math.prod(array.shape[axis] for axis in axes)
+            for axes in (self.rows, self.columns)
+        ]
+        return array.transpose(self.rows + self.columns).reshape(shape)
 
     def back(self, matrix: Any, like: Any) -> Any:
         """The array of a matrix."""

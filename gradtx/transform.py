@@ -16,7 +16,16 @@ from gradtx.state import init
 P = ParamSpec("P")
 
 
-class GradientTransformation(Remembered, optax.GradientTransformationExtraArgs):
+class _OfEither(type):
+    """What optax made is an instance, too: the name stands for both libraries' kind."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, optax.GradientTransformation)
+
+
+class GradientTransformation(
+    Remembered, optax.GradientTransformationExtraArgs, metaclass=_OfEither
+):
     """A pure pair `(init, update)` that remembers what it was built from.
 
     Unpacks as optax's transformations do, and is one of them. It is also a pytree
@@ -41,6 +50,11 @@ class GradientTransformation(Remembered, optax.GradientTransformationExtraArgs):
         """
         if named or len(given) == 2:
             return optax.GradientTransformation(*given, **named)
+        if len(given) != 1 or not isinstance(given[0], Bound):
+            raise TypeError(
+                "GradientTransformation: takes an init and an update function, "
+                f"got {len(given)} arguments"
+            )
         (bound,) = given
         update = functools.partial(engine.update, bound)
         self = super().__new__(cls, functools.partial(init, bound), update)
@@ -66,10 +80,10 @@ class GradientTransformation(Remembered, optax.GradientTransformationExtraArgs):
                 f"{self.name}: the recipe computes with a schedule; expand(step=...)"
             )
             raise TypeError(message) from error
-        if isinstance(node, GradientTransformation):
+        if type(node) is GradientTransformation:
             return node.expand(step)
         members = [
-            child.expand(step) if isinstance(child, GradientTransformation) else child
+            child.expand(step) if type(child) is GradientTransformation else child
             for child in bound.children
         ]
         if isinstance(node, Chain) and node.members:

@@ -112,7 +112,7 @@ def steps_of(
 ) -> Iterator[tuple[Any, Any]]:
     """The updates and states that a transformation, ours or optax's, makes."""
     # optax's moments do not run under strict promotion.
-    is_ours = isinstance(tx, gradtx.GradientTransformation)
+    is_ours = type(tx) is gradtx.GradientTransformation
     promotion = "strict" if is_ours else "standard"
     update, state = jax.jit(tx.update), None
     for grad in grads:

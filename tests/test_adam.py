@@ -176,11 +176,11 @@ SAME: dict[str, tuple[Any, Any]] = {
             ),
         ),
     ),
-    "radam that is always rectified": (
-        gradtx.scale_by_radam(b2=0.9, threshold=-100.0),
+    "radam that is rectified early": (
+        gradtx.scale_by_radam(b2=0.9, threshold=4.0),
         gradtx.moments(
             gradtx.first_moment(0.9),
-            gradtx.rectify(gradtx.divide_by_root(gradtx.second_moment(0.9)), 0.9, -9.0),
+            gradtx.rectify(gradtx.divide_by_root(gradtx.second_moment(0.9)), 0.9, 4.0),
         ),
     ),
     "radam that never is": (
@@ -301,5 +301,5 @@ def test_number_out_of_its_range_raises(make, message):
 def test_dtype_that_is_none_raises():
     with pytest.raises(TypeError) as caught:
         gradtx.scale_by_adam(mu_dtype="bfloat17")
-    expected = "scale_by_adam: mu_dtype must be a dtype, got 'bfloat17'"
+    expected = "scale_by_adam: mu_dtype must be a dtype of floats, got 'bfloat17'"
     assert str(caught.value) == expected

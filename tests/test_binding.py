@@ -209,7 +209,7 @@ def test_a_foreign_transformation_is_static_by_identity():
         (
             lambda: gradtx.adam(1.0, mu_dtype="float33"),
             TypeError,
-            "adam: mu_dtype must be a dtype, got 'float33'",
+            "adam: mu_dtype must be a dtype of floats, got 'float33'",
         ),
         (
             lambda: gradtx.adagrad(0.1, lambda t: 0.1),
@@ -275,3 +275,36 @@ def test_an_array_is_copied_when_it_is_bound():
     tx = gradtx.scale(sizes)
     sizes[:] = 5
     np.testing.assert_array_equal(tx.arguments["step_size"], np.ones(3))
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.99, 0.999), 0.9, (0.9,), (0.9, "heuristic")])
+def test_an_argument_of_two_numbers_takes_two_where_it_is_given(betas):
+    with pytest.raises(TypeError) as raised:
+        gradtx.prodigy(betas=betas)
+    assert str(raised.value) == (
+        f"prodigy: betas must be a number and a number, got {betas!r}"
+    )
+
+
+@pytest.mark.parametrize("init_step", [(1e-6, "heuristic"), ("heuristic", "x"), 1e-6])
+def test_an_argument_of_a_word_and_a_number_takes_these_in_order(init_step):
+    with pytest.raises(TypeError) as raised:
+        gradtx.dog(init_step=init_step)
+    assert str(raised.value) == (
+        f"dog: init_step must be a word and a number, got {init_step!r}"
+    )
+
+
+def test_a_dtype_of_integers_holds_no_moments():
+    with pytest.raises(TypeError, match="adam: mu_dtype must be a dtype of floats"):
+        gradtx.adam(0.1, mu_dtype="int32")
+
+
+def test_an_unknown_argument_that_is_near_none_shows_what_there_is():
+    make: Any = gradtx.sgd
+    with pytest.raises(TypeError) as raised:
+        make(rate=0.1)
+    assert str(raised.value) == (
+        "sgd: unknown argument 'rate'; there are learning_rate, momentum, nesterov, "
+        "accumulator_dtype, dampening"
+    )

@@ -177,3 +177,34 @@ def test_what_keeps_or_counts_something_refuses_no_state(tx, why):
         with pytest.raises(ValueError) as raised:
             run(GRADS, None, PARAMS)
         assert str(raised.value) == f"{why}; give the state that init makes, not None"
+
+
+def test_beside_a_gradient_of_none_there_may_be_anything_as_in_equinox():
+    grads = {"w": jnp.ones(2), "activation": None, "name": None}
+    params = {"w": jnp.ones(2), "activation": jnp.tanh, "name": "layer"}
+    tx = gradtx.adamw(0.1)
+    updates, _ = tx.update(grads, tx.init(grads), params)
+    assert updates["activation"] is None and updates["name"] is None
+    expected, _ = tx.update(grads, tx.init(grads), grads)
+    np.testing.assert_array_equal(updates["w"], expected["w"])
+
+
+def test_all_missing_extra_arguments_are_named_at_once():
+    tx = gradtx.scale_by_zoom_linesearch(3)
+    with pytest.raises(TypeError) as raised:
+        tx.update(GRADS, tx.init(PARAMS), PARAMS)
+    assert str(raised.value) == (
+        "scale_by_zoom_linesearch needs the extra arguments 'grad', 'value', "
+        "'value_fn'; "
+        "call update(updates, state, params, grad=..., value=..., value_fn=...)"
+    )
+
+
+def test_a_foreign_member_that_takes_any_extra_argument_may_get_any():
+    def update(updates, state, params=None, **extra):
+        return jax.tree.map(lambda u: extra["lossy"] * u, updates), state
+
+    foreign = optax.GradientTransformationExtraArgs(lambda params: (), update)
+    tx = gradtx.chain(foreign, gradtx.sgd(1.0))
+    updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS, lossy=2.0)
+    np.testing.assert_array_equal(updates["w"], -2 * GRADS["w"])

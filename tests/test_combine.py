@@ -113,7 +113,13 @@ def test_add_refuses_another_number_of_weights():
 
 @pytest.mark.parametrize(
     ("member", "given"),
-    [(gradtx.adam, "; call it to make one"), (3, ""), ("adam", ""), (None, "")],
+    [
+        (gradtx.adam, "; call it to make one"),
+        *(
+            (it, "")
+            for it in (3, "adam", None, [gradtx.adam(0.1)], (gradtx.adam(0.1),))
+        ),
+    ],
 )
 def test_a_chain_refuses_what_is_no_transformation(member, given):
     with pytest.raises(TypeError) as raised:

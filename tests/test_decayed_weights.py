@@ -122,7 +122,7 @@ def test_mask_of_other_things_than_bools_raises(flag, is_function):
         tx = gradtx.add_decayed_weights(0.1, (lambda _: mask) if is_function else mask)
         tx.init(PARAMS)
     assert str(caught.value) == (
-        f"add_decayed_weights: the mask must hold bools, got {flag!r}"
+        f"add_decayed_weights: the mask must hold bools, got {flag!r} at 'dense/bias'"
     )
 
 

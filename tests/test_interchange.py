@@ -102,3 +102,24 @@ def test_moments_of_bfloat16_become_float32():
     assert gradtx.from_optax(kept, OPTAX.adam(0.1).init(params))["mu"]["w"].dtype == (
         jnp.bfloat16
     )
+
+
+def test_nothing_of_ours_is_lost_on_the_way_to_optax():
+    params = {"w": jnp.ones(3)}
+    tx = gradtx.adam(0.1)
+    with pytest.raises(ValueError, match=r"to_optax: optax's state keeps nothing like"):
+        gradtx.to_optax(tx, tx.init(params), OPTAX.sgd(0.1).init(params))
+
+
+def test_what_is_no_transformation_or_no_state_is_named():
+    params = {"w": jnp.ones(3)}
+    tx, theirs = gradtx.adam(0.1), OPTAX.adam(0.1)
+    with pytest.raises(TypeError, match="from_optax: takes a transformation of gradtx"):
+        gradtx.from_optax(theirs, theirs.init(params))
+    for owner, call in (
+        ("from_optax", lambda: gradtx.from_optax(tx, params)),
+        ("to_optax", lambda: gradtx.to_optax(tx, tx.init(params), params)),
+    ):
+        message = f"{owner}: takes a state that optax's init makes, found a dict"
+        with pytest.raises(TypeError, match=message):
+            call()

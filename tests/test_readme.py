@@ -73,7 +73,7 @@ def test_names_that_are_not_ours_come_from_optax():
     assert gradtx.contrib.prodigy is gradtx.prodigy
     assert gradtx.transforms.trace is gradtx.trace
     assert gradtx.contrib.muon is optax.contrib.muon
-    with pytest.raises(AttributeError, match="has no attribute 'prodgy'"):
+    with pytest.raises(AttributeError, match=r"nor optax[.]contrib has 'prodgy'"):
         gradtx.contrib.prodgy  # noqa: B018
     assert "l2_loss" in dir(gradtx)
     with pytest.raises(AttributeError, match="neither gradtx nor optax has 'adma'"):

@@ -287,11 +287,11 @@ def test_the_number_of_updates_to_sum_may_be_traced_or_scheduled():
     np.testing.assert_array_equal(list(updates_of(tx, [grads] * 4)), [1, 1, 0, 2])
 
 
-@pytest.mark.parametrize("k", [0, -1, 0.5, np.nan])
-def test_fewer_than_one_update_cannot_be_summed(k):
+@pytest.mark.parametrize("k", [0, -1, 0.5, 2.5, np.nan])
+def test_less_than_one_whole_update_cannot_be_summed(k):
     with pytest.raises(ValueError) as caught:
         gradtx.apply_every(k)
-    assert str(caught.value) == f"apply_every: k must be at least 1, got {k}"
+    assert str(caught.value) == f"apply_every: k must be whole and at least 1, got {k}"
 
 
 @pytest.mark.parametrize(

@@ -328,3 +328,14 @@ def test_two_functions_make_a_transformation_of_optax():
     pair = tx(lambda params: optax.EmptyState(), lambda u, s, p=None: (u, s))
     updates, _ = gradtx.chain(pair, gradtx.scale(2.0)).update(GRADS, {"count": 0})
     np.testing.assert_array_equal(updates["b"], 2 * GRADS["b"])
+
+
+def test_an_instance_is_one_of_either_library():
+    """As `isinstance(tx, optax.GradientTransformation)` is after the import."""
+    pair = gradtx.GradientTransformation(lambda p: (), lambda u, s, p=None: (u, s))
+    for tx in (gradtx.adam(0.1), optax.adam(0.1), pair):
+        assert isinstance(tx, gradtx.GradientTransformation)
+    for other in (gradtx.linear_schedule(1.0, 0.0, 3), (1, 2), None):
+        assert not isinstance(other, gradtx.GradientTransformation)
+    with pytest.raises(TypeError, match="takes an init and an update function"):
+        gradtx.GradientTransformation()

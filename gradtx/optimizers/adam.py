@@ -18,7 +18,15 @@ from gradtx.adam import (
     scale_by_yogi,
 )
 from gradtx.combine import chain
-from gradtx.roles import Decay, DType, NonNegative, Positive, Scalar, ScalarOrSchedule
+from gradtx.roles import (
+    Decay,
+    DType,
+    Length,
+    NonNegative,
+    Positive,
+    Scalar,
+    ScalarOrSchedule,
+)
 from gradtx.scale import (
     add_decayed_weights,
     scale_by_learning_rate,
@@ -229,7 +237,7 @@ def radam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
-    threshold: Scalar = 5.0,
+    threshold: Length = 5.0,
     *,
     nesterov: bool = False,
 ):

@@ -167,6 +167,8 @@ def sgdr_schedule(cosine_kwargs: Sequence[dict[str, Constant]]):
         cosine_kwargs: For each cycle the arguments of `warmup_cosine_decay_schedule`;
             a cycle lasts `decay_steps`, and the last one's end stays.
     """
+    if not cosine_kwargs:
+        raise ValueError("sgdr_schedule: needs at least one cycle, got none")
     cycles = [warmup_cosine_decay_schedule(**kwargs) for kwargs in cosine_kwargs]
     lengths = [kwargs["decay_steps"] for kwargs in cosine_kwargs]
     return join_schedules(cycles, list(itertools.accumulate(lengths))[:-1])
