@@ -81,6 +81,12 @@ from gradtx.factored import covered_sum as covered_sum
 from gradtx.factored import factored_average as factored_average
 from gradtx.factored import scale_by_factored_rms as scale_by_factored_rms
 from gradtx.factored import scale_by_sm3 as scale_by_sm3
+from gradtx.groups import freeze as freeze
+from gradtx.groups import masked as masked
+from gradtx.groups import multi_transform as multi_transform
+from gradtx.groups import named_chain as named_chain
+from gradtx.groups import partition as partition
+from gradtx.groups import selective_transform as selective_transform
 from gradtx.interchange import from_optax as from_optax
 from gradtx.interchange import to_optax as to_optax
 from gradtx.iterates import interpolate_iterates as interpolate_iterates

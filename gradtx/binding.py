@@ -19,57 +19,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.core import Tracer
 
+from gradtx.identity import hash_of, same
 from gradtx.numbers import DecayValue
-from gradtx.roles import PLAIN, NumberRole, Role, role_of
+from gradtx.roles import PLAIN, MemberRole, NumberRole, Role, role_of
 
 _in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("body", default=False)
 
 CHILD = object()
 """Marks, in a spec, the place of a leaf that is a child."""
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray | np.generic | jax.Array)
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two leaves are interchangeable: by type and value, never guessed.
-
-    Arrays compare by dtype, shape and bytes, tracers by identity, floats so that NaN
-    equals itself and -0.0 is not 0.0, other objects by `==` where that gives a bool.
-    """
-    if a is b:
-        return True
-    if isinstance(a, Tracer) or isinstance(b, Tracer):
-        return False
-    if isinstance(a, DecayValue) and isinstance(b, DecayValue):
-        return same(a.value, b.value)
-    if _is_array(a) and _is_array(b):
-        a, b = np.asarray(a), np.asarray(b)
-        alike = a.dtype == b.dtype and a.shape == b.shape
-        return alike and a.tobytes() == b.tobytes()
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, float):
-        return a.hex() == b.hex()
-    try:
-        return (a == b) is True
-    except Exception:  # an object whose comparison fails is equal only to itself
-        return False
-
-
-def _hash(leaf: Any) -> int:
-    """A hash that goes with `same` and never touches the value of an array."""
-    if isinstance(leaf, DecayValue):
-        leaf = leaf.value
-    if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
-        return hash((str(leaf.dtype), leaf.shape))
-    try:
-        return hash(leaf.hex() if isinstance(leaf, float) else leaf)
-    except TypeError:
-        return hash(type(leaf))
 
 
 class Spec:
@@ -95,7 +53,7 @@ class Spec:
     ):
         self.factory, self.treedefs = factory, treedefs
         self.statics, self.roles, self.names = statics, roles, names
-        self._hash = hash((factory, treedefs, *map(_hash, statics)))
+        self._hash = hash((factory, treedefs, *map(hash_of, statics)))
 
     def __hash__(self) -> int:
         return self._hash
@@ -128,6 +86,11 @@ class Factory:
     def signature(self) -> inspect.Signature:
         """The signature that a user sees."""
         return inspect.signature(self.function)
+
+    @functools.cached_property
+    def has_learning_rate(self) -> bool:
+        """Whether what it makes is a step, and not a direction."""
+        return "learning_rate" in self.signature.parameters
 
     @functools.cached_property
     def roles(self) -> tuple[Role, ...]:
@@ -165,7 +128,8 @@ class Factory:
             if isinstance(value, list | Iterator) and role is not PLAIN:
                 value = tuple(value)
             is_leaf = functools.partial(_is_value, role) if value is not None else None
-            if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
+            is_variadic = parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+            if is_variadic and isinstance(role, MemberRole):
                 is_leaf = functools.partial(operator.is_not, value)
             role.check_whole(value, self.name, name)
             leaves, treedef = jax.tree.flatten(value, is_leaf=is_leaf)
@@ -337,7 +301,7 @@ class Remembered:
         return not self == other
 
     def __hash__(self) -> int:
-        return hash((self.bound.spec, *map(_hash, self.bound.children)))
+        return hash((self.bound.spec, *map(hash_of, self.bound.children)))
 
     def __reduce__(self):
         return Factory.make, (self.bound.factory, self.bound.values())

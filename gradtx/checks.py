@@ -99,6 +99,13 @@ class Leaves:
             )
         return leaves
 
+    def split(self, tree: Any, active: Sequence[bool]) -> Any:
+        """A tree like the parameters with None where a leaf is off; others whole."""
+        if jax.tree.structure(tree) != jax.tree.structure(self.reference):
+            return tree
+        pairs = zip(self.treedef.flatten_up_to(tree), active, strict=True)
+        return self.treedef.unflatten([x if is_on else None for x, is_on in pairs])
+
     def path(self, i: int) -> str:
         """Where leaf i is."""
         is_leaf = _is_none if self._admits_none else None
@@ -161,7 +168,9 @@ def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool
 
 
 def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
-    """What each leaf goes through."""
+    """What each leaf goes through; nothing is asked where there are none."""
+    if not treedef.num_leaves:
+        return []
     masks = masks_of(program, leaves_like, treedef)
     settings = {
         k: treedef.flatten_up_to(op.node.setting(leaves_like))

@@ -264,7 +264,10 @@ class _Update:
             else:
                 slots[name] = self.state[key]
         whole = leaves.treedef.unflatten(leaves.params) if leaves.has_params else None
-        tree = Tree(params, whole, grad, self.count, self.extra)
+        extra = self.extra
+        if op.splits_extra:
+            extra = {name: leaves.split(tree, active) for name, tree in extra.items()}
+        tree = Tree(params, whole, grad, self.count, extra)
         with kernel.place(op.name):
             updates, slots = rule.update(updates, slots, tree)
         for name, slot in slots.items():
@@ -275,13 +278,16 @@ class _Update:
 
     def results(self) -> Any:
         """The updates that leave: a skipped leaf as it came, float0 as zeros."""
-        outs = []
+        outs, program = [], self.program
         for i, (u, p) in enumerate(
             zip(self.leaves.updates, self.leaves.params, strict=True)
         ):
             precision = self.precisions[i]
-            if precision is None:
-                outs.append(u if p is None or not is_float0(u) else jnp.zeros_like(p))
+            is_frozen = bool(program.freezing) and program.freezes(self.active[i])
+            if precision is None or is_frozen:
+                like = u if p is None else p
+                is_zero = u is not None and (is_frozen or is_float0(u))
+                outs.append(jnp.zeros_like(like) if is_zero else u)
                 continue
             out = self.registers[i][self.program.out]
             if out.shape != u.shape and not self._takes_batch(i):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from jax import numpy as jnp
 from jax.core import Tracer
 
 from gradtx.binding import Bound, Remembered
+from gradtx.keys import settle_keys
 from gradtx.numbers import raw_key
 from gradtx.rule import (
     Chain,
@@ -47,6 +47,8 @@ class Op:
         masks: Masks (by index) that a leaf must satisfy.
         trail: Names of the factories around it, outermost first.
         pin: A pinned name for its slots.
+        is_step: Whether a factory around it takes a learning rate.
+        splits_extra: Whether a mask around it splits the extra arguments, too.
     """
 
     bound: Bound | None
@@ -57,6 +59,8 @@ class Op:
     masks: tuple[int, ...]
     trail: tuple[str, ...]
     pin: str | None
+    is_step: bool
+    splits_extra: bool
 
     @property
     def name(self) -> str:
@@ -127,6 +131,7 @@ class Program:
         stages: How they run.
         keys: For each operation, the state's key for each of its slots.
         masks: The masks that operations refer to, with the owner of each.
+        freezing: The masks, by index, that freeze what they leave without a step.
         out: The register that leaves.
         is_timed: Whether numbers depend on the count.
         memo: Whatever the engine derives from the program.
@@ -137,9 +142,21 @@ class Program:
     stages: tuple[Stage, ...]
     keys: tuple[dict[str, str], ...]
     masks: tuple[tuple[str, Any], ...]
+    freezing: frozenset[int]
     out: int
     is_timed: bool
     memo: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+    def freezes(self, active: Active) -> bool:
+        """Whether a leaf that goes through some operations gets no step.
+
+        That is, a mask that freezes keeps a learning rate from it, and nothing else
+        scales it: its gradient would leave as its update.
+        """
+        pairs = list(zip(self.ops, active, strict=True))
+        if any(on and (op.is_step or op.name in SCALES) for op, on in pairs):
+            return False
+        return any(op.is_step and self.freezing & {*op.masks} for op, _ in pairs)
 
     @property
     def foreign_arguments(self) -> set[str]:
@@ -162,6 +179,10 @@ class Program:
         return {need: op.name for op in self.ops for need in op.needs}
 
 
+SCALES = ("scale", "scale_by_schedule")
+"""What may be a learning rate under another name."""
+
+
 def program_of(bound: Bound, count: Any) -> Program:
     """The program of a transformation, its schedules evaluated at `count`.
 
@@ -182,6 +203,8 @@ class _Scope:
     masks: tuple[int, ...] = ()
     trail: tuple[str, ...] = ()
     pin: str | None = None
+    is_step: bool = False
+    splits_extra: bool = False
 
     def mark(self, **registers: int) -> _Scope:
         """The same with more named registers."""
@@ -194,6 +217,7 @@ class _Lowering:
         self.count = count
         self.ops: list[Op] = []
         self.masks: list[tuple[str, Any]] = []
+        self.freezing: set[int] = set()
         self.registers = 1
         self.is_timed = False
 
@@ -203,8 +227,9 @@ class _Lowering:
             bound.factory.name,
             tuple(self.ops),
             _stages(self.ops, out),
-            _settle_keys(self.ops, bound.factory.name),
+            settle_keys(self.ops, bound.factory.name),
             tuple(self.masks),
+            frozenset(self.freezing),
             out,
             self.is_timed,
         )
@@ -222,6 +247,8 @@ class _Lowering:
             self.is_timed = True
             bound = bound.at(self.count)
         node, name = bound.call(), bound.factory.name
+        if bound.factory.has_learning_rate:
+            scope = dataclasses.replace(scope, is_step=True)
         match node:
             case Chain(members, is_scope):
                 scope = scope.mark(grad=u) if is_scope else scope
@@ -245,10 +272,14 @@ class _Lowering:
                 if scope.masks:  # what they switch off gets what reaches this
                     return self.emit(bound, node, (u,), scope, name)
                 return registers[mark]
-            case Masked(inner, mask):
+            case Masked(inner, mask, splits_extra, freezes):
+                if freezes:
+                    self.freezing.add(len(self.masks))
+                masks = (*scope.masks, len(self.masks))
                 self.masks.append((name, mask))
-                masks = (*scope.masks, len(self.masks) - 1)
-                return self.lower(inner, u, dataclasses.replace(scope, masks=masks))
+                splits = scope.splits_extra or splits_extra
+                scope = dataclasses.replace(scope, masks=masks, splits_extra=splits)
+                return self.lower(inner, u, scope)
             case Named(key, inner):
                 pin = key if scope.pin is None else f"{scope.pin}.{key}"
                 return self.lower(inner, u, dataclasses.replace(scope, pin=pin))
@@ -269,7 +300,8 @@ class _Lowering:
         trail = (*scope.trail, name)
         self.ops.append(
             Op(
-                bound, node, inputs, scope.marks, out, scope.masks, trail, scope.pin
+                bound, node, inputs, scope.marks, out, scope.masks, trail, scope.pin,
+                scope.is_step, scope.splits_extra,
             )
         )  # fmt: skip
         return out
@@ -294,55 +326,6 @@ def _stages(ops: list[Op], out: int) -> tuple[Stage, ...]:
         stage.reads = tuple(sorted(reads - writes))
         later |= reads
     return tuple(stages)
-
-
-def _settle_keys(ops: list[Op], root: str) -> tuple[dict[str, str], ...]:
-    """The state's key for each slot of each operation.
-
-    A slot's own name, unless several hold it: then all get the path of factories down
-    to where theirs differ, and those that differ nowhere their place among their equals
-    and how many these are. So an edit that makes or ends a clash is a missing key.
-    """
-    holders = [
-        (i, name) for i, op in enumerate(ops) for name in (*op.slots, *op.shared)
-    ]
-    keys: tuple[dict[str, str], ...] = tuple({} for _ in ops)
-
-    def settle(group: list[tuple[int, str]], level: int) -> None:
-        if len(group) == 1 and level == 0:
-            keys[group[0][0]][group[0][1]] = group[0][1]
-            return
-        by_factory: dict[str | None, list[tuple[int, str]]] = {}
-        for i, name in group:
-            trail = ops[i].trail
-            place = trail[level] if level < len(trail) else None
-            by_factory.setdefault(place, []).append((i, name))
-        for place, members in by_factory.items():
-            if place is not None and len({ops[i].trail for i, _ in members}) > 1:
-                settle(members, level + 1)
-                continue
-            for n, (i, name) in enumerate(members, start=1):
-                prefix = ".".join(ops[i].trail[: level + 1])
-                index = f".{n}of{len(members)}" if len(members) > 1 else ""
-                keys[i][name] = f"{prefix}.{name}{index}"
-
-    by_name: dict[str, list[tuple[int, str]]] = {}
-    for i, name in holders:
-        if name == "count":
-            raise ValueError(f"{ops[i].name}: a slot cannot be named 'count'")
-        if ops[i].pin is not None:
-            keys[i][name] = f"{ops[i].pin}.{name}"
-        else:
-            by_name.setdefault(name, []).append((i, name))
-    for group in by_name.values():
-        settle(group, 0)
-    counts = Counter(key for op_keys in keys for key in op_keys.values())
-    for key, n in counts.items():
-        if n > 1:
-            raise ValueError(
-                f"{root}: {n} slots are kept under {key!r}; name them apart"
-            )
-    return keys
 
 
 def _name_of_foreign(tx: optax.GradientTransformation) -> str:

@@ -260,10 +260,21 @@ class Recall(_Node):
 
 @dataclasses.dataclass(frozen=True)
 class Masked:
-    """A transformation of the leaves where the mask is true; others pass unchanged."""
+    """A transformation of the leaves where the mask is true; others pass unchanged.
+
+    Attributes:
+        inner: The transformation.
+        mask: A tree of bools, or a function from the parameters to one.
+        splits_extra: Whether trees like the parameters among the extra arguments are
+            masked, too.
+        freezes: Whether a leaf on which no learning rate acts, where one would act but
+            for the mask, leaves as zeros.
+    """
 
     inner: Any
     mask: Any
+    splits_extra: bool = False
+    freezes: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

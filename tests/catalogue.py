@@ -33,27 +33,25 @@ NOT_OURS = {
         TransformUpdateExtraArgsFn TransformUpdateFn Updates
     """,
     "states: gradtx's is a flat dict": """
-        AdaptiveGradClipState AddDecayedWeightsState AddNoiseState ApplyEvery
-        COCOBState ClipByGlobalNormState ClipState DAdaptAdamWState
+        AdaptiveGradClipState AddDecayedWeightsState AddNoiseState ApplyEvery COCOBState
+        ClipByGlobalNormState ClipState DAdaptAdamWState
         DifferentiallyPrivateAggregateState DoGState DoWGState EmaState EmptyState
-        FactoredState GaLoreState HutchinsonState MadgradState MomoAdamState MomoState
-        NonNegativeParamsState NormalizeState ProdigyState ScaleByAdaDeltaState
-        ScaleByAdamState ScaleByAdanState ScaleByAdemamixState ScaleByAmsgradState
-        ScaleByBacktrackingLinesearchState ScaleByBeliefState ScaleByLBFGSState
-        ScaleByLionState ScaleByNovogradState ScaleByRStdDevState ScaleByRmsState
-        ScaleByRpropState ScaleByRssState ScaleBySM3State ScaleByScheduleState
-        ScaleBySimplifiedAdEMAMixState ScaleByTrustRatioState ScaleByZoomLinesearchState
-        ScaleState ScheduleFreeState SophiaState TraceState ZeroNansState
-        ZoomLinesearchInfo init_empty_state
+        FactoredState GaLoreState HutchinsonState MadgradState MaskedNode MaskedState
+        MomoAdamState MomoState NonNegativeParamsState NormalizeState PartitionState
+        ProdigyState ScaleByAdaDeltaState ScaleByAdamState ScaleByAdanState
+        ScaleByAdemamixState ScaleByAmsgradState ScaleByBacktrackingLinesearchState
+        ScaleByBeliefState ScaleByLBFGSState ScaleByLionState ScaleByNovogradState
+        ScaleByRStdDevState ScaleByRmsState ScaleByRpropState ScaleByRssState
+        ScaleBySM3State ScaleByScheduleState ScaleBySimplifiedAdEMAMixState
+        ScaleByTrustRatioState ScaleByZoomLinesearchState ScaleState ScheduleFreeState
+        SophiaState TraceState ZeroNansState ZoomLinesearchInfo init_empty_state
     """,
 }
 """Public names of optax that gradtx leaves to it, by the reason."""
 
 COMING = {
     "parameter groups and masks": """
-        MaskedNode MaskedState PartitionState conditionally_mask
-        conditionally_transform flatten freeze masked multi_transform named_chain
-        partition selective_transform split_real_and_imaginary
+        conditionally_mask conditionally_transform flatten split_real_and_imaginary
         ConditionallyMaskState ConditionallyTransformState SplitRealAndImaginaryState
     """,
     "wrappers that decide whether or when an update happens": """

@@ -37,7 +37,9 @@ EXAMPLES = {
     "every": lambda: 2,
     "f": lambda: doubled,
     "floor": lambda: 0.1,
+    "freeze_mask": lambda: False,
     "gamma": lambda: 0.5,
+    "inner": lambda: gradtx.trace(0.9),
     "key": lambda: "pinned",
     "l2_norm_clip": lambda: 0.5,
     "learning_rate": lambda: 0.1,
@@ -48,13 +50,23 @@ EXAMPLES = {
     "max_magnitude": lambda: 0.25,
     "max_norm": lambda: 0.5,
     "name": lambda: "marked",
+    "named_chain.args": lambda: (
+        ("first", gradtx.scale(2.0)),
+        ("b", gradtx.trace(0.5)),
+    ),
     "noise_multiplier": lambda: 0.1,
+    "optimizer": lambda: gradtx.sgd(0.1, 0.9),
+    "param_labels": lambda: "all",
     "preconditioner": lambda: gradtx.scale_by_rms(),
     "seed": lambda: 3,
     "step_size": lambda: -0.5,
     "step_size_fn": lambda: gradtx.linear_schedule(1.0, 0.5, 4),
     "threshold": lambda: 0.5,
     "transform": lambda: gradtx.trace(0.9),
+    **dict.fromkeys(
+        ("partition.transforms", "multi_transform.transforms"),
+        lambda: {"all": gradtx.trace(0.9), "none": gradtx.scale(2.0)},
+    ),
     "transforms": lambda: (gradtx.scale(2.0), gradtx.trace(0.5)),
     "value": lambda: gradtx.trace(0.9),
 }
@@ -151,10 +163,14 @@ def example(factory: Factory) -> gradtx.GradientTransformation:
     """One transformation from a factory."""
     args, kwargs = [], {}
     for name, parameter in factory.signature.parameters.items():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            args += EXAMPLES[name]()
-        elif parameter.default is inspect.Parameter.empty:
-            kwargs[name] = EXAMPLES[name]()
+        is_variadic = parameter.kind is parameter.VAR_POSITIONAL
+        if is_variadic or parameter.default is inspect.Parameter.empty:
+            own = f"{factory.name}.{name}"
+            value = EXAMPLES[own if own in EXAMPLES else name]()
+            if is_variadic:
+                args += value
+            else:
+                kwargs[name] = value
     return factory(*args, **kwargs)
 
 

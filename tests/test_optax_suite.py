@@ -50,7 +50,10 @@ MUST_FAIL = {
         "projector_update_gap_behavior "
         "projector_updates_when_gap_is_one "
         "rank_is_clipped_to_min_dimension",
-        "masking_Masked": "masked_state_structure",
+        "freezing_Freeze": "freeze_updates_flat_freeze_a freeze_updates_flat_freeze_b "
+        "freeze_updates_flat_freeze_all freeze_updates_flat_freeze_none "
+        "freeze_updates_nested_freeze_l1_0 freeze_updates_nested_freeze_l2_w",
+        "masking_Masked": "masked_state_structure tree_map_params",
         "schedule_free_ScheduleFree": "explicit_dtype0 explicit_dtype1 "
         "explicit_dtype10 explicit_dtype12 explicit_dtype13 explicit_dtype14 "
         "explicit_dtype15 explicit_dtype2 explicit_dtype3 "
@@ -69,7 +72,15 @@ MUST_FAIL = {
         "clipping_Clipping": "clip_by_block_rms per_example_global_norm_clip",
         "combine_ExtraArgs": "extra_args extra_args_positional_params",
         "combining_ExtraArgs": "extra_args extra_args_positional_params",
+        "combine_Partition": "extra_args",
+        "combining_Partition": "extra_args",
         "inject_InjectHyperparams": "inject_hyperparams_starts_with_step_count_zero",
+    },
+    "it wants the gradient as the update of a masked leaf; ours freezes it": {
+        "masking_Masked": "mask_compatible_callable_pytree masked_sgd "
+        "masked_sgd_w_mask_fn masked_stateful_sgd masked_stateful_sgd_w_mask_fn "
+        "nested_mask_sgd nested_mask_stateful_sgd prefix_mask_sgd "
+        "prefix_mask_stateful_sgd",
     },
     "`schedule_free_eval_params` is not ours yet": {
         "common_Contrib": "optimizers56 optimizers57 optimizers58 optimizers59 "

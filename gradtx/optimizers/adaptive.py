@@ -269,10 +269,9 @@ def fromage(learning_rate: ScalarOrSchedule, min_norm: NonNegative = 1e-6):
         learning_rate: The share.
         min_norm: The least that a norm counts as. At least 0.
     """
-    length = (1 + learning_rate**2) ** 0.5
+    back = 1 / (1 + learning_rate**2) ** 0.5
     return chain(
         scale_by_trust_ratio(min_norm),
-        scale_by_learning_rate(learning_rate / length),
-        # 1 / length - 1, without its cancellation
-        add_decayed_weights(-(learning_rate**2) / (length * (1 + length))),
+        scale_by_learning_rate(learning_rate * back),
+        add_decayed_weights(back - 1),
     )
