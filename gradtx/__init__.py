@@ -236,6 +236,13 @@ from gradtx.subspace import main_directions as main_directions
 from gradtx.subspace import scale_by_galore as scale_by_galore
 from gradtx.transform import GradientTransformation as GradientTransformation
 from gradtx.transform import transformation as transformation
+from gradtx.wrap import MultiSteps as MultiSteps
+from gradtx.wrap import accumulate as accumulate
+from gradtx.wrap import conditionally_mask as conditionally_mask
+from gradtx.wrap import conditionally_transform as conditionally_transform
+from gradtx.wrap import skip as skip
+from gradtx.wrap import skip_large_updates as skip_large_updates
+from gradtx.wrap import skip_not_finite as skip_not_finite
 from gradtx.zoom import scale_by_zoom_linesearch as scale_by_zoom_linesearch
 
 __version__ = "0.2.0"

@@ -185,6 +185,7 @@ class NumberRole(Role):
         is_whole: Whether it has no fraction.
         is_optional: Whether None may stand in its place.
         is_container: Whether the argument is a container of such numbers.
+        keeps_schedule: Whether a schedule stays one, for the rule to evaluate.
         steps_ahead: The count that a schedule sees, less that of other numbers.
         choices: Words that may stand beside the numbers of a container.
         kinds: The kinds of a container's parts, if these are a fixed number.
@@ -200,6 +201,7 @@ class NumberRole(Role):
     is_whole: bool = False
     is_optional: bool = False
     is_container: bool = False
+    keeps_schedule: bool = False
     steps_ahead: int = 0
     choices: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
@@ -210,7 +212,8 @@ class NumberRole(Role):
 
     def is_schedule(self, value: Any) -> bool:
         """Whatever is no number, nor one of the words."""
-        return not is_number(value) and value not in self.choices
+        is_number_or_word = is_number(value) or value in self.choices
+        return not (self.keeps_schedule or is_number_or_word)
 
     def is_leaf(self, value: Any) -> bool:
         """Containers hold numbers, where the annotation is one."""
@@ -312,9 +315,9 @@ OpenDecay = Annotated[
 Ahead = Annotated[Any, NumberRole(steps_ahead=1)]
 Length = Annotated[Any, NumberRole("at least 4", low=4)]
 Share = Annotated[Any, NumberRole("in [0, 1]", low=0, high=1)]
-Every = Annotated[
-    Any, NumberRole("whole and at least 1", low=1, is_count=True, is_whole=True)
-]
+_EVERY = NumberRole("whole and at least 1", low=1, is_count=True, is_whole=True)
+Every = Annotated[Any, _EVERY]
+EveryAtItsOwnCount = Annotated[Any, dataclasses.replace(_EVERY, keeps_schedule=True)]
 
 
 def _constant(words: str = "a number", **more: Any) -> Any:

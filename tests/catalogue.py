@@ -34,29 +34,28 @@ NOT_OURS = {
     """,
     "states: gradtx's is a flat dict": """
         AdaptiveGradClipState AddDecayedWeightsState AddNoiseState ApplyEvery COCOBState
-        ClipByGlobalNormState ClipState DAdaptAdamWState
-        DifferentiallyPrivateAggregateState DoGState DoWGState EmaState EmptyState
-        FactoredState GaLoreState HutchinsonState MadgradState MaskedNode MaskedState
-        MomoAdamState MomoState NonNegativeParamsState NormalizeState PartitionState
-        ProdigyState ScaleByAdaDeltaState ScaleByAdamState ScaleByAdanState
-        ScaleByAdemamixState ScaleByAmsgradState ScaleByBacktrackingLinesearchState
-        ScaleByBeliefState ScaleByLBFGSState ScaleByLionState ScaleByNovogradState
-        ScaleByRStdDevState ScaleByRmsState ScaleByRpropState ScaleByRssState
-        ScaleBySM3State ScaleByScheduleState ScaleBySimplifiedAdEMAMixState
-        ScaleByTrustRatioState ScaleByZoomLinesearchState ScaleState ScheduleFreeState
-        SophiaState TraceState ZeroNansState ZoomLinesearchInfo init_empty_state
+        ClipByGlobalNormState ClipState ConditionallyMaskState
+        ConditionallyTransformState DAdaptAdamWState DifferentiallyPrivateAggregateState
+        DoGState DoWGState EmaState EmptyState FactoredState GaLoreState HutchinsonState
+        MadgradState MaskedNode MaskedState MomoAdamState MomoState MultiStepsState
+        NonNegativeParamsState NormalizeState PartitionState ProdigyState
+        ScaleByAdaDeltaState ScaleByAdamState ScaleByAdanState ScaleByAdemamixState
+        ScaleByAmsgradState ScaleByBacktrackingLinesearchState ScaleByBeliefState
+        ScaleByLBFGSState ScaleByLionState ScaleByNovogradState ScaleByRStdDevState
+        ScaleByRmsState ScaleByRpropState ScaleByRssState ScaleBySM3State
+        ScaleByScheduleState ScaleBySimplifiedAdEMAMixState ScaleByTrustRatioState
+        ScaleByZoomLinesearchState ScaleState ScheduleFreeState SophiaState TraceState
+        ZeroNansState ZoomLinesearchInfo init_empty_state
     """,
 }
 """Public names of optax that gradtx leaves to it, by the reason."""
 
 COMING = {
-    "parameter groups and masks": """
-        conditionally_mask conditionally_transform flatten split_real_and_imaginary
-        ConditionallyMaskState ConditionallyTransformState SplitRealAndImaginaryState
+    "layouts of parameters": """
+        flatten split_real_and_imaginary SplitRealAndImaginaryState
     """,
-    "wrappers that decide whether or when an update happens": """
-        ApplyIfFiniteState LookaheadParams LookaheadState MultiSteps MultiStepsState
-        apply_if_finite lookahead skip_large_updates skip_not_finite
+    "wrappers that decide whether an update happens": """
+        ApplyIfFiniteState LookaheadParams LookaheadState apply_if_finite lookahead
     """,
     "wrappers that change the step": """
         MechanicState ReduceLROnPlateauState SAMState mechanize reduce_on_plateau sam

@@ -15,6 +15,11 @@ from gradtx.binding import Factory
 from gradtx.kernel import wide
 
 
+def every_second(step, **extra):
+    """When something happens, for `conditionally_transform`."""
+    return step % 2 == 0
+
+
 def doubled(updates, params):
     """What someone may give to `stateless`."""
     return jax.tree.map(lambda u: 2 * u, updates)
@@ -59,6 +64,7 @@ EXAMPLES = {
     "param_labels": lambda: "all",
     "preconditioner": lambda: gradtx.scale_by_rms(),
     "seed": lambda: 3,
+    "should_transform_fn": lambda: every_second,
     "step_size": lambda: -0.5,
     "step_size_fn": lambda: gradtx.linear_schedule(1.0, 0.5, 4),
     "threshold": lambda: 0.5,

@@ -126,11 +126,16 @@ def roles(factory):
 
 
 def numbers_of(name, takes_schedule=True):
-    """The arguments that are numbers, and that take a schedule or do not."""
+    """The arguments that are numbers, and that take a schedule or do not.
+
+    Without those whose schedules count otherwise: `test_wrap.py` has them.
+    """
     return {
         argument: role
         for argument, role in roles(factories()[name]).items()
-        if isinstance(role, NumberRole) and role.takes_schedule == takes_schedule
+        if isinstance(role, NumberRole)
+        and role.takes_schedule == takes_schedule
+        and not role.keeps_schedule
     }
 
 
