@@ -146,8 +146,7 @@ def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool
     """Each of the program's masks, leaf by leaf."""
     masks = []
     for owner, mask in program.masks:
-        is_function = callable(mask) and not _is_mask_tree(mask)
-        tree = mask(leaves_like) if is_function else mask
+        tree = mask_tree(mask, leaves_like)
         try:
             whole = jax.tree.broadcast(tree, leaves_like, is_leaf=_is_none)
             flags = treedef.flatten_up_to(whole)
@@ -165,6 +164,12 @@ def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool
                 )
         masks.append([bool(flag) for flag in flags])
     return masks
+
+
+def mask_tree(mask: Any, params: Any) -> Any:
+    """A mask, or what a function makes of the parameters; a module may be callable."""
+    is_function = callable(mask) and not _is_mask_tree(mask)
+    return mask(params) if is_function else mask
 
 
 def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import optax
 from jax import lax
 from jax import numpy as jnp
 
 from gradtx.adam import first_moment
-from gradtx.binding import Remembered
 from gradtx.clip import clip_magnitude
 from gradtx.combine import chain, identity, moments
 from gradtx.divide import at_least, divide_by
@@ -20,6 +18,7 @@ from gradtx.rule import Leaf, Step, Tree, TreeRule, memoryless, safe_ratio
 from gradtx.scale import scale
 from gradtx.transform import transformation
 from gradtx.trees import like, zeros_like
+from gradtx.wrap import run
 
 DIAGONAL = hutchinson_estimator_diag_hessian()
 
@@ -38,13 +37,9 @@ def average_every(every: Every, transform: Member, decay: Decay):
     Keeps the average as `nu`, at least float32, and the transformation's own state
     whole as `hessian_fn_state`.
     """
-    inner = optax.with_extra_args_support(transform)
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         nu, state = slots["nu"], slots["hessian_fn_state"]
-
-        # Ours gives what it skips to the function in its place.
-        params = tree.whole if isinstance(transform, Remembered) else tree.params
 
         def average(old: Any, new: Any) -> Any:
             if old is None or new is None:
@@ -52,7 +47,7 @@ def average_every(every: Every, transform: Member, decay: Decay):
             return decay.complement * new + decay * old
 
         def refresh() -> tuple[Any, Any]:
-            new, after = inner.update(tree.grad, state, params, **tree.extra)
+            new, after = run(transform, tree.grad, state, tree)
             new = jax.tree.map(average, nu, new, is_leaf=lambda x: x is None)
             return like(new, nu), after
 
@@ -60,7 +55,7 @@ def average_every(every: Every, transform: Member, decay: Decay):
         new, after = lax.cond(is_due, refresh, lambda: (nu, state))
         return nu, {"nu": new, "hessian_fn_state": after}
 
-    slots = {"nu": zeros_like, "hessian_fn_state": inner.init}
+    slots = {"nu": zeros_like, "hessian_fn_state": transform.init}
     return TreeRule(update, slots)
 
 

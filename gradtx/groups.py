@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 import jax
 import optax
 
+from gradtx.checks import mask_tree
 from gradtx.combine import chain, named, only
 from gradtx.roles import Member
 from gradtx.rule import Masked
@@ -123,8 +125,7 @@ def selective_transform(optimizer: Member, *, freeze_mask: Any):
     """
 
     def is_trained(params: Any) -> Any:
-        frozen = freeze_mask(params) if callable(freeze_mask) else freeze_mask
-        return jax.tree.map(lambda is_frozen: not is_frozen, frozen)
+        return jax.tree.map(operator.not_, mask_tree(freeze_mask, params))
 
     return chain(only(optimizer, is_trained), freeze(freeze_mask))
 

@@ -17,6 +17,7 @@ from jax import numpy as jnp
 
 from gradtx.binding import Remembered
 from gradtx.kernel import wide
+from gradtx.program import next_count
 from gradtx.roles import DType, EveryAtItsOwnCount, Member
 from gradtx.rule import Tree, TreeRule, abs2
 from gradtx.transform import transformation
@@ -28,8 +29,8 @@ def _zero(params: Any) -> jax.Array:
 
 
 def _grown(count: Any, by: Any) -> Any:
-    """A count and a bool; it saturates and never wraps."""
-    return count + (by & (count < jnp.iinfo(jnp.int32).max)).astype(jnp.int32)
+    """A count, and one more where a bool is true."""
+    return jnp.where(by, next_count(count), count)
 
 
 def _first_info(skips: Callable[..., Any], params: Any) -> Any:
@@ -51,22 +52,47 @@ def run(transform: Any, updates: Any, state: Any, tree: Tree) -> tuple[Any, Any]
     return inner.update(updates, state, params, **tree.extra)
 
 
+def _zeros(tree: Any) -> Any:
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
 def run_if(
-    is_due: Any, transform: Any, updates: Any, state: Any, tree: Tree
+    is_due: Any,
+    transform: Any,
+    updates: Any,
+    state: Any,
+    tree: Tree,
+    otherwise: Callable[[Any], Any] = lambda updates: updates,
 ) -> tuple[Any, Any]:
-    """The same, or the updates and the state as they are."""
+    """The same, or what is made of the updates otherwise, and the state as it is."""
 
     def step(carry: Any) -> Any:
         given, before = carry
         out, after = run(transform, given, before, tree)
         return like(out, given), after
 
-    return lax.cond(is_due, step, lambda carry: carry, (updates, state))
+    def keep(carry: Any) -> Any:
+        given, before = carry
+        return otherwise(given), before
+
+    # In this order: with the branches exchanged XLA copies the state.
+    return lax.cond(is_due, step, keep, (updates, state))
 
 
-def _condition(should_transform_fn: Any, passes_extra: bool, count: Any, tree: Tree):
-    given = tree.extra if passes_extra else {}
-    return jnp.asarray(should_transform_fn(count, **given))
+def _conditionally(
+    inner: Any, should_transform_fn: Any, passes_extra: bool, *otherwise: Any
+) -> TreeRule:
+    """The rule of a transformation that a function of the count decides on."""
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        step, given = slots["step"], tree.extra if passes_extra else {}
+        is_due = jnp.asarray(should_transform_fn(step, **given))
+        before = slots["inner_state"]
+        out, after = run_if(is_due, inner, updates, before, tree, *otherwise)
+        return out, {"inner_state": after, "step": next_count(step)}
+
+    slots = {"inner_state": inner.init, "step": _zero}
+    return TreeRule(update, slots, takes=("**",))
 
 
 @transformation
@@ -84,15 +110,7 @@ def conditionally_transform(
 
     Keeps `inner_state` whole, and `step`.
     """
-
-    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
-        step = slots["step"]
-        is_due = _condition(should_transform_fn, forward_extra_args, step, tree)
-        out, after = run_if(is_due, inner, updates, slots["inner_state"], tree)
-        return out, {"inner_state": after, "step": _grown(step, True)}
-
-    slots = {"inner_state": inner.init, "step": _zero}
-    return TreeRule(update, slots, takes=("**",))
+    return _conditionally(inner, should_transform_fn, forward_extra_args)
 
 
 @transformation
@@ -105,16 +123,7 @@ def conditionally_mask(
 
     Arguments as `conditionally_transform`. Keeps `inner_state` whole, and `step`.
     """
-
-    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
-        step = slots["step"]
-        is_due = _condition(should_transform_fn, forward_extra_args, step, tree)
-        out, after = run_if(is_due, inner, updates, slots["inner_state"], tree)
-        out = _where(is_due, out, jax.tree.map(jnp.zeros_like, out))
-        return out, {"inner_state": after, "step": _grown(step, True)}
-
-    slots = {"inner_state": inner.init, "step": _zero}
-    return TreeRule(update, slots, takes=("**",))
+    return _conditionally(inner, should_transform_fn, forward_extra_args, _zeros)
 
 
 def _accumulating(
@@ -139,7 +148,7 @@ def _accumulating(
 
         total = jax.tree.map(add, acc, updates, is_leaf=lambda x: x is None)
         out, after = run_if(is_due, transform, total, slots[key], tree)
-        zeros = jax.tree.map(jnp.zeros_like, total)
+        zeros = _zeros(total)
         n = jnp.where(is_due, 0, _grown(n, ~is_skipped))
         new |= {"mini_step": n, "gradient_step": _grown(steps, is_due), key: after}
         new["acc_grads"] = like(_where(is_due, zeros, out), acc)
@@ -293,16 +302,8 @@ def skip(transform: Member, when: Callable[..., Any] = skip_not_finite):
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         steps = slots["gradient_step"]
         is_skipped, info = when(updates, steps, tree.params)
-
-        def step() -> Any:
-            out, after = run(transform, updates, slots["inner"], tree)
-            return like(out, updates), after
-
-        def reject() -> Any:
-            return jax.tree.map(jnp.zeros_like, updates), slots["inner"]
-
-        # In this order: with the branches exchanged XLA copies the inner state.
-        out, after = lax.cond(~is_skipped, step, reject)
+        before = slots["inner"]
+        out, after = run_if(~is_skipped, transform, updates, before, tree, _zeros)
         return out, {
             "inner": after,
             "skip_state": info,

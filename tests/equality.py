@@ -178,3 +178,21 @@ def assert_equals_optax(
             tolerance = max(tolerance, 3 * error(eager, theirs))
     assert found <= tolerance, f"{found:.2g} apart, {tolerance:.2g} at most"
     return found
+
+
+def assert_wrapped_equals_optax(
+    wrap: Callable[[Any, Any], Any], make: Callable[[Any], Any], dtype: str
+) -> None:
+    """The same for a wrapper `(module, transformation)` around a setting."""
+    with jax.enable_x64(dtype == "float64"):
+        assert_equals_optax(lambda m: wrap(m, make(m)), dtype, run=QUICKLY[dtype])
+
+
+def bitwise(a: Any, b: Any) -> None:
+    """Equal in structure, dtypes, shapes and every bit."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype and x.shape == y.shape
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = (jax.random.key_data(key) for key in (x, y))
+        np.testing.assert_array_equal(x, y)

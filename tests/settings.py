@@ -223,6 +223,13 @@ PLAIN: dict[str, Make] = {
 }
 """One setting of every optimizer; `test_lbfgs.py` holds L-BFGS against optax."""
 
+INNER: dict[str, Make] = {
+    "sgd": lambda m: m.sgd(0.1),
+    "adam": lambda m: m.adam(0.01),
+    "scheduled": lambda m: m.sgd(LINE, 0.9),
+}
+"""What wrappers are held against optax around."""
+
 OF_EXAMPLES = {"dpsgd": (3,)}
 """Which take the gradients of examples, of how many."""
 

@@ -8,7 +8,7 @@ from jax import numpy as jnp
 
 import gradtx
 from tests import equality
-from tests.settings import LINE, OPTAX, is_matrix
+from tests.settings import INNER, LINE, OPTAX, is_matrix
 
 anything: Any = gradtx  # what mistakes are made with
 PARAMS = {
@@ -28,11 +28,6 @@ def by_axes(params):
 
 
 PART = {"scalar": True, "absent": False, "nested": True, "four": False}
-INNER = {
-    "sgd": lambda m: m.sgd(0.1),
-    "adam": lambda m: m.adam(0.01),
-    "scheduled": lambda m: m.sgd(LINE, 0.9),
-}
 WRAPPED = {
     "masked": lambda m, tx: m.chain(
         m.masked(tx, is_matrix), m.masked(m.scale(-0.1), is_no_matrix)
@@ -73,12 +68,7 @@ def is_never(tree):
 @pytest.mark.parametrize("inner", INNER)
 @pytest.mark.parametrize("name", WRAPPED)
 def test_group_equals_optax_over_thirty_steps(name, inner, dtype):
-    with jax.enable_x64(dtype == "float64"):
-        equality.assert_equals_optax(
-            lambda m: WRAPPED[name](m, INNER[inner](m)),
-            dtype,
-            run=equality.QUICKLY[dtype],
-        )
+    equality.assert_wrapped_equals_optax(WRAPPED[name], INNER[inner], dtype)
 
 
 def first(tree):

@@ -7,6 +7,7 @@ from jax import numpy as jnp
 
 import gradtx
 from tests import equality
+from tests.equality import bitwise
 from tests.settings import OF_EXAMPLES, OPTAX, PLAIN
 
 STEPS = 6
@@ -22,15 +23,6 @@ def run(tx, params, state, grads, values):
     one = functools.partial(equality.step, tx)
     carry, updates = jax.lax.scan(one, (params, state), (grads, values))
     return updates, *carry
-
-
-def bitwise(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert x.dtype == y.dtype and x.shape == y.shape
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x, y = (jax.random.key_data(key) for key in (x, y))
-        np.testing.assert_array_equal(x, y)
 
 
 @pytest.mark.parametrize("name", PLAIN)

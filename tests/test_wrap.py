@@ -9,16 +9,12 @@ from jax import numpy as jnp
 
 import gradtx
 from tests import equality
+from tests.equality import bitwise
 from tests.registry import every_second
-from tests.settings import LINE, OF_EXAMPLES, PLAIN
+from tests.settings import INNER, LINE, OF_EXAMPLES, PLAIN
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.arange(3.0)}
 BAD = {"w": jnp.full((2, 3), jnp.nan), "b": jnp.ones(3)}
-INNER = {
-    "sgd": lambda m: m.sgd(0.1),
-    "adam": lambda m: m.adam(0.01),
-    "scheduled": lambda m: m.sgd(LINE, 0.9),
-}
 
 
 def is_large(updates, step, params):
@@ -54,12 +50,7 @@ WRAPPED = {
 @pytest.mark.parametrize("inner", INNER)
 @pytest.mark.parametrize("name", WRAPPED)
 def test_wrapper_equals_optax_over_thirty_steps(name, inner, dtype):
-    with jax.enable_x64(dtype == "float64"):
-        equality.assert_equals_optax(
-            lambda m: WRAPPED[name](m, INNER[inner](m)),
-            dtype,
-            run=equality.QUICKLY[dtype],
-        )
+    equality.assert_wrapped_equals_optax(WRAPPED[name], INNER[inner], dtype)
 
 
 def gradients(n, seed=0):
@@ -68,11 +59,6 @@ def gradients(n, seed=0):
         jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), PARAMS)
         for _ in range(n)
     ]
-
-
-def bitwise(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 @pytest.mark.parametrize("name", PLAIN)
