@@ -6,10 +6,13 @@ Every optimizer is a pure `(init, update)` pair over pytrees, composed from prim
 from typing import Any as _Any
 
 import optax as _optax
+from optax import with_extra_args_support as with_extra_args_support
 from optax.contrib import GaLoreDimensionNumbers as GaLoreDimensionNumbers
 
 from gradtx import contrib as contrib
 from gradtx import transforms as transforms
+from gradtx.accumulation import MultiSteps as MultiSteps
+from gradtx.accumulation import accumulate as accumulate
 from gradtx.adam import first_moment as first_moment
 from gradtx.adam import nesterov_correction as nesterov_correction
 from gradtx.adam import rectify as rectify
@@ -56,6 +59,7 @@ from gradtx.combine import stateless as stateless
 from gradtx.combine import stateless_with_tree_map as stateless_with_tree_map
 from gradtx.curvature import average_every as average_every
 from gradtx.curvature import scale_by_sophia as scale_by_sophia
+from gradtx.distance import mechanize as mechanize
 from gradtx.distance import scale_by_cocob as scale_by_cocob
 from gradtx.distance import (
     scale_by_distance_over_gradients as scale_by_distance_over_gradients,
@@ -77,6 +81,7 @@ from gradtx.divide import scale_by_stddev as scale_by_stddev
 from gradtx.divide import second_moment as second_moment
 from gradtx.divide import shift as shift
 from gradtx.divide import square as square
+from gradtx.evaluation import eval_params as eval_params
 from gradtx.factored import covered_sum as covered_sum
 from gradtx.factored import factored_average as factored_average
 from gradtx.factored import scale_by_factored_rms as scale_by_factored_rms
@@ -87,10 +92,16 @@ from gradtx.groups import multi_transform as multi_transform
 from gradtx.groups import named_chain as named_chain
 from gradtx.groups import partition as partition
 from gradtx.groups import selective_transform as selective_transform
+from gradtx.hyperparams import inject_hyperparams as inject_hyperparams
 from gradtx.interchange import from_optax as from_optax
 from gradtx.interchange import to_optax as to_optax
+from gradtx.iterates import average_params as average_params
 from gradtx.iterates import interpolate_iterates as interpolate_iterates
+from gradtx.iterates import lookahead as lookahead
 from gradtx.iterates import schedule_free as schedule_free
+from gradtx.iterates import schedule_free_eval_params as schedule_free_eval_params
+from gradtx.layouts import flatten as flatten
+from gradtx.layouts import split_real_and_imaginary as split_real_and_imaginary
 from gradtx.lbfgs import scale_by_lbfgs as scale_by_lbfgs
 from gradtx.linesearch import (
     scale_by_backtracking_linesearch as scale_by_backtracking_linesearch,
@@ -100,6 +111,9 @@ from gradtx.mixtures import scale_by_adan as scale_by_adan
 from gradtx.mixtures import scale_by_ademamix as scale_by_ademamix
 from gradtx.mixtures import scale_by_lion as scale_by_lion
 from gradtx.mixtures import scale_by_simplified_ademamix as scale_by_simplified_ademamix
+from gradtx.monitoring import measure_with_ema as measure_with_ema
+from gradtx.monitoring import monitor as monitor
+from gradtx.monitoring import snapshot as snapshot
 from gradtx.noise import add_noise as add_noise
 from gradtx.noise import (
     differentially_private_aggregate as differentially_private_aggregate,
@@ -157,6 +171,7 @@ from gradtx.optimizers.schedule_free import schedule_free_adamw as schedule_free
 from gradtx.optimizers.schedule_free import schedule_free_sgd as schedule_free_sgd
 from gradtx.optimizers.second_order import lbfgs as lbfgs
 from gradtx.optimizers.second_order import sophia as sophia
+from gradtx.plateau import reduce_on_plateau as reduce_on_plateau
 from gradtx.roles import Constant as Constant
 from gradtx.roles import Decay as Decay
 from gradtx.roles import DType as DType
@@ -225,6 +240,14 @@ from gradtx.schedules import (
 from gradtx.schedules import (
     warmup_stable_decay_schedule as warmup_stable_decay_schedule,
 )
+from gradtx.sharpness import sam as sam
+from gradtx.skipping import apply_if_finite as apply_if_finite
+from gradtx.skipping import norm_above as norm_above
+from gradtx.skipping import norm_spikes as norm_spikes
+from gradtx.skipping import not_finite as not_finite
+from gradtx.skipping import skip as skip
+from gradtx.skipping import skip_large_updates as skip_large_updates
+from gradtx.skipping import skip_not_finite as skip_not_finite
 from gradtx.step_size import scale_by_dadapt_adam as scale_by_dadapt_adam
 from gradtx.step_size import scale_by_madgrad as scale_by_madgrad
 from gradtx.step_size import scale_by_model_step as scale_by_model_step
@@ -236,13 +259,8 @@ from gradtx.subspace import main_directions as main_directions
 from gradtx.subspace import scale_by_galore as scale_by_galore
 from gradtx.transform import GradientTransformation as GradientTransformation
 from gradtx.transform import transformation as transformation
-from gradtx.wrap import MultiSteps as MultiSteps
-from gradtx.wrap import accumulate as accumulate
 from gradtx.wrap import conditionally_mask as conditionally_mask
 from gradtx.wrap import conditionally_transform as conditionally_transform
-from gradtx.wrap import skip as skip
-from gradtx.wrap import skip_large_updates as skip_large_updates
-from gradtx.wrap import skip_not_finite as skip_not_finite
 from gradtx.zoom import scale_by_zoom_linesearch as scale_by_zoom_linesearch
 
 __version__ = "0.2.0"

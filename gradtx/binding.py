@@ -218,6 +218,12 @@ class Bound:
         return Bound(self.spec, tuple(kept))
 
     @property
+    def is_step(self) -> bool:
+        """Whether what it makes, or a part of it, is a step and not a direction."""
+        members = [x for x in self.children if isinstance(x, Remembered)]
+        return self.factory.has_learning_rate or any(x.bound.is_step for x in members)
+
+    @property
     def is_scheduled(self) -> bool:
         """Whether a schedule stands in the place of a number."""
         pairs = zip(self.spec.roles, self.leaves(), strict=True)

@@ -14,10 +14,10 @@ from gradtx.combine import chain, identity, moments
 from gradtx.divide import at_least, divide_by
 from gradtx.noise import hutchinson_estimator_diag_hessian
 from gradtx.roles import Decay, DType, Every, Member, NonNegative, Positive, Scalar
-from gradtx.rule import Leaf, Step, Tree, TreeRule, memoryless, safe_ratio
+from gradtx.rule import Leaf, Step, Tree, TreeRule, memoryless, safe_ratio, whole
 from gradtx.scale import scale
 from gradtx.transform import transformation
-from gradtx.trees import like, zeros_like
+from gradtx.trees import like, wide_zeros
 from gradtx.wrap import run
 
 DIAGONAL = hutchinson_estimator_diag_hessian()
@@ -51,11 +51,11 @@ def average_every(every: Every, transform: Member, decay: Decay):
             new = jax.tree.map(average, nu, new, is_leaf=lambda x: x is None)
             return like(new, nu), after
 
-        is_due = tree.count % jnp.asarray(every).astype(jnp.int32) == 0
+        is_due = tree.count % whole(every) == 0
         new, after = lax.cond(is_due, refresh, lambda: (nu, state))
         return nu, {"nu": new, "hessian_fn_state": after}
 
-    slots = {"nu": zeros_like, "hessian_fn_state": transform.init}
+    slots = {"nu": wide_zeros, "hessian_fn_state": transform.init}
     return TreeRule(update, slots)
 
 

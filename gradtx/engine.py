@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
 from jax import numpy as jnp
 
 from gradtx import kernel
@@ -23,11 +24,12 @@ from gradtx.checks import (
     missing_slots,
 )
 from gradtx.dispatch import Job, run_jobs
-from gradtx.kernel import Common, LeafInput, Precision
+from gradtx.kernel import Common, LeafInput, Precision, select
 from gradtx.numbers import as_weak
 from gradtx.program import Op, Program, Stage, next_count, program_of
 from gradtx.rule import Rule, Step, Tree, TreeRule
 from gradtx.state import State, first_slots, is_nothing, keep_tree
+from gradtx.trees import like
 
 
 def update(
@@ -38,13 +40,25 @@ def update(
     As in optax, what keeps and counts nothing also takes None or `EmptyState()` as its
     state, and gives it back.
     """
+    return update_if(bound, None, updates, state, params, extra)
+
+
+def update_if(
+    bound: Bound, is_due: Any, updates: Any, state: Any, params: Any, extra: Any
+) -> tuple[Any, State]:
+    """The same where a traced bool is true; else zeros, and the state as it is.
+
+    Each kernel selects what it keeps, which costs nothing: it reads the old anyway. So
+    this is for a condition that mostly holds. Tree rules run under it, or do not.
+    """
     check_state(bound.factory.name, state)
     is_absent = not isinstance(state, Mapping)
     kept = {} if is_absent else state
     count = None if is_absent else jnp.asarray(state["count"], jnp.int32)
     program = program_of(bound, count)
     check_extra(program, extra)
-    run = _Update(program, Leaves(program.name, updates, params), kept, count, extra)
+    leaves = Leaves(program.name, updates, params)
+    run = _Update(program, leaves, kept, count, extra, is_due)
     for stage in program.stages:
         if stage.is_tree:
             run.tree_stage(stage.ops[0])
@@ -57,11 +71,19 @@ class _Update:
     """One call of `update` on its way through the stages."""
 
     def __init__(
-        self, program: Program, leaves: Leaves, state: Any, count: Any, extra: Any
+        self,
+        program: Program,
+        leaves: Leaves,
+        state: Any,
+        count: Any,
+        extra: Any,
+        is_due: Any,
     ):
         self.program, self.leaves, self.state = program, leaves, state
-        self.count, self.extra = count, extra
-        self.new_state: State = {} if count is None else {"count": _next_count(count)}
+        self.count, self.extra, self.is_due = count, extra, is_due
+        self.new_state: State = {}
+        if count is not None:
+            self.new_state["count"] = _next_count(count, is_due is None or is_due)
         self.slots = self._open_state()
         self.registers: list[dict[int, Any]] = [{0: u} for u in leaves.updates]
         self.active = active_of(program, leaves.reference, leaves.treedef)
@@ -71,10 +93,7 @@ class _Update:
     def _open_state(self) -> dict[str, list[Any]]:
         """The slots of rules, leaf by leaf."""
         ops = list(zip(self.program.ops, self.program.keys, strict=True))
-        foreign = {
-            keys[name] for op, keys in ops if op.bound is None for name in op.slots
-        }
-        check_keys(self.program, self.state, foreign)
+        check_keys(self.program, self.state, self.program.foreign_keys)
         trees = {
             keys[name]: self.state[keys[name]]
             for op, keys in ops
@@ -123,7 +142,9 @@ class _Update:
             for k in stage.ops
             if ops[k].shared
         }
-        common = Common(numbers, arrays, self.count, {}, before, before, extra)
+        common = Common(
+            numbers, arrays, self.count, {}, before, before, extra, self.is_due
+        )
         totals = self._measure(stage, plan, common, running)
         shared = {k: self._settle(k, totals.get(k), before[k]) for k in before}
         common = common._replace(totals=totals, shared=shared)
@@ -214,7 +235,8 @@ class _Update:
         keys = self.program.keys[k]
         own = {name: before[name] for name in op.node.shared}
         if op.has_key:
-            self.new_state[keys["key"]] = jax.random.fold_in(before["key"], 0)
+            following = jax.random.fold_in(before["key"], 0)
+            self.new_state[keys["key"]] = select(self.is_due, following, before["key"])
         if op.node.settle is not None:
             if total is None and op.measures:
                 total = kernel.measured_nothing(op)
@@ -222,6 +244,7 @@ class _Update:
             with kernel.place(op.name):
                 step = Step(as_weak(self.count) + 1, extra)
                 settled = op.node.settle(total, own, step)
+                _, settled = kernel.keep_if(self.is_due, None, settled, own)
                 own = kernel.like_before(settled, own, op.name)
         for name, value in own.items():
             self.new_state[keys[name]] = value
@@ -263,13 +286,21 @@ class _Update:
                     raise missing_slots(self.program, [key], self.state)
             else:
                 slots[name] = self.state[key]
-        whole = leaves.treedef.unflatten(leaves.params) if leaves.has_params else None
+        own = whole = None
+        if leaves.has_params:
+            mine = zip(leaves.params, self.active, strict=True)
+            own = leaves.treedef.unflatten([p if on[k] else None for p, on in mine])
+            whole = leaves.treedef.unflatten(leaves.params)
         extra = self.extra
         if op.splits_extra:
             extra = {name: leaves.split(tree, active) for name, tree in extra.items()}
-        tree = Tree(params, whole, grad, self.count, extra)
+        tree = Tree(params, own, whole, grad, self.count, extra)
+
+        def run(updates: Any, slots: Any) -> tuple[Any, Any]:
+            return rule.update(updates, slots, tree)
+
         with kernel.place(op.name):
-            updates, slots = rule.update(updates, slots, tree)
+            updates, slots = run_if(self.is_due, run, updates, slots)
         for name, slot in slots.items():
             keep_tree(self.new_state, op, keys[name], slot)
         outs = leaves.flatten(updates, f"what {op.name} returns")
@@ -284,10 +315,14 @@ class _Update:
         ):
             precision = self.precisions[i]
             is_frozen = bool(program.freezing) and program.freezes(self.active[i])
-            if precision is None or is_frozen:
-                like = u if p is None else p
-                is_zero = u is not None and (is_frozen or is_float0(u))
-                outs.append(jnp.zeros_like(like) if is_zero else u)
+            if u is None:
+                outs.append(None)
+                continue
+            if is_frozen or is_float0(u):
+                outs.append(jnp.zeros_like(u if p is None else p))
+                continue
+            if precision is None:
+                outs.append(select(self.is_due, u, 0))
                 continue
             out = self.registers[i][self.program.out]
             if out.shape != u.shape and not self._takes_batch(i):
@@ -295,8 +330,33 @@ class _Update:
                     f"{self.program.name}: at {self.leaves.path(i)!r} the update of "
                     f"shape {u.shape} became one of shape {out.shape}"
                 )
-            outs.append(_to(precision.out, out))
+            out = _to(precision.out, out)
+            outs.append(select(self.is_due, out, 0))
         return self.leaves.treedef.unflatten(outs)
+
+
+def run_if(
+    is_due: Any,
+    run: Callable[[Any, Any], tuple[Any, Any]],
+    updates: Any,
+    state: Any,
+    otherwise: Callable[[Any], Any] = lambda updates: updates,
+) -> tuple[Any, Any]:
+    """What is made of updates where it is due, else otherwise; None for always."""
+    if is_due is None:
+        return run(updates, state)
+
+    def step(carry: Any) -> Any:
+        given, before = carry
+        out, after = run(given, before)
+        return like(out, given), after
+
+    def keep(carry: Any) -> Any:
+        given, before = carry
+        return otherwise(given), before
+
+    # In this order: with the branches exchanged XLA copies the state.
+    return lax.cond(is_due, step, keep, (updates, state))
 
 
 _next_count = jax.jit(next_count, inline=True)

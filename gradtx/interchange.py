@@ -25,8 +25,6 @@ from gradtx.transform import GradientTransformation
 INNER = ("inner_state", "base_optimizer_state", "info")
 """Fields of optax's states that hold states."""
 COUNTS = ("count", "t", "count_m2", "step_count", "is_initial_step", "is_init_step")
-NUMBERS = ("b1",)
-"""Fields that say what the transformation says itself."""
 OWN = ("step_size", "win_rate")
 """Numbers that gradtx keeps to be read, and optax does not keep."""
 
@@ -55,7 +53,7 @@ def from_optax(tx: GradientTransformation, optax_state: Any) -> State:
             raise ValueError(f"from_optax: optax's state has no {name!r} for {key!r}")
         value = jnp.zeros(()) if at is None else _to_ours(*found.pop(at))
         state[key] = _stored(op, name, value)
-    rest = sorted({name for name, _, _ in found} - {*COUNTS, *NUMBERS})
+    rest = sorted({name for name, _, _ in found} - {*COUNTS})
     if rest:
         raise ValueError(f"from_optax: {tx.name} keeps nothing like optax's {rest}")
     return state
@@ -81,8 +79,6 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
     ]
 
     def visit(name: str, old: Any, owner: Any) -> Any:
-        if name in NUMBERS:
-            return old
         if name in COUNTS:
             period = periods.pop(0) if isinstance(owner, optax.ApplyEvery) else None
             return _told(name, state["count"], period).astype(old.dtype)

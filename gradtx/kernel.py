@@ -36,6 +36,7 @@ class Common(NamedTuple):
     shared: dict[int, Any]
     before: dict[int, Any]
     extra: dict[str, Any]
+    is_due: Any
 
 
 class LeafInput(NamedTuple):
@@ -209,7 +210,9 @@ class _Run:
         registers = map(precision.cast, leaf.registers)
         self.registers = dict(zip(plan.reads, registers, strict=True))
         if 0 in self.registers:
-            self.registers[0] = self.registers[0].astype(precision.compute)
+            u = self.registers[0].astype(precision.compute)
+            # An update that is not due may be NaN, which derivatives would show.
+            self.registers[0] = select(common.is_due, u, 0)
         self.param = None
         if leaf.param is not None:
             self.param = jnp.asarray(leaf.param).astype(precision.compute)
@@ -286,7 +289,9 @@ def update_kernel(
                 if isinstance(node, Fork):
                     u = node.join(u, tuple(branches), context)
                 else:
-                    u, slots = node.update(u, run.slots(i), context)
+                    before = run.slots(i)
+                    u, slots = node.update(u, before, context)
+                    u, slots = keep_if(common.is_due, u, slots, before)
                     new_slots[i] = like_before(
                         slots, leaf.slots.get(i, {}), wiring.name
                     )
@@ -298,6 +303,24 @@ def update_kernel(
         ), new_slots
 
     return update
+
+
+def select(is_due: Any, new: Any, old: Any) -> Any:
+    """The new where an update is due, or no condition is put on it."""
+    return new if is_due is None else jnp.where(is_due, new, old)
+
+
+def keep_if(is_due: Any, u: Any, slots: Any, before: Any) -> tuple[Any, Any]:
+    """What leaves a rule and what it keeps, under the condition that it is due.
+
+    What it both gives and keeps leaves as it is kept: else an average that updates
+    parameters is computed twice, and reads what it was before, which is written over.
+    """
+    kept = {
+        name: new if new is None else select(is_due, new, before.get(name, new))
+        for name, new in slots.items()
+    }
+    return next((kept[name] for name, new in slots.items() if new is u), u), kept
 
 
 def like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any]:

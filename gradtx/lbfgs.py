@@ -12,7 +12,7 @@ from gradtx.kernel import wide
 from gradtx.roles import Size
 from gradtx.rule import Tree, TreeRule, inner, safe_sqrt
 from gradtx.transform import transformation
-from gradtx.trees import zeros_like
+from gradtx.trees import wide_zeros
 
 Arrays = list[Any]
 
@@ -155,8 +155,8 @@ def scale_by_lbfgs(memory_size: Size = 10, scale_init_precond: bool = True):
     def past(params: Any) -> Any:
         # Broadcast, so that on a mesh each place of the ring is sharded as the leaf.
         return jax.tree.map(
-            lambda z: jnp.broadcast_to(z, (memory_size, *z.shape)), zeros_like(params)
+            lambda z: jnp.broadcast_to(z, (memory_size, *z.shape)), wide_zeros(params)
         )
 
-    first = zeros_like, zeros_like, past, past, lambda params: jnp.zeros(memory_size)
+    first = wide_zeros, wide_zeros, past, past, lambda params: jnp.zeros(memory_size)
     return TreeRule(update, dict(zip(Memory._fields, first, strict=True)))

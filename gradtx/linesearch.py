@@ -18,7 +18,7 @@ from jax import numpy as jnp
 from gradtx.roles import NonNegative, NumberRole, Positive
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation
-from gradtx.trees import like, zeros_like
+from gradtx.trees import like, wide_zeros
 
 NEEDS = ("value", "grad", "value_fn")
 Retries = Annotated[Any, NumberRole("at least 0", low=0, is_count=True)]
@@ -137,7 +137,7 @@ def first_slots(*more: str, stores_grad: bool) -> dict[str, Callable[[Any], Any]
     return {
         "learning_rate": _scalar(1.0),
         "value": _scalar(jnp.inf),
-        **({"grad": zeros_like} if stores_grad else {}),
+        **({"grad": wide_zeros} if stores_grad else {}),
         "num_linesearch_steps": lambda params: jnp.zeros((), jnp.int32),
         **{name: _scalar(jnp.inf) for name in more},
     }

@@ -47,7 +47,7 @@ class Op:
         masks: Masks (by index) that a leaf must satisfy.
         trail: Names of the factories around it, outermost first.
         pin: A pinned name for its slots.
-        is_step: Whether a factory around it takes a learning rate.
+        is_step: Whether it, or a factory around it, takes a learning rate.
         splits_extra: Whether a mask around it splits the extra arguments, too.
     """
 
@@ -174,6 +174,12 @@ class Program:
         return "**" in self.foreign_arguments
 
     @property
+    def foreign_keys(self) -> set[str]:
+        """The keys of the states of foreign transformations."""
+        pairs = zip(self.ops, self.keys, strict=True)
+        return {key for op, keys in pairs if op.bound is None for key in keys.values()}
+
+    @property
     def needs(self) -> dict[str, str]:
         """The extra arguments that are needed, each with who needs it."""
         return {need: op.name for op in self.ops for need in op.needs}
@@ -283,7 +289,11 @@ class _Lowering:
             case Named(key, inner):
                 pin = key if scope.pin is None else f"{scope.pin}.{key}"
                 return self.lower(inner, u, dataclasses.replace(scope, pin=pin))
-            case Rule() | TreeRule():
+            case TreeRule():
+                is_step = scope.is_step or node.is_step or bound.is_step
+                scope = dataclasses.replace(scope, is_step=is_step)
+                return self.emit(bound, node, (u,), scope, name)
+            case Rule():
                 return self.emit(bound, node, (u,), scope, name)
             case optax.GradientTransformation():
                 scope = dataclasses.replace(scope, trail=(*scope.trail, name))
@@ -349,7 +359,8 @@ def _foreign(tx: optax.GradientTransformation) -> TreeRule:
     return TreeRule(update, {name: inner.init}, takes=tuple(takes))
 
 
-def next_count(count: Any) -> Any:
-    """The count of updates after one more; it saturates and never wraps."""
+def next_count(count: Any, is_due: Any = True) -> Any:
+    """The count after one more, if it is due; it saturates and never wraps."""
     count = jnp.asarray(count)
-    return count + (count < jnp.iinfo(count.dtype).max).astype(count.dtype)
+    is_less = count < jnp.iinfo(count.dtype).max
+    return count + (is_less & is_due).astype(count.dtype)

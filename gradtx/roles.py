@@ -187,7 +187,7 @@ class NumberRole(Role):
         is_container: Whether the argument is a container of such numbers.
         keeps_schedule: Whether a schedule stays one, for the rule to evaluate.
         steps_ahead: The count that a schedule sees, less that of other numbers.
-        choices: Words that may stand beside the numbers of a container.
+        choices: Words that may stand beside or in the place of numbers.
         kinds: The kinds of a container's parts, if these are a fixed number.
     """
 
@@ -359,9 +359,12 @@ def role_of(annotation: Any) -> Role:
         return WordRole((*getattr(roles[WordRole], "choices", ()), None))
     if NumberRole not in roles:
         return next((role for role in roles.values() if role is not PLAIN), PLAIN)
-    if origin in (typing.Union, types.UnionType):
-        return dataclasses.replace(roles[NumberRole], is_optional=type(None) in parts)
     words = getattr(roles.get(WordRole), "choices", ())
+    if origin in (typing.Union, types.UnionType):
+        is_optional = type(None) in parts
+        return dataclasses.replace(
+            roles[NumberRole], is_optional=is_optional, choices=words
+        )
     number = dataclasses.replace(roles[NumberRole], is_container=True, choices=words)
     if origin is not tuple or Ellipsis in parts:
         return number

@@ -31,6 +31,7 @@ class _Node:
     key: Any = None
     takes_batch: bool = False
     setting: Callable[[Any], Any] | None = None
+    evaluate: Callable[..., Any] | None = None
 
 
 def key_of_leaf(key: Any, index: Any) -> Any:
@@ -63,6 +64,7 @@ class Rule(_Node):
         takes_batch: Whether it takes an axis of examples in front away.
         setting: `(params) -> tree` of something hashable for each leaf, which is then
             `leaf.setting`, and a second argument of what `slots` and `out` hold.
+        evaluate: `(param, slots, shared) -> param`, what to evaluate with in its place.
     """
 
     update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
@@ -76,6 +78,7 @@ class Rule(_Node):
     out: Callable[..., Any] = lambda array, setting=None: array
     takes_batch: bool = False
     setting: Callable[[Any], Any] | None = None
+    evaluate: Callable[[Any, Any, Any], Any] | None = None
 
 
 def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
@@ -93,12 +96,16 @@ class TreeRule(_Node):
         slots: For each slot its first value, `(params) -> pytree`.
         needs: Extra arguments of `update` that must be given.
         takes: Extra arguments that it knows, given or not; "**" for any.
+        evaluate: `(params, slots) -> params`, what to evaluate with in their place.
+        is_step: Whether it takes a learning rate, which its arguments do not show.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
     slots: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
+    evaluate: Callable[[Any, Any], Any] | None = None
+    is_step: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +114,7 @@ class Tree:
 
     Attributes:
         params: The parameters that it updates, None elsewhere; None without any.
+        own: Also those of its leaves that have no update.
         whole: All parameters, for what calls a function of them.
         grad: The update that entered the enclosing `moments`.
         count: How many updates there were before.
@@ -114,6 +122,7 @@ class Tree:
     """
 
     params: Any
+    own: Any
     whole: Any
     grad: Any
     count: jax.Array
@@ -125,7 +134,18 @@ class Tree:
         def one(mine: Any, whole: Any) -> Any:
             return whole if mine is None else mine
 
-        return jax.tree.map(one, params, self.whole, is_leaf=lambda x: x is None)
+        return jax.tree.map(one, params, self.whole, is_leaf=_is_none)
+
+    def at(self, own: Any) -> Tree:
+        """The same where its own parameters are others."""
+        params = jax.tree.map(
+            lambda p, o: None if p is None else o, self.params, own, is_leaf=_is_none
+        )
+        return dataclasses.replace(self, params=params, own=own, whole=self.filled(own))
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
 
 
 current_path: contextvars.ContextVar[Callable[[], str]] = contextvars.ContextVar("path")
@@ -327,6 +347,11 @@ def bare_sqrt(x: Any) -> Any:
 def _(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
     root = jnp.sqrt(primals[0])
     return root, safe_ratio(tangents[0], 2 * root)
+
+
+def whole(number: Any) -> Any:
+    """A number without a fraction as an int32, to count with."""
+    return jnp.asarray(number).astype(jnp.int32)
 
 
 def safe_ratio(x: Any, y: Any) -> Any:

@@ -10,7 +10,16 @@ from gradtx.averages import difference, full
 from gradtx.combine import add, identity
 from gradtx.numbers import is_constant_zero
 from gradtx.roles import Every, NonNegative, Positive, Scalar, ScalarOrSchedule
-from gradtx.rule import Leaf, Masked, Rule, abs2, memoryless, safe_sqrt, squared_norm
+from gradtx.rule import (
+    Leaf,
+    Masked,
+    Rule,
+    abs2,
+    memoryless,
+    safe_sqrt,
+    squared_norm,
+    whole,
+)
 from gradtx.transform import transformation
 
 
@@ -218,7 +227,7 @@ def apply_every(k: Every = 1):
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        every = jnp.asarray(k).astype(jnp.int32)
+        every = whole(k)
         place = leaf.count % every
         total = jnp.where(place == 0, u, slots["grad_acc"] + u)
         return jnp.where(place == every - 1, total, 0), {"grad_acc": total}

@@ -14,7 +14,7 @@ from optax.contrib import GaLoreDimensionNumbers
 from gradtx.adam import scale_by_adam
 from gradtx.combine import chain, let
 from gradtx.roles import Every, Member, Scalar, Size
-from gradtx.rule import Fork, Leaf, Rule, memoryless
+from gradtx.rule import Fork, Leaf, Rule, memoryless, whole
 from gradtx.transform import transformation
 
 
@@ -90,7 +90,7 @@ def main_directions(
             vectors = left if _is_tall(matrix) else jnp.conj(right.T)
             return vectors[:, : old.shape[1]].astype(old.dtype)
 
-        is_due = leaf.count % jnp.asarray(every).astype(jnp.int32) == 0
+        is_due = leaf.count % whole(every) == 0
         new = lax.cond(is_due, compute, lambda: old)
         return new, {"projector": new}
 

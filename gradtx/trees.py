@@ -11,7 +11,28 @@ from jax import numpy as jnp
 from gradtx.kernel import wide
 
 
-def zeros_like(params: Any) -> Any:
+def zero_count(params: Any) -> jax.Array:
+    """The first value of a slot that counts."""
+    return jnp.zeros([], jnp.int32)
+
+
+def zeros(tree: Any) -> Any:
+    """Zeros."""
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def where(is_chosen: Any, chosen: Any, other: Any) -> Any:
+    """One tree if a bool is true, else the other; where either has None, what has."""
+
+    def one(a: Any, b: Any) -> Any:
+        if a is None or b is None:
+            return b if a is None else a
+        return jnp.where(is_chosen, a, b)
+
+    return jax.tree.map(one, chosen, other, is_leaf=lambda x: x is None)
+
+
+def wide_zeros(params: Any) -> Any:
     """Zeros in at least float32."""
     return jax.tree.map(lambda p: jnp.zeros_like(wide(jnp.asarray(p))), params)
 

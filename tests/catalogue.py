@@ -27,47 +27,37 @@ NOT_OURS = {
         optimistic_adam safe_int32_increment
     """,
     "another name of a type": "MultiTransformState",
+    "pairs of parameters: gradtx's lookahead takes plain ones": "LookaheadParams",
+    "what `inject_hyperparams` makes of a schedule": "WrappedSchedule",
     "types and protocols, for annotations": """
         ConditionFn GradientTransformationExtraArgs MaskOrFn OptState Params
         ShouldSkipUpdateFunction StatefulSchedule TransformInitFn
         TransformUpdateExtraArgsFn TransformUpdateFn Updates
     """,
     "states: gradtx's is a flat dict": """
-        AdaptiveGradClipState AddDecayedWeightsState AddNoiseState ApplyEvery COCOBState
-        ClipByGlobalNormState ClipState ConditionallyMaskState
-        ConditionallyTransformState DAdaptAdamWState DifferentiallyPrivateAggregateState
-        DoGState DoWGState EmaState EmptyState FactoredState GaLoreState HutchinsonState
-        MadgradState MaskedNode MaskedState MomoAdamState MomoState MultiStepsState
-        NonNegativeParamsState NormalizeState PartitionState ProdigyState
-        ScaleByAdaDeltaState ScaleByAdamState ScaleByAdanState ScaleByAdemamixState
-        ScaleByAmsgradState ScaleByBacktrackingLinesearchState ScaleByBeliefState
-        ScaleByLBFGSState ScaleByLionState ScaleByNovogradState ScaleByRStdDevState
-        ScaleByRmsState ScaleByRpropState ScaleByRssState ScaleBySM3State
-        ScaleByScheduleState ScaleBySimplifiedAdEMAMixState ScaleByTrustRatioState
-        ScaleByZoomLinesearchState ScaleState ScheduleFreeState SophiaState TraceState
-        ZeroNansState ZoomLinesearchInfo init_empty_state
+        AdaptiveGradClipState AddDecayedWeightsState AddNoiseState ApplyEvery
+        ApplyIfFiniteState COCOBState ClipByGlobalNormState ClipState
+        ConditionallyMaskState ConditionallyTransformState DAdaptAdamWState
+        DifferentiallyPrivateAggregateState DoGState DoWGState EmaState
+        EmptyState FactoredState GaLoreState HutchinsonState
+        InjectHyperparamsState LookaheadState MadgradState MaskedNode
+        MaskedState MechanicState MomoAdamState MomoState MonitorState
+        MultiStepsState NonNegativeParamsState NormalizeState PartitionState
+        ProdigyState ReduceLROnPlateauState SAMState ScaleByAdaDeltaState
+        ScaleByAdamState ScaleByAdanState ScaleByAdemamixState
+        ScaleByAmsgradState ScaleByBacktrackingLinesearchState
+        ScaleByBeliefState ScaleByLBFGSState ScaleByLionState
+        ScaleByNovogradState ScaleByRStdDevState ScaleByRmsState
+        ScaleByRpropState ScaleByRssState ScaleBySM3State ScaleByScheduleState
+        ScaleBySimplifiedAdEMAMixState ScaleByTrustRatioState
+        ScaleByZoomLinesearchState ScaleState ScheduleFreeState SnapshotState
+        SophiaState SplitRealAndImaginaryState TraceState ZeroNansState
+        ZoomLinesearchInfo init_empty_state
     """,
 }
 """Public names of optax that gradtx leaves to it, by the reason."""
 
 COMING = {
-    "layouts of parameters": """
-        flatten split_real_and_imaginary SplitRealAndImaginaryState
-    """,
-    "wrappers that decide whether an update happens": """
-        ApplyIfFiniteState LookaheadParams LookaheadState apply_if_finite lookahead
-    """,
-    "wrappers that change the step": """
-        MechanicState ReduceLROnPlateauState SAMState mechanize reduce_on_plateau sam
-    """,
-    "hyperparameters in the state": """
-        InjectHyperparamsState WrappedSchedule inject_hyperparams
-    """,
-    "what is seen from outside": """
-        MonitorState SnapshotState measure_with_ema monitor snapshot
-    """,
-    "foreign transformations": "with_extra_args_support",
-    "eval_params will do it for all that average": "schedule_free_eval_params",
     "matrix methods": "MuonDimensionNumbers MuonState muon scale_by_muon",
 }
 """Public names of optax that gradtx does not have yet, by what they belong to."""
@@ -118,10 +108,12 @@ READ_OTHERWISE = {
 """Numbers that `update` reads and that take no schedule, or the other way round."""
 
 NO_NUMBERS = {
-    "fixes the shapes of slots": {
+    "fixes the shapes of slots, or the program": {
         "memory_size": "lbfgs scale_by_lbfgs",
         "min_dim_size_to_factor": "adafactor scale_by_factored_rms",
+        "num_betas": "mechanize",
         "rank": "galore scale_by_galore",
+        "sync_period": "sam",
     },
 }
 """Arguments that are numbers in optax and structure here, by the reason."""

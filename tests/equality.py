@@ -52,10 +52,16 @@ def objective(params: Any, obj_fn: Any = None) -> Any:
     return jnp.sin(whole) + sum(jnp.sum(jnp.cos(leaf)) for leaf in leaves)
 
 
+def gradient_at(params: Any, i: Any) -> Any:
+    """Some gradients of the parameters, the i-th of a step."""
+    return jax.tree.map(lambda p: jnp.cos(3 * p + i), params)
+
+
 def step(tx: Any, carry: Any, seen: Any) -> Any:
     (params, state), (grads, value) = carry, seen
     update = optax.with_extra_args_support(tx).update
-    extra = {"value": value, "grad": grads, "value_fn": objective, "obj_fn": objective}
+    extra = {"value": value, "grad": grads, "grad_fn": gradient_at}
+    extra |= {"value_fn": objective, "obj_fn": objective}
     updates, state = update(grads, state, params, **extra)
     return (optax.apply_updates(params, updates), state), updates
 
@@ -181,11 +187,20 @@ def assert_equals_optax(
 
 
 def assert_wrapped_equals_optax(
-    wrap: Callable[[Any, Any], Any], make: Callable[[Any], Any], dtype: str
+    wrap: Callable[[Any, Any], Any],
+    settings: dict[str, Callable[[Any], Any]],
+    dtype: str,
+    **more: Any,
 ) -> None:
-    """The same for a wrapper `(module, transformation)` around a setting."""
+    """The same for a wrapper `(module, transformation)`, around each of some."""
     with jax.enable_x64(dtype == "float64"):
-        assert_equals_optax(lambda m: wrap(m, make(m)), dtype, run=QUICKLY[dtype])
+        for make in settings.values():
+            assert_equals_optax(
+                lambda m, make=make: wrap(m, make(m)),
+                dtype,
+                run=QUICKLY[dtype],
+                **more,
+            )
 
 
 def bitwise(a: Any, b: Any) -> None:

@@ -20,12 +20,19 @@ def every_second(step, **extra):
     return step % 2 == 0
 
 
+def size_of(updates):
+    """What someone may measure."""
+    squares = [jnp.sum(jnp.square(jnp.abs(u))) for u in jax.tree.leaves(updates)]
+    return sum(squares, jnp.zeros(()))
+
+
 def doubled(updates, params):
     """What someone may give to `stateless`."""
     return jax.tree.map(lambda u: 2 * u, updates)
 
 
 EXAMPLES = {
+    "adv_optimizer": lambda: gradtx.chain(gradtx.normalize(), gradtx.sgd(0.05)),
     "alpha": lambda: 0.5,
     "b2": lambda: 0.9,
     "base_optimizer": lambda: gradtx.sgd(0.1),
@@ -41,6 +48,7 @@ EXAMPLES = {
     "eta": lambda: 0.1,
     "every": lambda: 2,
     "f": lambda: doubled,
+    "fast_optimizer": lambda: gradtx.sgd(0.1, 0.9),
     "floor": lambda: 0.1,
     "freeze_mask": lambda: False,
     "gamma": lambda: 0.5,
@@ -49,11 +57,18 @@ EXAMPLES = {
     "l2_norm_clip": lambda: 0.5,
     "learning_rate": lambda: 0.1,
     "mask": lambda: True,
+    "max_consecutive_errors": lambda: 3,
     "max_delta": lambda: 0.25,
     "max_backtracking_steps": lambda: 5,
     "max_linesearch_steps": lambda: 5,
     "max_magnitude": lambda: 0.25,
     "max_norm": lambda: 0.5,
+    "measure": lambda: size_of,
+    "measure_name": lambda: "size",
+    "measures": lambda: {
+        "size": size_of,
+        "average": gradtx.ema(0.9),
+    },
     "name": lambda: "marked",
     "named_chain.args": lambda: (
         ("first", gradtx.scale(2.0)),
@@ -65,8 +80,10 @@ EXAMPLES = {
     "preconditioner": lambda: gradtx.scale_by_rms(),
     "seed": lambda: 3,
     "should_transform_fn": lambda: every_second,
+    "slow_step_size": lambda: 0.5,
     "step_size": lambda: -0.5,
     "step_size_fn": lambda: gradtx.linear_schedule(1.0, 0.5, 4),
+    "sync_period": lambda: 2,
     "threshold": lambda: 0.5,
     "transform": lambda: gradtx.trace(0.9),
     **dict.fromkeys(
@@ -141,6 +158,7 @@ HESSIAN = {"extra": lambda params, grads: {"obj_fn": loss}}
 CASES = {
     "scale_by_polyak": VALUE,
     "polyak_sgd": VALUE,
+    "reduce_on_plateau": VALUE,
     "scale_by_backtracking_linesearch": SEARCH,
     "scale_by_zoom_linesearch": SEARCH,
     "lbfgs": SEARCH,
@@ -194,6 +212,11 @@ VARIANTS = {
         gradtx.trace(0.9), gradtx.clip_by_global_norm(0.5), gradtx.scale(-0.1)
     ),
     "adam in bfloat16": lambda: gradtx.adam(0.1, mu_dtype="bfloat16"),
+    "polyak average": lambda: gradtx.average_params(gradtx.sgd(0.1), "polyak", 1),
+    "lookahead that restarts": lambda: gradtx.lookahead(
+        gradtx.adam(0.1), 2, 0.5, reset_state=True
+    ),
+    "injected adam": lambda: gradtx.inject_hyperparams(gradtx.adam)(0.1),
 }
 """Settings that run other parts of the engine than the defaults do."""
 

@@ -1,0 +1,146 @@
+"""One step for several gradients."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import optax
+from jax import numpy as jnp
+
+from gradtx.evaluation import of_inner
+from gradtx.program import next_count
+from gradtx.roles import DType, EveryAtItsOwnCount, Member
+from gradtx.rule import Tree, TreeRule
+from gradtx.transform import transformation
+from gradtx.trees import like, where, wide_zeros, zero_count, zeros
+from gradtx.wrap import run_if
+
+
+def first_info(condition: Any, params: Any) -> Any:
+    """What a condition on gradients says of zeros, before any step."""
+    return condition(wide_zeros(params), zero_count(params), params)[1]
+
+
+def _accumulating(
+    transform: Any, every: Any, mean: bool, dtype: Any, skips: Any, key: str
+) -> TreeRule:
+    """The rule of `accumulate`, its inner state under a key, and maybe with skips."""
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        n, steps, acc = slots["mini_step"], slots["gradient_step"], slots["acc_grads"]
+        is_skipped, new = jnp.zeros([], bool), {}
+        if skips is not None:
+            is_skipped, info = skips(updates, steps, tree.params)
+            new["skip_state"] = info
+        is_due = ~is_skipped & (n + 1 >= (every(steps) if callable(every) else every))
+
+        def add(a: Any, u: Any) -> Any:
+            if a is None or u is None:
+                return None
+            a = a.astype(u.dtype)
+            grown = a + ((u - a) / (n + 1).astype(u.real.dtype) if mean else u)
+            return jnp.where(is_skipped, a, grown)
+
+        total = jax.tree.map(add, acc, updates, is_leaf=lambda x: x is None)
+        out, after = run_if(is_due, transform, total, slots[key], tree)
+        nothing = zeros(total)
+        n = jnp.where(is_due, 0, next_count(n, ~is_skipped))
+        new |= {"mini_step": n, "gradient_step": next_count(steps, is_due), key: after}
+        new["acc_grads"] = like(where(is_due, nothing, out), acc)
+        return where(is_due, out, nothing), new
+
+    def first(params: Any) -> Any:
+        first = wide_zeros(params)
+        return first if dtype is None else optax.tree.cast(first, dtype)
+
+    slots = {"mini_step": zero_count, "gradient_step": zero_count, key: transform.init}
+    slots["acc_grads"] = first
+    if skips is not None:
+        slots["skip_state"] = functools.partial(first_info, skips)
+    return TreeRule(update, slots, takes=("**",), evaluate=of_inner(transform, key))
+
+
+@transformation
+def accumulate(
+    transform: Member,
+    every: EveryAtItsOwnCount,
+    *,
+    mean: bool = True,
+    dtype: DType | None = None,
+):
+    """Run a transformation once every so many updates, on the mean of the gradients.
+
+    The others give zeros and leave its state as it is, so that its schedules count the
+    steps that it took.
+
+    Args:
+        transform: The transformation.
+        every: How many gradients a step takes, whole and at least 1; or a schedule of
+            it, which counts steps.
+        mean: Whether it gets their mean, or their sum.
+        dtype: What is accumulated in; at least float32 if None.
+
+    Keeps `mini_step` (gradients since the last step), `gradient_step` (steps),
+    `acc_grads`, and the state of the transformation whole as `inner`.
+    """
+    return _accumulating(transform, every, mean, dtype, None, "inner")
+
+
+@transformation
+def _multi_steps(
+    opt: Member, every: EveryAtItsOwnCount, mean: bool, skips: Any, dtype: DType | None
+):
+    return _accumulating(opt, every, mean, dtype, skips, "inner_opt_state")
+
+
+class MultiSteps:
+    """As `optax.MultiSteps`: `accumulate`, with mini-steps that may be skipped.
+
+    Args:
+        opt: The transformation.
+        every_k_schedule: As `every` of `accumulate`.
+        use_grad_mean: As `mean` of `accumulate`.
+        should_skip_update_fn: `(updates, gradient_step, params) -> (bool, info)`:
+            whether a gradient is passed over, and arrays, kept as `skip_state`.
+        accumulator_dtype: As `dtype` of `accumulate`.
+
+    The state has the fields of optax's by name: `state["mini_step"]`, ...
+    """
+
+    def __init__(
+        self,
+        opt: optax.GradientTransformation,
+        every_k_schedule: Any,
+        use_grad_mean: bool = True,
+        should_skip_update_fn: Any = None,
+        accumulator_dtype: Any = jnp.float32,
+    ):
+        self._accumulated = _multi_steps(
+            opt, every_k_schedule, use_grad_mean, should_skip_update_fn,
+            accumulator_dtype,
+        )  # fmt: skip
+
+    @property
+    def inner_opt(self) -> optax.GradientTransformation:
+        """The transformation that runs once in a while."""
+        return self._accumulated.arguments["opt"]
+
+    def init(self, params: Any) -> dict[str, Any]:
+        """The state for some parameters."""
+        return self._accumulated.init(params)
+
+    def update(
+        self, updates: Any, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Zeros, or once in a while a step."""
+        return self._accumulated.update(updates, state, params, **extra)
+
+    def has_updated(self, state: Any) -> jax.Array:
+        """Whether the last update was a step."""
+        return (state["mini_step"] == 0) & (state["gradient_step"] > 0)
+
+    def gradient_transformation(self) -> Any:
+        """The same as one transformation, which goes into chains."""
+        return self._accumulated

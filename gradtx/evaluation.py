@@ -1,0 +1,79 @@
+"""The parameters to evaluate with, where they are not the ones that are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.binding import Remembered
+from gradtx.checks import Leaves, active_of, check_keys, check_state
+from gradtx.kernel import place, wide
+from gradtx.program import Op, program_of
+from gradtx.rule import Rule
+
+
+def eval_params(tx: Any, state: Any, params: Any) -> Any:
+    """The parameters to evaluate with, from those that are trained.
+
+    For a transformation that averages parameters, or moves them to where gradients are
+    taken (`average_params`, `lookahead`, `schedule_free`, `sam`), however it is nested
+    in others: the outermost decides. For the rest they are the parameters themselves.
+
+    Args:
+        tx: A transformation.
+        state: Its state.
+        params: The parameters after the update that made the state.
+
+    Returns:
+        A tree like the parameters.
+    """
+    if not isinstance(tx, Remembered):
+        return params
+    check_state(tx.name, state)
+    if not isinstance(state, Mapping):
+        return params
+    program = program_of(tx.bound, jnp.asarray(state["count"]))
+    check_keys(program, state, program.foreign_keys)
+    leaves = Leaves(tx.name, params, None)
+    active = active_of(program, params, leaves.treedef)
+    found = list(leaves.updates)
+    for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
+        if op.node.evaluate is None:
+            continue
+        chosen = [i for i, on in enumerate(active) if on[k] and _is_float(found[i])]
+        kept = {name: state[key] for name, key in keys.items()}
+        with place(op.name):
+            evaluated = _of_leaf if isinstance(op.node, Rule) else _of_tree
+            for i, new in evaluated(op, leaves, found, chosen, kept):
+                found[i] = jnp.asarray(new).astype(found[i].dtype)
+    return leaves.treedef.unflatten(found)
+
+
+def _is_float(x: Any) -> bool:
+    return x is not None and jnp.issubdtype(x.dtype, jnp.inexact)
+
+
+def _of_leaf(op: Op, leaves: Leaves, found: Any, chosen: Any, kept: Any) -> Any:
+    evaluate: Any = op.node.evaluate
+    shared = {name: kept[name] for name in op.shared}
+    slots = {name: leaves.flatten(kept[name], f"slot {name!r}") for name in op.slots}
+    for i in chosen:
+        mine = {name: each[i] for name, each in slots.items()}
+        if all(x is not None for x in mine.values()):
+            yield i, evaluate(wide(found[i]), jax.tree.map(wide, mine), shared)
+
+
+def _of_tree(op: Op, leaves: Leaves, found: Any, chosen: Any, kept: Any) -> Any:
+    evaluate: Any = op.node.evaluate
+    masked = [x if i in chosen else None for i, x in enumerate(found)]
+    new = evaluate(leaves.treedef.unflatten(masked), kept)
+    flat = leaves.flatten(new, f"what {op.name} evaluates with")
+    return [(i, flat[i]) for i in chosen]
+
+
+def of_inner(transform: Any, key: str) -> Callable[[Any, Any], Any]:
+    """How to evaluate what keeps the state of a transformation whole under a key."""
+    return lambda params, slots: eval_params(transform, slots[key], params)

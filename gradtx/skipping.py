@@ -1,0 +1,251 @@
+"""Gradients that are not followed: those that are not finite, large, or outliers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.accumulation import first_info
+from gradtx.binding import Remembered
+from gradtx.evaluation import of_inner
+from gradtx.kernel import wide
+from gradtx.program import next_count
+from gradtx.roles import Decay, Member, NonNegative
+from gradtx.rule import (
+    Leaf,
+    Step,
+    Tree,
+    TreeRule,
+    abs2,
+    memoryless,
+    safe_sqrt,
+    squared_norm,
+    zero,
+)
+from gradtx.transform import transformation
+from gradtx.trees import zero_count
+from gradtx.wrap import run, run_unless
+
+
+def _never(arrays: Any) -> jax.Array:
+    return jnp.zeros([], bool)
+
+
+def _nothing_if_finite(u: Any) -> Any:
+    """0 for finite elements, else NaN: of the largest, which XLA fuses."""
+    return 0 * jnp.max(jnp.abs(u), initial=0)
+
+
+@transformation
+def not_finite():
+    """A condition of `skip`: an element is infinite or NaN. Changes no update.
+
+    Keeps `should_skip`.
+    """
+
+    def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
+        return _nothing_if_finite(u)
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        return {"should_skip": jnp.isnan(total)}
+
+    return memoryless(
+        lambda u, leaf: u,
+        measure=measure,
+        shared={"should_skip": _never},
+        settle=settle,
+    )
+
+
+@transformation
+def norm_above(max_norm: NonNegative):
+    """A condition of `skip`: the global norm is above a number, or NaN.
+
+    Args:
+        max_norm: At least 0.
+
+    Changes no update. Keeps `should_skip`.
+    """
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        return {"should_skip": ~(safe_sqrt(total) <= max_norm)}
+
+    return memoryless(
+        lambda u, leaf: u,
+        measure=squared_norm,
+        shared={"should_skip": _never},
+        settle=settle,
+    )
+
+
+@transformation
+def norm_spikes(
+    threshold: NonNegative = 6.0, decay: Decay = 0.99, warmup: NonNegative = 64
+):
+    """A condition of `skip`: the global norm is an outlier among those before, or NaN.
+
+    It is when it exceeds their mean by more than so many standard deviations, as in
+    Kumar et al. 2025 (ZClip): https://arxiv.org/abs/2504.02507; the numbers are those
+    of OLMo-core's `SkipStepOptimizer`. Mean and variance take an outlier for the
+    largest norm that is none: a level that stays is soon followed.
+
+    Args:
+        threshold: In standard deviations, of which the least is a hundredth of the
+            mean. At least 0.
+        decay: Of mean and variance, in [0, 1).
+        warmup: The number of finite norms before any counts as an outlier.
+
+    Changes no update. Keeps `should_skip`, `norm_mean`, `norm_variance`, `norm_count`.
+    """
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        norm, mean = safe_sqrt(total), shared["norm_mean"]
+        deviation = jnp.maximum(safe_sqrt(shared["norm_variance"]), 0.01 * mean)
+        is_warm = shared["norm_count"] >= warmup
+        bound = jnp.where(is_warm, mean + threshold * deviation, jnp.inf)
+        is_finite = jnp.isfinite(norm)
+        count = shared["norm_count"] + is_finite
+        # The mean of all norms, as long as it is of fewer than the average is about.
+        kept = jnp.minimum(decay, 1 - 1 / jnp.maximum(count, 1))
+        way = jnp.where(is_finite, jnp.minimum(norm, bound) - mean, 0)
+        variance = kept * (shared["norm_variance"] + (1 - kept) * way**2)
+        return {
+            "should_skip": ~(is_finite & (norm <= bound)),
+            "norm_mean": mean + (1 - kept) * way,
+            "norm_variance": jnp.where(is_finite, variance, shared["norm_variance"]),
+            "norm_count": count,
+        }
+
+    numbers = dict.fromkeys(("norm_mean", "norm_variance", "norm_count"), zero)
+    return memoryless(
+        lambda u, leaf: u,
+        measure=squared_norm,
+        shared={"should_skip": _never, **numbers},
+        settle=settle,
+    )
+
+
+@transformation
+def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
+    """Run a transformation, but not on some gradients: these give zeros.
+
+    A skipped update leaves the state of the transformation as it is, every slot and
+    its count.
+
+    Args:
+        transform: The transformation.
+        when: A condition: `not_finite()`, `norm_above(...)`, `norm_spikes()`, any other
+            transformation that keeps `should_skip`, or a function `(updates,
+            gradient_step, params) -> (bool, info)` like `skip_not_finite`.
+
+    Keeps `gradient_step`, the number of steps, `total_skipped`, what the condition
+    keeps as `skip_state`, and the state of the transformation whole as `inner`.
+    """
+    is_ours, condition = isinstance(when, Remembered), when
+    if not (is_ours or callable(when)):
+        raise TypeError(f"skip: when must be a condition, got {when!r}")
+
+    def first(params: Any) -> Any:
+        if not is_ours:
+            return first_info(when, params)
+        state: Any = condition.init(params)
+        if "should_skip" not in state:
+            raise TypeError(f"skip: when must keep 'should_skip', got {when!r}")
+        return state
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        steps = slots["gradient_step"]
+        if is_ours:
+            _, info = run(when, updates, slots["skip_state"], tree)
+            is_skipped = info["should_skip"]
+        else:
+            is_skipped, info = condition(updates, steps, tree.params)
+        out, after = run_unless(is_skipped, transform, updates, slots["inner"], tree)
+        return out, {
+            "inner": after,
+            "skip_state": info,
+            "gradient_step": next_count(steps, ~is_skipped),
+            "total_skipped": next_count(slots["total_skipped"], is_skipped),
+        }
+
+    counts = dict.fromkeys(("gradient_step", "total_skipped"), zero_count)
+    slots = {"inner": transform.init, "skip_state": first, **counts}
+    evaluate = of_inner(transform, "inner")
+    return TreeRule(update, slots, takes=("**",), evaluate=evaluate)
+
+
+@transformation
+def apply_if_finite(inner: Member, max_consecutive_errors: NonNegative):
+    """Give zeros for gradients with NaN or infinities, but not for ever. As optax.
+
+    In optax, what is given then puts NaN into the state of the transformation, for
+    good. Here that takes elements that are not finite for zeros; it is their updates
+    that are NaN, for all to see.
+
+    Args:
+        inner: The transformation.
+        max_consecutive_errors: After how many such gradients in a row the next one is
+            accepted.
+
+    Keeps `notfinite_count` (in a row), `last_finite`, `total_notfinite`, and the state
+    of the transformation whole as `inner_state`.
+    """
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        sizes = map(_nothing_if_finite, map(wide, jax.tree.leaves(updates)))
+        is_finite = jnp.isfinite(sum(sizes, jnp.zeros([])))
+        errors = jnp.where(is_finite, 0, next_count(slots["notfinite_count"]))
+        is_due = is_finite | (errors > max_consecutive_errors)
+        clean = jax.tree.map(lambda u: jnp.where(jnp.isfinite(u), u, 0), updates)
+        out, after = run_unless(~is_due, inner, clean, slots["inner_state"], tree)
+
+        def visible(u: Any, given: Any) -> Any:
+            return jnp.where(is_due & ~jnp.isfinite(given), jnp.nan, u)
+
+        return jax.tree.map(visible, out, updates), {
+            "notfinite_count": errors,
+            "last_finite": is_finite,
+            "total_notfinite": next_count(slots["total_notfinite"], ~is_finite),
+            "inner_state": after,
+        }
+
+    counts = dict.fromkeys(("notfinite_count", "total_notfinite"), zero_count)
+    always = {"last_finite": lambda params: jnp.ones([], bool)}
+    slots = {**counts, **always, "inner_state": inner.init}
+    evaluate = of_inner(inner, "inner_state")
+    return TreeRule(update, slots, takes=("**",), evaluate=evaluate)
+
+
+def skip_not_finite(
+    updates: Any, gradient_step: Any, params: Any
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Whether any element is infinite or NaN, for `skip` and `MultiSteps`. As optax.
+
+    Returns:
+        The bool, and `should_skip` and `num_not_finite` by name.
+    """
+    counts = [jnp.sum(~jnp.isfinite(u)) for u in jax.tree.leaves(updates)]
+    number = sum(counts, jnp.zeros([], jnp.int32)).astype(jnp.int32)
+    return number > 0, {"should_skip": number > 0, "num_not_finite": number}
+
+
+def skip_large_updates(
+    updates: Any, gradient_step: Any, params: Any, max_squared_norm: Any
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Whether the squared global norm is not below a number, or NaN. As optax.
+
+    Args:
+        updates: The gradients.
+        gradient_step: The number of steps before.
+        params: The parameters, or None.
+        max_squared_norm: The number; give it with `functools.partial`.
+
+    Returns:
+        The bool, and `should_skip` and `norm_squared` by name.
+    """
+    squares = [jnp.sum(abs2(wide(u))) for u in jax.tree.leaves(updates)]
+    total = sum(squares, jnp.zeros([]))
+    is_large = ~(total < max_squared_norm)
+    return is_large, {"should_skip": is_large, "norm_squared": total}

@@ -1,0 +1,181 @@
+"""Papers that modify Adam, its gradients or its decay, in float64 NumPy.
+
+Each yields directions u, of `p -= learning_rate * u`, unless it says otherwise.
+"""
+
+import numpy as np
+
+
+def adam_directions(grads, b1=0.9, b2=0.999, eps=1e-8, early_eps=False):
+    """Kingma and Ba 2014, Algorithm 1; with an early eps as in transformers' AdamW.
+
+    There eps is added to the root before the bias of the root is corrected.
+    """
+    m, v = 0.0, 0.0
+    for t, g in enumerate(grads, start=1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * np.abs(g) ** 2
+        correction = np.sqrt(1 - b2**t)
+        late = eps / correction if early_eps else eps
+        yield m / (1 - b1**t) / (np.sqrt(v) / correction + late)
+
+
+def laprop_by_the_paper(grads, params=None, b1=0.9, b2=0.999, eps=1e-15, rates=None):
+    """Ziyin et al. 2020, Algorithm 1; with learning rates as in the authors' laprop.py.
+
+    There each normalized gradient is weighed by the learning rate of its own step;
+    where they are all the same, they have no effect.
+    """
+    m, v, total = 0.0, 0.0, 0.0
+    for t, g in enumerate(grads, start=1):
+        rate = 1.0 if rates is None else rates[t - 1]
+        v = b2 * v + (1 - b2) * np.abs(g) ** 2
+        normalized = g / (np.sqrt(v / (1 - b2**t)) + eps)
+        m = b1 * m + (1 - b1) * rate * normalized
+        total = b1 * total + (1 - b1) * rate
+        yield m / total
+
+
+def cautious_by_the_paper(updates, grads, floor=1e-3, eps=0.0):
+    """Liang et al. 2024, Algorithm 1, scaled as in the authors' c_adamw.py.
+
+    The listing of the paper's version 4 is of no floor and an eps; its first version,
+    and the authors' c_lion.py, of no floor and an eps of 1 over the size.
+    """
+    for u, g in zip(updates, grads, strict=True):
+        mask = u * g > 0
+        yield u * mask / (np.maximum(np.mean(mask), floor) + eps)
+
+
+def cautious_adamw_by_the_paper(
+    grads, params, b1=0.9, b2=0.999, eps=1e-6, weight_decay=0.0, early_eps=True
+):
+    """Liang et al. 2024, the authors' c_adamw.py, whose decay is outside the mask."""
+    updates = adam_directions(grads, b1, b2, eps, early_eps)
+    masked = cautious_by_the_paper(updates, grads)
+    for u, p in zip(masked, params, strict=True):
+        yield u + weight_decay * p
+
+
+def cautious_weight_decay_by_the_paper(updates, params, weight_decay=0.1):
+    """Chen et al. 2025, Algorithm 1, for the updates of any optimizer."""
+    for u, p in zip(updates, params, strict=True):
+        yield u + weight_decay * (u * p >= 0) * p
+
+
+def adamw_of_cautious_weight_decay_by_the_paper(
+    grads, params, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1
+):
+    """Chen et al. 2025, Algorithm 1, where the optimizer is Adam."""
+    updates = adam_directions(grads, b1, b2, eps)
+    yield from cautious_weight_decay_by_the_paper(updates, params, weight_decay)
+
+
+def grams_of_updates(updates, grads):
+    """Cao et al. 2024: the size of an update, the sign of the gradient."""
+    for u, g in zip(updates, grads, strict=True):
+        yield np.sign(g) * np.abs(u)
+
+
+def grams_by_the_paper(
+    grads, params, b1=0.9, b2=0.999, eps=1e-6, weight_decay=0.0, early_eps=False
+):
+    """Cao et al. 2024, where the optimizer is Adam; the authors' code has early eps."""
+    updates = adam_directions(grads, b1, b2, eps, early_eps)
+    for u, p in zip(grams_of_updates(updates, grads), params, strict=True):
+        yield u + weight_decay * p
+
+
+def mars_gradients_by_the_paper(
+    grads, params=None, b1=0.95, gamma=0.025, max_norm=1.0, first=0.0, befores=None
+):
+    """Yuan et al. 2024, equations of c_t and its clipping, for one tensor.
+
+    Approximate: the gradient before is that of the last step, and before the first of
+    all the `first`, which is zero in the authors' mars.py. Exact where `befores` are
+    given, the gradients of each step's batch at the last step's parameters.
+    """
+    before = first
+    for t, g in enumerate(grads):
+        if befores is not None:
+            before = befores[t]
+        c = g + gamma * b1 / (1 - b1) * (g - before)
+        norm = np.sqrt(np.sum(np.abs(c) ** 2))
+        yield c * max_norm / norm if norm > max_norm else c
+        before = g
+
+
+def mars_adamw_by_the_paper(
+    grads, params, b1=0.95, b2=0.99, eps=1e-8, weight_decay=0.0, **correction
+):
+    """Yuan et al. 2024, MARS-AdamW: both moments are of the clipped c_t."""
+    corrected = mars_gradients_by_the_paper(grads, params, b1, **correction)
+    updates = adam_directions(corrected, b1, b2, eps)
+    for u, p in zip(updates, params, strict=True):
+        yield u + weight_decay * p
+
+
+def grokfast_by_the_paper(grads, params=None, alpha=0.98, factor=2.0, first=None):
+    """Lee et al. 2024, Algorithm 2, gradients; the average starts at the first of them.
+
+    So in the authors' grokfast.py; another start where `first` is given.
+    """
+    average = grads[0] if first is None else first
+    for g in grads:
+        average = alpha * average + (1 - alpha) * g
+        yield g + factor * average
+
+
+def grokfast_of_window_by_the_paper(
+    grads, params=None, window=100, factor=5.0, waits=True
+):
+    """Lee et al. 2024, Algorithm 1, gradients; the authors' code waits for a window."""
+    for t, g in enumerate(grads, start=1):
+        last = grads[max(t - window, 0) : t]
+        yield g if waits and t < window else g + factor * sum(last) / len(last)
+
+
+def orthograd_by_the_paper(grads, params, eps=1e-30, rescale=True):
+    """Prieto et al. 2025, the orthogonal gradient, for one tensor.
+
+    Rescaled to the gradient's norm as in the authors' orthograd.py; the paper's
+    equation is not, and has no eps.
+    """
+    for g, p in zip(grads, params, strict=True):
+        left = g - np.sum(p * g) / (np.sum(p * p) + eps) * p
+        scale = np.linalg.norm(g) / (np.linalg.norm(left) + eps) if rescale else 1.0
+        yield scale * left
+
+
+def adamc_by_the_paper(
+    grads, params, rates, lr_max=None, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
+    normalized=True,
+):  # fmt: skip
+    """Defazio 2025, AdamC: steps to add to the parameters, minus sign and rates inside.
+
+    A layer that is not normalized, the output's, decays as in AdamW.
+    """
+    lr_max = max(rates) if lr_max is None else lr_max
+    updates = adam_directions(grads, b1, b2, eps)
+    for u, p, lr in zip(updates, params, rates, strict=True):
+        decay = lr / lr_max * weight_decay if normalized else weight_decay
+        yield -lr * (u + decay * p)
+
+
+def stable_adamw_by_the_paper(
+    grads, params, b1=0.9, b2=0.99, eps=1e-6, weight_decay=0.2, threshold=1.0,
+    scales_decay=True,
+):  # fmt: skip
+    """Wortsman et al. 2023, Algorithm 2, for one tensor.
+
+    The authors' stableadamwunfused.py does not scale the decay.
+    """
+    m, u = 0.0, 0.0
+    for t, (g, p) in enumerate(zip(grads, params, strict=True), start=1):
+        b1_hat = b1 * (1 - b1 ** (t - 1)) / (1 - b1**t)
+        b2_hat = b2 * (1 - b2 ** (t - 1)) / (1 - b2**t)
+        square = np.abs(g) ** 2
+        m, u = b1_hat * m + (1 - b1_hat) * g, b2_hat * u + (1 - b2_hat) * square
+        rms = np.sqrt(np.mean(square / np.maximum(u, eps**2)))
+        scale = 1 / max(1.0, rms / threshold)
+        decay = weight_decay * (scale if scales_decay else 1.0) * p
+        yield scale * m / (np.sqrt(u) + eps) + decay

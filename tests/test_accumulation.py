@@ -1,0 +1,103 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+import gradtx
+from tests import equality
+from tests.equality import bitwise
+from tests.settings import OF_EXAMPLES, PLAIN
+
+PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.arange(3.0)}
+
+
+def gradients(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), PARAMS)
+        for _ in range(n)
+    ]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_accumulating_equals_a_step_on_the_mean(name):
+    """And so does its state, after two steps of four gradients each."""
+    if name in OF_EXAMPLES:
+        pytest.skip("its gradients are of examples, which it averages itself")
+    tx = PLAIN[name](gradtx)
+    accumulated = gradtx.accumulate(tx, 4)
+    extra = {"value": 2.0, "obj_fn": equality.objective}
+
+    @functools.partial(jax.jit, compiler_options=equality.QUICK)
+    def update(grads, state, inner):
+        more = {**extra, "value_fn": equality.objective, "grad": PARAMS}
+        mean = jax.tree.map(lambda *g: sum(g) / 4, *grads)
+        updates = None
+        for g in grads:
+            updates, state = accumulated.update(g, state, PARAMS, **more)
+        return updates, state, *tx.update(mean, inner, PARAMS, **more)
+
+    state, inner = accumulated.init(PARAMS), tx.init(PARAMS)
+    for seed in (0, 1):
+        mine, state, alone, inner = update(gradients(4, seed), state, inner)
+        assert equality.distance(*jax.tree.map(lambda x: x[None], (mine, alone))) < 1e-6
+    assert jax.tree.structure(state["inner"]) == jax.tree.structure(inner)
+    assert int(state["gradient_step"]) == 2 and int(state["inner"]["count"]) == 2
+
+
+def test_the_gradients_between_steps_give_zeros_and_leave_the_state():
+    tx = gradtx.accumulate(gradtx.adam(0.1), 3)
+    state = tx.init(PARAMS)
+    for n, grads in enumerate(gradients(2), start=1):
+        updates, after = jax.jit(tx.update)(grads, state, PARAMS)
+        assert not any(np.any(u) for u in jax.tree.leaves(updates))
+        bitwise(after["inner"], state["inner"])
+        assert int(after["mini_step"]) == n
+        state = after
+
+
+def test_schedules_inside_count_steps_and_the_schedule_of_every_too():
+    seen = []
+    tx = gradtx.accumulate(
+        gradtx.scale_by_schedule(lambda count: 10.0 + count), lambda step: step + 1
+    )
+    state = tx.init(jnp.ones(()))
+    for _ in range(6):
+        updates, state = tx.update(jnp.ones(()), state)
+        seen.append(float(updates))
+    assert seen == [10, 0, 11, 0, 0, 12]
+
+
+@pytest.mark.parametrize("mean", [True, False])
+def test_what_is_accumulated_is_a_mean_or_a_sum_in_a_chosen_dtype(mean):
+    tx = gradtx.accumulate(gradtx.scale(1.0), 2, mean=mean, dtype="bfloat16")
+    state = tx.init(PARAMS)
+    assert state["acc_grads"]["w"].dtype == jnp.bfloat16
+    _, state = tx.update(PARAMS, state)
+    updates, _ = tx.update(PARAMS, state)
+    np.testing.assert_array_equal(updates["b"], PARAMS["b"] * (1 if mean else 2))
+
+
+def test_multi_steps_is_a_pair_that_says_when_it_stepped():
+    multi = gradtx.MultiSteps(gradtx.sgd(1.0), 2)
+    state = multi.init(PARAMS)
+    said = [bool(multi.has_updated(state))]
+    for _ in range(4):
+        _, state = multi.update(PARAMS, state, PARAMS)
+        said.append(bool(multi.has_updated(state)))
+    assert said == [False, False, True, False, True]
+    assert multi.inner_opt == gradtx.sgd(1.0)
+    assert state.keys() == {
+        "count", "mini_step", "gradient_step", "inner_opt_state", "acc_grads"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("every", [0, 2.5, -1])
+def test_a_step_takes_whole_gradients(every):
+    with pytest.raises(ValueError) as raised:
+        gradtx.accumulate(gradtx.sgd(0.1), every)
+    assert str(raised.value) == (
+        f"accumulate: every must be whole and at least 1, got {every}"
+    )
