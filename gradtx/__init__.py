@@ -18,14 +18,15 @@ from gradtx.adam import nesterov_correction as nesterov_correction
 from gradtx.adam import rectify as rectify
 from gradtx.adam import scale_by_acprop as scale_by_acprop
 from gradtx.adam import scale_by_adam as scale_by_adam
+from gradtx.adam import scale_by_adam_atan2 as scale_by_adam_atan2
 from gradtx.adam import scale_by_adamax as scale_by_adamax
-from gradtx.adam import scale_by_adopt as scale_by_adopt
 from gradtx.adam import scale_by_amsgrad as scale_by_amsgrad
 from gradtx.adam import scale_by_belief as scale_by_belief
 from gradtx.adam import scale_by_nadam as scale_by_nadam
 from gradtx.adam import scale_by_radam as scale_by_radam
 from gradtx.adam import scale_by_yogi as scale_by_yogi
 from gradtx.adam import scheduled_nesterov_correction as scheduled_nesterov_correction
+from gradtx.apollo import scale_by_apollo as scale_by_apollo
 from gradtx.averages import at_first as at_first
 from gradtx.averages import bias_correction as bias_correction
 from gradtx.averages import dampen as dampen
@@ -38,6 +39,7 @@ from gradtx.averages import sign_average as sign_average
 from gradtx.averages import trace as trace
 from gradtx.clip import adaptive_grad_clip as adaptive_grad_clip
 from gradtx.clip import clip as clip
+from gradtx.clip import clip_by_block_norm as clip_by_block_norm
 from gradtx.clip import clip_by_block_rms as clip_by_block_rms
 from gradtx.clip import clip_by_global_norm as clip_by_global_norm
 from gradtx.clip import clip_magnitude as clip_magnitude
@@ -67,7 +69,10 @@ from gradtx.distance import (
 from gradtx.distance import scale_by_dog as scale_by_dog
 from gradtx.distance import scale_by_dowg as scale_by_dowg
 from gradtx.divide import at_least as at_least
+from gradtx.divide import atan2_of_root as atan2_of_root
+from gradtx.divide import block_mean as block_mean
 from gradtx.divide import centered_second_moment as centered_second_moment
+from gradtx.divide import clip_by_normalized_rms as clip_by_normalized_rms
 from gradtx.divide import divide_by as divide_by
 from gradtx.divide import divide_by_root as divide_by_root
 from gradtx.divide import magnitude as magnitude
@@ -84,6 +89,9 @@ from gradtx.divide import square as square
 from gradtx.evaluation import eval_params as eval_params
 from gradtx.factored import covered_sum as covered_sum
 from gradtx.factored import factored_average as factored_average
+from gradtx.factored import factored_ema as factored_ema
+from gradtx.factored import scale_by_adam_mini as scale_by_adam_mini
+from gradtx.factored import scale_by_came as scale_by_came
 from gradtx.factored import scale_by_factored_rms as scale_by_factored_rms
 from gradtx.factored import scale_by_sm3 as scale_by_sm3
 from gradtx.groups import freeze as freeze
@@ -109,8 +117,16 @@ from gradtx.linesearch import (
 from gradtx.linesearch import value_and_grad_from_state as value_and_grad_from_state
 from gradtx.mixtures import scale_by_adan as scale_by_adan
 from gradtx.mixtures import scale_by_ademamix as scale_by_ademamix
+from gradtx.mixtures import scale_by_aggmo as scale_by_aggmo
 from gradtx.mixtures import scale_by_lion as scale_by_lion
+from gradtx.mixtures import scale_by_qhadam as scale_by_qhadam
 from gradtx.mixtures import scale_by_simplified_ademamix as scale_by_simplified_ademamix
+from gradtx.modifiers import add_cautious_decay as add_cautious_decay
+from gradtx.modifiers import cautious as cautious
+from gradtx.modifiers import grams as grams
+from gradtx.modifiers import grokfast as grokfast
+from gradtx.modifiers import mars as mars
+from gradtx.modifiers import orthograd as orthograd
 from gradtx.monitoring import measure_with_ema as measure_with_ema
 from gradtx.monitoring import monitor as monitor
 from gradtx.monitoring import snapshot as snapshot
@@ -121,6 +137,10 @@ from gradtx.noise import (
 from gradtx.noise import (
     hutchinson_estimator_diag_hessian as hutchinson_estimator_diag_hessian,
 )
+from gradtx.normalized import scale_by_adopt as scale_by_adopt
+from gradtx.normalized import scale_by_laprop as scale_by_laprop
+from gradtx.online import scale_by_falling_rate as scale_by_falling_rate
+from gradtx.online import scale_by_ftrl as scale_by_ftrl
 from gradtx.optimizers.adam import acprop as acprop
 from gradtx.optimizers.adam import adabelief as adabelief
 from gradtx.optimizers.adam import adam as adam
@@ -159,6 +179,8 @@ from gradtx.optimizers.momentum import rprop as rprop
 from gradtx.optimizers.momentum import sgd as sgd
 from gradtx.optimizers.momentum import sign_sgd as sign_sgd
 from gradtx.optimizers.momentum import signum as signum
+from gradtx.optimizers.online import asgd as asgd
+from gradtx.optimizers.online import ftrl as ftrl
 from gradtx.optimizers.parameter_free import cocob as cocob
 from gradtx.optimizers.parameter_free import dadapt_adamw as dadapt_adamw
 from gradtx.optimizers.parameter_free import dog as dog
@@ -167,10 +189,21 @@ from gradtx.optimizers.parameter_free import momo as momo
 from gradtx.optimizers.parameter_free import momo_adam as momo_adam
 from gradtx.optimizers.parameter_free import polyak_sgd as polyak_sgd
 from gradtx.optimizers.parameter_free import prodigy as prodigy
+from gradtx.optimizers.recent import adam_atan2 as adam_atan2
+from gradtx.optimizers.recent import adam_mini as adam_mini
+from gradtx.optimizers.recent import adamc as adamc
+from gradtx.optimizers.recent import aggmo as aggmo
+from gradtx.optimizers.recent import apollo as apollo
+from gradtx.optimizers.recent import came as came
+from gradtx.optimizers.recent import laprop as laprop
+from gradtx.optimizers.recent import qhadam as qhadam
+from gradtx.optimizers.recent import stable_adamw as stable_adamw
 from gradtx.optimizers.schedule_free import schedule_free_adamw as schedule_free_adamw
 from gradtx.optimizers.schedule_free import schedule_free_sgd as schedule_free_sgd
 from gradtx.optimizers.second_order import lbfgs as lbfgs
 from gradtx.optimizers.second_order import sophia as sophia
+from gradtx.past_norms import adagc as adagc
+from gradtx.past_norms import limit_norm_growth as limit_norm_growth
 from gradtx.plateau import reduce_on_plateau as reduce_on_plateau
 from gradtx.roles import Constant as Constant
 from gradtx.roles import Decay as Decay
@@ -263,7 +296,7 @@ from gradtx.wrap import conditionally_mask as conditionally_mask
 from gradtx.wrap import conditionally_transform as conditionally_transform
 from gradtx.zoom import scale_by_zoom_linesearch as scale_by_zoom_linesearch
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 
 def __getattr__(name: str) -> _Any:

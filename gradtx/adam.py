@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from jax import numpy as jnp
@@ -15,19 +14,26 @@ from gradtx.averages import (
     scale_by_ema,
     sign_average,
 )
-from gradtx.clip import clip_magnitude
 from gradtx.combine import add, chain, identity, let, moments, recall
 from gradtx.divide import (
-    at_least,
+    atan2_of_root,
     divide_by,
     divide_by_root,
     magnitude,
-    root,
     second_moment,
     shift,
     square,
 )
-from gradtx.roles import Decay, DType, FirstValue, Length, Member, NonNegative, Positive
+from gradtx.roles import (
+    Decay,
+    DType,
+    FirstValue,
+    Length,
+    Member,
+    NonNegative,
+    Positive,
+    Scalar,
+)
 from gradtx.rule import Fork, Leaf, Step, memoryless, safe_sqrt
 from gradtx.transform import transformation
 
@@ -340,44 +346,25 @@ def scale_by_radam(
     )
 
 
-def fourth_root(count: Any) -> Any:
-    """ADOPT's bound of the normalized gradient: `count**0.25`, 0 at the first."""
-    return count**0.25
-
-
 @transformation
-def scale_by_adopt(
+def scale_by_adam_atan2(
     b1: Decay = 0.9,
-    b2: Decay = 0.9999,
-    eps: Positive = 1e-6,
+    b2: Decay = 0.99,
+    a: Scalar = 1.27,
+    b: Positive = 1.0,
     mu_dtype: DType | None = None,
-    *,
-    nesterov: bool = False,
-    use_clipping: bool = True,
-    clip_value_fn: Callable[[Any], Any] = fourth_root,
 ):
-    """Momentum of gradients that are divided by the second moment before them.
+    """Adam without an eps, its direction bounded; see `atan2_of_root`.
 
-    Taniguchi et al. 2024: https://arxiv.org/abs/2411.02853. As optax. The first update
-    is zero: it only starts the second moment.
+    Everett et al. 2024: https://arxiv.org/abs/2407.05872.
 
     Args:
-        b1: Decay of the momentum, in [0, 1).
+        b1: Decay of the first moment, in [0, 1).
         b2: Decay of the second moment, in [0, 1).
-        eps: The least that is divided by. Positive.
-        mu_dtype: What the momentum is stored in; at least float32 if None.
-        nesterov: Whether the momentum looks one step ahead.
-        use_clipping: Whether the normalized gradient is clipped.
-        clip_value_fn: To what, as a function of the count.
+        a: What the angle is multiplied by.
+        b: What the root is multiplied by. Positive.
+        mu_dtype: What the first moment is stored in; at least float32 if None.
 
     Keeps `mu` and `nu`.
     """
-    nu = chain(square(), scale_by_ema(b2, "nu", initial_value=None, lagged=True))
-    mu = scale_by_ema(b1, "mu", mu_dtype)
-    ahead = add(identity(), mu, weights=(b1.complement, b1))
-    return chain(
-        divide_by(chain(nu, root(), at_least(eps))),
-        clip_magnitude(clip_value_fn) if use_clipping else identity(),
-        at_first(0.0),
-        ahead if nesterov else mu,
-    )
+    return moments(first_moment(b1, mu_dtype), atan2_of_root(second_moment(b2), a, b))

@@ -90,7 +90,7 @@ class Factory:
     @functools.cached_property
     def has_learning_rate(self) -> bool:
         """Whether what it makes is a step, and not a direction."""
-        return "learning_rate" in self.signature.parameters
+        return any("learning_rate" in name for name in self.signature.parameters)
 
     @functools.cached_property
     def roles(self) -> tuple[Role, ...]:

@@ -15,6 +15,7 @@ from gradtx.rule import (
     abs2,
     memoryless,
     refuse_complex,
+    safe_ratio,
     safe_sqrt,
     squared_norm,
 )
@@ -70,6 +71,21 @@ def clip_by_block_rms(threshold: Positive):
     def update(u: Any, leaf: Leaf) -> Any:
         size = safe_sqrt(jnp.mean(abs2(u)))
         return u / jnp.maximum(1, size / threshold)
+
+    return memoryless(update)
+
+
+@transformation
+def clip_by_block_norm(max_norm: NonNegative):
+    """Scale each array down, so that its norm is at most a number.
+
+    Args:
+        max_norm: At least 0. 0 gives zeros.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        size = safe_sqrt(jnp.sum(abs2(u)))
+        return u * jnp.where(size > max_norm, safe_ratio(max_norm, size), 1)
 
     return memoryless(update)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import jax
 from jax import numpy as jnp
 
 from gradtx.averages import corrected, running_sum, scale_by_ema
 from gradtx.combine import add, chain
 from gradtx.roles import Decay, DType, FirstValue, Member, NonNegative, Positive, Scalar
-from gradtx.rule import Fork, Leaf, Rule, abs2, memoryless, refuse_complex
+from gradtx.rule import Fork, Leaf, Rule, abs2, memoryless, refuse_complex, safe_sqrt
 from gradtx.scale import add_decayed_weights, block_norm
 from gradtx.transform import transformation
 
@@ -90,6 +92,94 @@ def divide_by_root(
         return u / (jnp.sqrt(jnp.maximum(v + eps_root, floor)) + eps)
 
     return Fork((estimator,), join, measures=True)
+
+
+@transformation
+def clip_by_normalized_rms(
+    estimator: Member, threshold: Positive = 1.0, eps: NonNegative = 1e-6
+):
+    """Scale each array down where gradients outgrow the estimate of their size.
+
+    By the root of the mean of `grad**2 / max(v, eps**2)`, if that exceeds a threshold.
+    Wortsman et al. 2023 (StableAdamW), Algorithm 2: https://arxiv.org/abs/2304.13013.
+
+    Args:
+        estimator: A transformation that makes v of the gradient, as in `divide_by`.
+        threshold: Positive.
+        eps: The least root of v. At least 0.
+    """
+
+    def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
+        (v,) = outputs
+        floor = jnp.maximum(eps**2, jnp.finfo(v.dtype).tiny)
+        size = safe_sqrt(jnp.mean(abs2(leaf.grad) / jnp.maximum(v, floor)))
+        return u / jnp.maximum(1, size / threshold)
+
+    return Fork((estimator,), join, measures=True)
+
+
+@transformation
+def atan2_of_root(estimator: Member, a: Scalar = 1.27, b: Positive = 1.0):
+    """Divide by the root of an estimate, bounded and without an eps.
+
+    `a * atan2(u, b * sqrt(v))`; of complex u by its magnitude. Everett et al. 2024:
+    https://arxiv.org/abs/2407.05872.
+
+    Args:
+        estimator: A transformation that makes v of the gradient, as in `divide_by`.
+        a: What the angle is multiplied by: 4 / pi gives 1 where u is the root.
+        b: What the root is multiplied by. Positive.
+    """
+
+    def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
+        (v,) = outputs
+        size = b * jnp.sqrt(jnp.maximum(v, jnp.finfo(v.dtype).tiny))
+        if jnp.iscomplexobj(u):
+            return a * jnp.sign(u) * jnp.arctan2(jnp.abs(u), size)
+        return a * jnp.arctan2(u, size)
+
+    return Fork((estimator,), join, measures=True)
+
+
+@transformation
+def block_mean(block_axes: Any = None):
+    """Replace each block of an array by its mean.
+
+    Args:
+        block_axes: The axes of one block, for each array a tuple or an int: a tree like
+            the parameters, or a function from these to one. If None, all but the last
+            of matrices and larger arrays, so that kernels of shape `(inputs, outputs)`
+            have a block for each output; other arrays stay.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        return _mean_over(u, leaf.setting)
+
+    return memoryless(
+        update, out=_mean_over, setting=functools.partial(_axes_of, block_axes)
+    )
+
+
+def _mean_over(array: Any, axes: tuple[int, ...]) -> Any:
+    return jnp.mean(array, axes, keepdims=True) if axes else array
+
+
+def _axes_of(block_axes: Any, params: Any) -> Any:
+    """For each array the axes of one block."""
+    if block_axes is None:
+        return jax.tree.map(lambda p: tuple(range(jnp.ndim(p) - 1)), params)
+    tree = block_axes(params) if callable(block_axes) else block_axes
+
+    def axes(p: Any, given: Any) -> tuple[int, ...]:
+        given = (given,) if isinstance(given, int) else tuple(given)
+        if not all(-jnp.ndim(p) <= axis < jnp.ndim(p) for axis in given):
+            raise ValueError(
+                f"block_mean: block_axes must be axes of an array of shape "
+                f"{jnp.shape(p)}, got {given}"
+            )
+        return tuple(sorted(axis % jnp.ndim(p) for axis in given))
+
+    return jax.tree.map(axes, params, tree)
 
 
 def _divide(estimator: Any, eps: Any, eps_in_sqrt: bool) -> Any:

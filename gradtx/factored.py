@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from jax import numpy as jnp
 
-from gradtx.averages import scale_by_ema
-from gradtx.combine import chain
-from gradtx.divide import divide_by_root, shift, square
-from gradtx.roles import Decay, NonNegative, Positive, Scalar, Share, Size
-from gradtx.rule import Leaf, Rule
+from gradtx.adam import first_moment
+from gradtx.averages import corrected, scale_by_ema
+from gradtx.clip import clip_by_block_rms
+from gradtx.combine import add, chain, identity, let, moments, named, only, recall
+from gradtx.divide import block_mean, divide_by_root, shift, square
+from gradtx.roles import Decay, DType, NonNegative, Positive, Scalar, Share, Size
+from gradtx.rule import Leaf, Rule, ratio
 from gradtx.transform import transformation
 
 
@@ -49,8 +53,23 @@ def factored_average(
     Keeps `v_row`, `v_col` for an array that is factored, `v` for another.
     """
 
+    def shares(leaf: Leaf) -> tuple[Any, Any]:
+        kept = decay_fn(leaf.t - 1 - step_offset, decay)
+        return kept, 1 - kept
+
+    return _factored(shares, min_dim_size_to_factor)
+
+
+@transformation
+def factored_ema(decay: Decay, min_dim_size_to_factor: Size | None = 1):
+    """The same, with a decay that is the same at every update, in [0, 1)."""
+    return _factored(lambda leaf: (decay, decay.complement), min_dim_size_to_factor)
+
+
+def _factored(shares: Callable[[Leaf], tuple[Any, Any]], least: int | None) -> Rule:
+    """The rule of a factored average, from the shares of the old and of the new."""
+
     def axes_of(array: Any) -> tuple[int, int] | None:
-        least = min_dim_size_to_factor
         return None if least is None else factored_axes(array.shape, least)
 
     def mean_over(which: int) -> Callable[[Any], Any]:
@@ -61,16 +80,18 @@ def factored_average(
         return first
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        kept = decay_fn(leaf.t - 1 - step_offset, decay)
+        kept, new = shares(leaf)
         axes = axes_of(u)
         if axes is None:
-            v = kept * slots["v"] + (1 - kept) * u
+            v = kept * slots["v"] + new * u
             return v, {"v_row": None, "v_col": None, "v": v}
         short, long = axes
-        row = kept * slots["v_row"] + (1 - kept) * jnp.mean(u, long)
-        col = kept * slots["v_col"] + (1 - kept) * jnp.mean(u, short)
+        row = kept * slots["v_row"] + new * jnp.mean(u, long)
+        col = kept * slots["v_col"] + new * jnp.mean(u, short)
         whole = jnp.expand_dims(row, long)
-        v = whole / jnp.mean(whole, short, keepdims=True) * jnp.expand_dims(col, short)
+        mean = jnp.mean(whole, short, keepdims=True)
+        share = ratio(whole, jnp.where(mean == 0, 1, mean))
+        v = share * jnp.expand_dims(col, short)
         return v, {"v_row": row, "v_col": col, "v": None}
 
     return Rule(
@@ -161,3 +182,76 @@ def scale_by_sm3(b1: Decay = 0.9, b2: Share = 1.0, eps: NonNegative = 1e-8):
     """
     total = chain(square(), covered_sum(b2))
     return chain(divide_by_root(total, eps=0.0, eps_root=eps), scale_by_ema(b1, "nu"))
+
+
+@transformation
+def scale_by_adam_mini(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    block_axes: Any = None,
+    mu_dtype: DType | None = None,
+):
+    """Adam with one second moment for each block of an array.
+
+    Zhang et al. 2024 (Adam-mini): https://arxiv.org/abs/2406.16793, where a block is a
+    row of an embedding, a head of queries and keys, an output neuron of another matrix.
+
+    Args:
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        eps: Added to the root. At least 0.
+        block_axes: The axes of one block, see `block_mean`.
+        mu_dtype: What the first moment is stored in; at least float32 if None.
+
+    Keeps `mu` and, of one element for each block, `nu`.
+    """
+    mean = chain(square(), block_mean(block_axes), scale_by_ema(b2, "nu"))
+    return moments(first_moment(b1, mu_dtype), divide_by_root(corrected(mean, b2), eps))
+
+
+def _is_factored(least: int, params: Any) -> Any:
+    return jax.tree.map(
+        lambda p: factored_axes(jnp.shape(p), least) is not None, params
+    )
+
+
+@transformation
+def scale_by_came(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    b3: Decay = 0.9999,
+    eps: Positive = 1e-30,
+    eps_residual: Positive = 1e-16,
+    clipping_threshold: Positive = 1.0,
+    min_dim_size_to_factor: Size = 1,
+):
+    """Adafactor's momentum, divided by how far its updates are from that.
+
+    Luo et al. 2023 (CAME): https://arxiv.org/abs/2307.02047. No average is corrected
+    for its bias, so the first steps of matrices are long (11 learning rates) and want
+    a warmup. Vectors are only averaged. As in Adafactor the two longest axes are
+    factored (in the authors' code the last two).
+
+    Args:
+        b1: Decay of the momentum, in [0, 1).
+        b2: Decay of the factored second moment, in [0, 1).
+        b3: Decay of the factored squared distance, in [0, 1).
+        eps: Added to the square. Positive.
+        eps_residual: Added to the squared distance. Positive.
+        clipping_threshold: See `clip_by_block_rms`. Positive.
+        min_dim_size_to_factor: The least size of the smaller of these axes.
+    """
+    least = min_dim_size_to_factor
+    nu = chain(square(), shift(eps), factored_ema(b2, least))
+    away = add(identity(), recall("mu"), weights=(1.0, -1.0))
+    distance = chain(
+        away, square(), shift(eps_residual), named("residual", factored_ema(b3, least))
+    )
+    confident = divide_by_root(distance, eps=0.0)
+    body = chain(recall("mu"), only(confident, functools.partial(_is_factored, least)))
+    return chain(
+        divide_by_root(nu, eps=0.0),
+        clip_by_block_rms(clipping_threshold),
+        moments(let("mu", scale_by_ema(b1, "mu"), body)),
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+from gradtx.adam import first_moment
 from gradtx.averages import corrected, difference, running_sum, scale_by_ema
 from gradtx.clip import clip_magnitude
 from gradtx.combine import add, chain, identity, let, moments, recall
-from gradtx.divide import divide_by_root, second_moment
-from gradtx.roles import Decay, DType, NonNegative, Scalar
+from gradtx.divide import divide_by_root, second_moment, square
+from gradtx.roles import Decay, DType, NonNegative, Scalar, Share
 from gradtx.scale import scale_by_sign, scale_by_tanh
 from gradtx.transform import transformation
 
@@ -134,3 +136,47 @@ def scale_by_lion(
         "refined": clip_magnitude(1.0),
     }
     return chain(add(identity(), past, weights=(b1.complement, b1)), kinds[mode])
+
+
+@transformation
+def scale_by_qhadam(
+    b1: Decay = 0.995,
+    b2: Decay = 0.999,
+    nu1: Share = 0.7,
+    nu2: Share = 1.0,
+    eps: NonNegative = 1e-8,
+):
+    """Adam whose moments are mixed with the gradient and its square of this update.
+
+    Ma and Yarats 2018 (QHAdam): https://arxiv.org/abs/1810.06801, with the numbers that
+    its authors recommend.
+
+    Args:
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        nu1: Share of the first moment, the rest is the gradient; 1 as in Adam.
+        nu2: Share of the second moment, the rest is its square; 1 as in Adam.
+        eps: Added to the root. At least 0.
+
+    Keeps `mu` and `nu`.
+    """
+    size = add(square(), second_moment(b2), weights=(1 - nu2, nu2))
+    return moments(
+        add(identity(), first_moment(b1), weights=(1 - nu1, nu1)),
+        divide_by_root(size, eps),
+    )
+
+
+@transformation
+def scale_by_aggmo(betas: Sequence[NonNegative] = (0.0, 0.9, 0.99)):
+    """The mean of several decaying sums of gradients.
+
+    Lucas et al. 2018 (AggMo): https://arxiv.org/abs/1804.00325.
+
+    Args:
+        betas: The decay of each, at least 0; below 1 for the sums to stay bounded.
+
+    Keeps `trace_0`, `trace_1`, ...
+    """
+    sums = [running_sum(f"trace_{i}", 0.0, beta) for i, beta in enumerate(betas)]
+    return add(*sums, weights=[1 / len(sums)] * len(sums))

@@ -354,6 +354,18 @@ def whole(number: Any) -> Any:
     return jnp.asarray(number).astype(jnp.int32)
 
 
+@jax.custom_jvp
+def ratio(x: Any, y: Any) -> Any:
+    """X / y for reals, its derivative without the square of y, which may underflow."""
+    return x / y
+
+
+@ratio.defjvp
+def _(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    (x, y), (dx, dy) = primals, tangents
+    return x / y, (dx - x / y * dy) / y
+
+
 def safe_ratio(x: Any, y: Any) -> Any:
     """X / y, 0 with derivative 0 where y is 0."""
     is_zero = y == 0

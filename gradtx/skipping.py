@@ -12,7 +12,7 @@ from gradtx.binding import Remembered
 from gradtx.evaluation import of_inner
 from gradtx.kernel import wide
 from gradtx.program import next_count
-from gradtx.roles import Decay, Member, NonNegative
+from gradtx.roles import Decay, Every, Member, NonNegative
 from gradtx.rule import (
     Leaf,
     Step,
@@ -81,9 +81,7 @@ def norm_above(max_norm: NonNegative):
 
 
 @transformation
-def norm_spikes(
-    threshold: NonNegative = 6.0, decay: Decay = 0.99, warmup: NonNegative = 64
-):
+def norm_spikes(threshold: NonNegative = 6.0, decay: Decay = 0.99, warmup: Every = 64):
     """A condition of `skip`: the global norm is an outlier among those before, or NaN.
 
     It is when it exceeds their mean by more than so many standard deviations, as in
@@ -95,7 +93,7 @@ def norm_spikes(
         threshold: In standard deviations, of which the least is a hundredth of the
             mean. At least 0.
         decay: Of mean and variance, in [0, 1).
-        warmup: The number of finite norms before any counts as an outlier.
+        warmup: How many finite norms, at least 1, come before any outlier.
 
     Changes no update. Keeps `should_skip`, `norm_mean`, `norm_variance`, `norm_count`.
     """

@@ -39,7 +39,7 @@ class Matrix(NamedTuple):
         return array.transpose([order.index(axis) for axis in range(like.ndim)])
 
 
-def _matrices(numbers: Any, params: Any) -> Any:
+def matrices_of(numbers: Any, params: Any) -> Any:
     """For each array how it is a matrix, or None, by their dimension numbers."""
     if numbers is None or isinstance(numbers, GaLoreDimensionNumbers):
         one = numbers or GaLoreDimensionNumbers()
@@ -63,7 +63,7 @@ def _matrices(numbers: Any, params: Any) -> Any:
     return jax.tree.map(matrix, params, numbers, is_leaf=lambda x: x is None)
 
 
-def _is_tall(matrix: Any) -> bool:
+def is_tall(matrix: Any) -> bool:
     """Whether directions are those of columns, and rows are projected."""
     return matrix.shape[0] >= matrix.shape[1]
 
@@ -87,7 +87,7 @@ def main_directions(
             # They are constants: where singular values meet they have no derivative.
             fixed = lax.stop_gradient(matrix)
             left, _, right = jnp.linalg.svd(fixed, full_matrices=False)
-            vectors = left if _is_tall(matrix) else jnp.conj(right.T)
+            vectors = left if is_tall(matrix) else jnp.conj(right.T)
             return vectors[:, : old.shape[1]].astype(old.dtype)
 
         is_due = leaf.count % whole(every) == 0
@@ -100,7 +100,7 @@ def main_directions(
         shape = setting.of(array).shape
         return jnp.zeros((max(shape), min(rank, *shape)), array.dtype)
 
-    matrices = functools.partial(_matrices, dimension_numbers)
+    matrices = functools.partial(matrices_of, dimension_numbers)
     return Rule(update, {"projector": first}, setting=matrices)
 
 
@@ -112,16 +112,16 @@ def _project(rank: Size, dimension_numbers: Any):
         if leaf.setting is None:
             return u
         matrix, vectors = leaf.setting.of(u), leaf.recall("projector")
-        return jnp.conj(vectors.T) @ matrix if _is_tall(matrix) else matrix @ vectors
+        return jnp.conj(vectors.T) @ matrix if is_tall(matrix) else matrix @ vectors
 
     def out(array: Any, setting: Matrix | None) -> Any:
         if setting is None:
             return array
         matrix = setting.of(array)
         least = min(rank, *matrix.shape)
-        return matrix[:least] if _is_tall(matrix) else matrix[:, :least]
+        return matrix[:least] if is_tall(matrix) else matrix[:, :least]
 
-    matrices = functools.partial(_matrices, dimension_numbers)
+    matrices = functools.partial(matrices_of, dimension_numbers)
     return memoryless(update, out=out, setting=matrices)
 
 
@@ -134,10 +134,10 @@ def _bring_back(transform: Member, scale: Scalar, dimension_numbers: Any):
         if leaf.setting is None:
             return step
         matrix, vectors = leaf.setting.of(u), leaf.recall("projector")
-        whole = vectors @ step if _is_tall(matrix) else step @ jnp.conj(vectors.T)
+        whole = vectors @ step if is_tall(matrix) else step @ jnp.conj(vectors.T)
         return scale * leaf.setting.back(whole, u)
 
-    matrices = functools.partial(_matrices, dimension_numbers)
+    matrices = functools.partial(matrices_of, dimension_numbers)
     return Fork((transform,), join, setting=matrices)
 
 

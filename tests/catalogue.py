@@ -80,7 +80,8 @@ OTHER_SIGNATURES = {
 
 REFUSES_SCHEDULES = {
     "only `init` reads it": {
-        "initial_accumulator_value": "adagrad scale_by_rss scale_by_yogi",
+        "initial_accumulator_value": "adagrad ftrl scale_by_ftrl scale_by_rss "
+        "scale_by_yogi",
         "initial_scale": "centered_second_moment rmsprop scale_by_rms scale_by_stddev",
         "initial_value": "running_sum scale_by_ema second_moment sign_average",
         "init_step": "dog scale_by_dog",

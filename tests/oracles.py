@@ -22,13 +22,15 @@ def assert_equals_paper(
     tx: Any,
     paper: Callable[[list[Any], list[Any]], Iterable[Any]],
     is_complex: bool = False,
+    data: tuple[list[Any], list[Any]] | None = None,
     **extra: Any,
 ) -> None:
     """The updates of all steps, beside what a paper makes of the same.
 
-    The parameters are given and do not follow the updates.
+    The parameters are given and do not follow the updates. Others than the usual
+    gradients and parameters may be given as `data`.
     """
-    grads, params = COMPLEX if is_complex else REAL, PARAMS
+    grads, params = data or (COMPLEX if is_complex else REAL, PARAMS)
     with jax.enable_x64(True):
         params = [jnp.asarray(p, grads[0].dtype) for p in params]
         state, update = tx.init(params[0]), jax.jit(tx.update, compiler_options=QUICK)

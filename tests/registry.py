@@ -49,18 +49,22 @@ EXAMPLES = {
     "every": lambda: 2,
     "f": lambda: doubled,
     "fast_optimizer": lambda: gradtx.sgd(0.1, 0.9),
+    # Of the size of the parameters, which its steps forget.
+    **dict.fromkeys(("ftrl.learning_rate", "scale_by_ftrl.learning_rate"), lambda: 2.0),
     "floor": lambda: 0.1,
     "freeze_mask": lambda: False,
     "gamma": lambda: 0.5,
     "inner": lambda: gradtx.trace(0.9),
     "key": lambda: "pinned",
     "l2_norm_clip": lambda: 0.5,
+    "lambd": lambda: 0.1,
     "learning_rate": lambda: 0.1,
     "mask": lambda: True,
     "max_consecutive_errors": lambda: 3,
     "max_delta": lambda: 0.25,
     "max_backtracking_steps": lambda: 5,
     "max_linesearch_steps": lambda: 5,
+    "max_learning_rate": lambda: 0.2,
     "max_magnitude": lambda: 0.25,
     "max_norm": lambda: 0.5,
     "measure": lambda: size_of,
@@ -70,6 +74,7 @@ EXAMPLES = {
         "average": gradtx.ema(0.9),
     },
     "name": lambda: "marked",
+    **dict.fromkeys(("cautious.transform", "grams.transform"), gradtx.scale_by_adam),
     "named_chain.args": lambda: (
         ("first", gradtx.scale(2.0)),
         ("b", gradtx.trace(0.5)),
@@ -100,6 +105,8 @@ REAL_ONLY = {
     "at_least": "complex numbers have no maximum",
     "sophia": "a Hessian's diagonal must be real to be bounded from below",
     "scale_by_sophia": "a Hessian's diagonal must be real to be bounded from below",
+    "ftrl": "complex numbers have no order",
+    "scale_by_ftrl": "complex numbers have no order",
     "keep_params_nonnegative": "complex numbers have no order",
     "adam in bfloat16": "there is no complex bfloat16",
 }
@@ -113,6 +120,7 @@ WITHOUT_DERIVATIVE = {
 """Transformations that have no derivative, each with the reason."""
 
 PARTS = {
+    "block_mean": "gives another shape; `scale_by_adam_mini` has it",
     "main_directions": "gives another shape; `in_subspace` has it",
     "recall": "gives something only inside a `let`, whose example has it",
     "scale_by_model_step": "needs an average that is let; `momo` has it",

@@ -109,6 +109,17 @@ TRIALS = {
                 "main_directions",
                 place=lambda tx: gradtx.let("directions", tx, gradtx.identity()),
             ),
+            Trial("adagc", {"warmup": 1.0}),
+            Trial(
+                "apply_if_finite",
+                {"max_consecutive_errors": 0.0},
+                lambda tx: gradtx.chain(
+                    gradtx.scale(lambda count: jnp.where(count == 0, 1.0, jnp.inf)), tx
+                ),
+            ),
+            Trial("norm_above", {"max_norm": 100.0}),
+            Trial("norm_spikes", {"warmup": 1.0, "threshold": 0.0}),
+            Trial("reduce_on_plateau", {"patience": 1.0}),
             Trial("momo", {"adapt_lower_bound": True}),
             Trial("momo_adam", {"adapt_lower_bound": True}),
             Trial("scale_by_lion", {"mode": "smooth"}),

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gradtx.adam import (
-    fourth_root,
     scale_by_acprop,
     scale_by_adam,
     scale_by_adamax,
-    scale_by_adopt,
     scale_by_amsgrad,
     scale_by_belief,
     scale_by_nadam,
@@ -18,6 +16,7 @@ from gradtx.adam import (
     scale_by_yogi,
 )
 from gradtx.combine import chain
+from gradtx.normalized import fourth_root, scale_by_adopt
 from gradtx.roles import (
     Decay,
     DType,

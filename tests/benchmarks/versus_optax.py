@@ -41,6 +41,8 @@ BOUNDS = {
     "clip + adamw: trace, warm": None,
     "clip + adamw: step": 0.65,
     "clip + adamw: step, allocator keeps memory": 0.95,
+    "accumulate: step": 0.8,
+    "skip: step": 0.8,
 }
 """Each measure, with what the ratio must not exceed."""
 
@@ -58,12 +60,22 @@ def parameters(layers: int) -> list[dict[str, jax.Array]]:
     ]
 
 
+EVERY = 4
+"""How many gradients are accumulated."""
+
+
 def optimizer(library: Any, pipeline: str) -> Any:
-    """AdamW, with a clip by global norm in front or without."""
-    adamw = library.adamw(1e-3)
-    if pipeline == "adamw":
-        return adamw
-    return library.chain(library.clip_by_global_norm(1.0), adamw)
+    """AdamW, alone or behind or inside of something."""
+    adamw, is_ours = library.adamw(1e-3), library is gradtx
+    match pipeline:
+        case "clip + adamw":
+            return library.chain(library.clip_by_global_norm(1.0), adamw)
+        case "accumulate":
+            ours, theirs = gradtx.accumulate, optax.MultiSteps
+            return ours(adamw, EVERY) if is_ours else theirs(adamw, EVERY)
+        case "skip":
+            return gradtx.skip(adamw) if is_ours else optax.apply_if_finite(adamw, 4)
+    return adamw
 
 
 def median_times(arms: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
@@ -94,14 +106,22 @@ def trace(pipeline: str, layers: int, libraries: Sequence[str]) -> dict[str, Cal
 
 
 def steps(
-    optimizers: dict[str, Any], layers: int, examples: tuple[int, ...] = ()
+    optimizers: dict[str, Any],
+    layers: int,
+    examples: tuple[int, ...] = (),
+    repeats: int = 1,
 ) -> dict[str, Callable]:
-    """Arms that run the compiled, donated step, after all gave the same numbers."""
+    """Arms that run the compiled, donated step, after all gave the same numbers.
+
+    An arm runs it several times if asked to.
+    """
     grads = jax.tree.map(
         lambda p: jnp.broadcast_to(0.01 * p, (*examples, *p.shape)), parameters(layers)
     )
 
     def arm(tx: Any) -> Callable[[], Any]:
+        if isinstance(tx, optax.MultiSteps):
+            tx = tx.gradient_transformation()
         tx = optax.with_extra_args_support(tx)
 
         def update(params: Any, state: Any, grads: Any) -> Any:
@@ -116,7 +136,8 @@ def steps(
 
         def run() -> Any:
             nonlocal carry
-            carry = compiled(*carry, grads)
+            for _ in range(repeats):
+                carry = compiled(*carry, grads)
             return carry
 
         return run
@@ -133,6 +154,7 @@ def step(pipeline: str, layers: int) -> dict[str, Callable]:
     return steps(
         {name: optimizer(library, pipeline) for name, library in LIBRARIES.items()},
         layers,
+        repeats=EVERY if pipeline == "accumulate" else 1,
     )
 
 

@@ -1,0 +1,143 @@
+"""The sizes of Adam's steps, from random projections of the gradients."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Literal
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.adam import scale_by_adam
+from gradtx.combine import chain, let, only
+from gradtx.past_norms import limit_norm_growth
+from gradtx.roles import (
+    Decay,
+    Every,
+    Key,
+    Member,
+    NonNegative,
+    Positive,
+    Size,
+)
+from gradtx.rule import Fork, Leaf, Rule, abs2, memoryless, safe_ratio, safe_sqrt, whole
+from gradtx.scale import scale as multiply
+from gradtx.subspace import Matrix, is_tall, matrices_of
+from gradtx.transform import transformation
+
+
+@transformation
+def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
+    """Replace a matrix by random vectors on its shorter side, new every so often."""
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        if leaf.setting is None:
+            return u, slots
+        old = slots["projector"]
+
+        def draw() -> Any:
+            normal = jax.random.normal(leaf.key, old.shape, old.real.dtype)
+            return (normal / jnp.sqrt(rank)).astype(old.dtype)
+
+        new = lax.cond(leaf.count % whole(every) == 0, draw, lambda: old)
+        return new, {"projector": new}
+
+    def first(array: Any, setting: Matrix | None) -> Any:
+        if setting is None:
+            return None
+        return jnp.zeros((min(setting.of(array).shape), rank), array.real.dtype)
+
+    setting = functools.partial(matrices_of, numbers)
+    return Rule(update, {"projector": first}, key=key, setting=setting)
+
+
+@transformation
+def _project(rank: Size, numbers: Any):
+    """Multiply the shorter side of a matrix by what is let as "projector"."""
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        if leaf.setting is None:
+            return u
+        matrix, vectors = leaf.setting.of(u), leaf.recall("projector").astype(u.dtype)
+        return matrix @ vectors if is_tall(matrix) else vectors.T @ matrix
+
+    def out(array: Any, setting: Matrix | None) -> Any:
+        if setting is None:
+            return array
+        matrix = setting.of(array)
+        shape = (matrix.shape[0], rank) if is_tall(matrix) else (rank, matrix.shape[1])
+        return jnp.zeros(shape, array.dtype)
+
+    return memoryless(update, out=out, setting=functools.partial(matrices_of, numbers))
+
+
+@transformation
+def _scale_as(projected: Member, transform: Member, tensorwise: bool, numbers: Any):
+    """Scale by how much a transformation scales the projection."""
+
+    def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
+        low, step = outputs
+        if leaf.setting is None:
+            return step
+        matrix = leaf.setting.of(u)
+        axis = None if tensorwise else int(is_tall(matrix))
+
+        def size(x: Any) -> Any:
+            return safe_sqrt(jnp.sum(abs2(x), axis, keepdims=True))
+
+        return leaf.setting.back(matrix * safe_ratio(size(step), size(low)), u)
+
+    setting = functools.partial(matrices_of, numbers)
+    return Fork((projected, transform), join, setting=setting)
+
+
+def _is_projected(numbers: Any, params: Any) -> Any:
+    matrices = matrices_of(numbers, params)
+    return jax.tree.map(
+        lambda matrix: matrix is not None,
+        matrices,
+        is_leaf=lambda x: x is None or isinstance(x, Matrix),
+    )
+
+
+@transformation
+def scale_by_apollo(
+    rank: Size = 128,
+    every: Every = 200,
+    scale: Positive = 1.0,
+    granularity: Literal["channel", "tensor"] = "channel",
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-6,
+    growth: Positive = 1.01,
+    dimension_numbers: Any = None,
+    *,
+    seed: Key = 0,
+):
+    """Scale each channel of a matrix as Adam scales it in a random projection.
+
+    Zhu et al. 2024 (APOLLO), Algorithm 1: https://arxiv.org/abs/2412.05270; its
+    APOLLO-Mini is of rank 1, "tensor" and a scale of 128.
+
+    Args:
+        rank: How many directions the shorter side is projected on, at least 1.
+        every: After how many updates these are drawn again, at least 1.
+        scale: Its root multiplies the update, as in the authors' code.
+        granularity: Whether each channel of the longer side has a size, or the array.
+        b1: Adam's.
+        b2: Adam's.
+        eps: Adam's.
+        growth: By which factor the norm of an array may grow, see `limit_norm_growth`.
+        dimension_numbers: Which are matrices, see `in_subspace`; the rest is Adam's.
+        seed: A seed or key of the directions.
+    """
+    numbers = dimension_numbers
+    project = _project(rank, numbers)
+    adam = chain(project, scale_by_adam(b1, b2, eps))
+    scaled = _scale_as(project, adam, granularity == "tensor", numbers)
+    paced = chain(limit_norm_growth(growth), multiply(scale**0.5))
+    return chain(
+        let("projector", _random_directions(rank, every, numbers, seed), scaled),
+        only(paced, functools.partial(_is_projected, numbers)),
+    )
