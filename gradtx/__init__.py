@@ -27,6 +27,7 @@ from gradtx.adam import scale_by_radam as scale_by_radam
 from gradtx.adam import scale_by_yogi as scale_by_yogi
 from gradtx.adam import scheduled_nesterov_correction as scheduled_nesterov_correction
 from gradtx.apollo import scale_by_apollo as scale_by_apollo
+from gradtx.apply import apply_updates as apply_updates
 from gradtx.averages import at_first as at_first
 from gradtx.averages import bias_correction as bias_correction
 from gradtx.averages import dampen as dampen
@@ -213,6 +214,7 @@ from gradtx.roles import FirstValue as FirstValue
 from gradtx.roles import Key as Key
 from gradtx.roles import Member as Member
 from gradtx.roles import NonNegative as NonNegative
+from gradtx.roles import NonPositive as NonPositive
 from gradtx.roles import OpenDecay as OpenDecay
 from gradtx.roles import Positive as Positive
 from gradtx.roles import Scalar as Scalar

@@ -89,9 +89,10 @@ def accumulate(
 
 
 @transformation
-def _multi_steps(
+def multi_steps(
     opt: Member, every: EveryAtItsOwnCount, mean: bool, skips: Any, dtype: DType | None
 ):
+    """As `MultiSteps`, which makes it."""
     return _accumulating(opt, every, mean, dtype, skips, "inner_opt_state")
 
 
@@ -117,7 +118,7 @@ class MultiSteps:
         should_skip_update_fn: Any = None,
         accumulator_dtype: Any = jnp.float32,
     ):
-        self._accumulated = _multi_steps(
+        self._accumulated = multi_steps(
             opt, every_k_schedule, use_grad_mean, should_skip_update_fn,
             accumulator_dtype,
         )  # fmt: skip

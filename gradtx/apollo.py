@@ -38,7 +38,7 @@ def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
 
         def draw() -> Any:
             normal = jax.random.normal(leaf.key, old.shape, old.real.dtype)
-            return (normal / jnp.sqrt(rank)).astype(old.dtype)
+            return (normal / old.shape[1] ** 0.5).astype(old.dtype)
 
         new = lax.cond(leaf.count % whole(every) == 0, draw, lambda: old)
         return new, {"projector": new}
@@ -46,7 +46,8 @@ def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
     def first(array: Any, setting: Matrix | None) -> Any:
         if setting is None:
             return None
-        return jnp.zeros((min(setting.of(array).shape), rank), array.real.dtype)
+        shape = setting.of(array).shape
+        return jnp.zeros((min(shape), min(rank, *shape)), array.real.dtype)
 
     setting = functools.partial(matrices_of, numbers)
     return Rule(update, {"projector": first}, key=key, setting=setting)
@@ -66,8 +67,8 @@ def _project(rank: Size, numbers: Any):
         if setting is None:
             return array
         matrix = setting.of(array)
-        shape = (matrix.shape[0], rank) if is_tall(matrix) else (rank, matrix.shape[1])
-        return jnp.zeros(shape, array.dtype)
+        least = min(rank, *matrix.shape)
+        return matrix[:, :least] if is_tall(matrix) else matrix[:least]
 
     return memoryless(update, out=out, setting=functools.partial(matrices_of, numbers))
 
@@ -118,10 +119,12 @@ def scale_by_apollo(
     """Scale each channel of a matrix as Adam scales it in a random projection.
 
     Zhu et al. 2024 (APOLLO), Algorithm 1: https://arxiv.org/abs/2412.05270; its
-    APOLLO-Mini is of rank 1, "tensor" and a scale of 128.
+    APOLLO-Mini is of rank 1, "tensor" and a scale of 128. The growth is limited after
+    Adam's bias corrections (in the authors' code before, so that first steps are less).
 
     Args:
-        rank: How many directions the shorter side is projected on, at least 1.
+        rank: How many directions the shorter side is projected on, at least 1, at most
+            its own size.
         every: After how many updates these are drawn again, at least 1.
         scale: Its root multiplies the update, as in the authors' code.
         granularity: Whether each channel of the longer side has a size, or the array.

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from gradtx.identity import hash_of, same
 from gradtx.numbers import DecayValue
@@ -222,6 +223,16 @@ class Bound:
         """Whether what it makes, or a part of it, is a step and not a direction."""
         members = [x for x in self.children if isinstance(x, Remembered)]
         return self.factory.has_learning_rate or any(x.bound.is_step for x in members)
+
+    @property
+    def holds_foreign(self) -> bool:
+        """Whether a foreign transformation is among the arguments, at any depth."""
+        return any(
+            x.bound.holds_foreign
+            if isinstance(x, Remembered)
+            else isinstance(x, optax.GradientTransformation)
+            for x in self.leaves()
+        )
 
     @property
     def is_scheduled(self) -> bool:

@@ -161,7 +161,7 @@ def block_mean(block_axes: Any = None):
 
 
 def _mean_over(array: Any, axes: tuple[int, ...]) -> Any:
-    return jnp.mean(array, axes, keepdims=True) if axes else array
+    return jnp.mean(array, axes, keepdims=True) if axes and array.size else array
 
 
 def _axes_of(block_axes: Any, params: Any) -> Any:
@@ -171,15 +171,24 @@ def _axes_of(block_axes: Any, params: Any) -> Any:
     tree = block_axes(params) if callable(block_axes) else block_axes
 
     def axes(p: Any, given: Any) -> tuple[int, ...]:
-        given = (given,) if isinstance(given, int) else tuple(given)
-        if not all(-jnp.ndim(p) <= axis < jnp.ndim(p) for axis in given):
+        given = (given,) if isinstance(given, int) else tuple(given or ())
+        fit = all(-jnp.ndim(p) <= axis < jnp.ndim(p) for axis in given)
+        if not fit or len({axis % jnp.ndim(p) for axis in given}) < len(given):
             raise ValueError(
                 f"block_mean: block_axes must be axes of an array of shape "
                 f"{jnp.shape(p)}, got {given}"
             )
         return tuple(sorted(axis % jnp.ndim(p) for axis in given))
 
-    return jax.tree.map(axes, params, tree)
+    try:
+        return jax.tree.map(axes, params, tree, is_leaf=lambda x: x is None)
+    except ValueError as error:
+        if "block_mean" in str(error):
+            raise
+        raise ValueError(
+            f"block_mean: block_axes must have axes for each array, a tuple or an int, "
+            f"got {tree!r}"
+        ) from None
 
 
 def _divide(estimator: Any, eps: Any, eps_in_sqrt: bool) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import optax
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
@@ -20,16 +21,23 @@ def eval_params(tx: Any, state: Any, params: Any) -> Any:
 
     For a transformation that averages parameters, or moves them to where gradients are
     taken (`average_params`, `lookahead`, `schedule_free`, `sam`), however it is nested
-    in others: the outermost decides. For the rest they are the parameters themselves.
+    in others: the outermost decides. For the rest they are the parameters themselves;
+    so they are for a foreign transformation, into which nothing can look.
 
     Args:
-        tx: A transformation.
+        tx: A transformation, or `MultiSteps`.
         state: Its state.
         params: The parameters after the update that made the state.
 
     Returns:
         A tree like the parameters.
+
+    Raises:
+        TypeError: This is no transformation.
     """
+    tx = getattr(tx, "gradient_transformation", lambda: tx)()
+    if not isinstance(tx, optax.GradientTransformation):
+        raise TypeError(f"eval_params: tx must be a transformation, got {tx!r}")
     if not isinstance(tx, Remembered):
         return params
     check_state(tx.name, state)

@@ -201,7 +201,9 @@ def scale_by_adam_mini(
         b1: Decay of the first moment, in [0, 1).
         b2: Decay of the second moment, in [0, 1).
         eps: Added to the root. At least 0.
-        block_axes: The axes of one block, see `block_mean`.
+        block_axes: The axes of one block, see `block_mean`: by default those of output
+            neurons. Give them for embeddings (`(1,)`, of shape `(tokens, size)`) and
+            queries and keys (`(0, 2)`, of shape `(inputs, heads, size)`).
         mu_dtype: What the first moment is stored in; at least float32 if None.
 
     Keeps `mu` and, of one element for each block, `nu`.
@@ -229,9 +231,9 @@ def scale_by_came(
     """Adafactor's momentum, divided by how far its updates are from that.
 
     Luo et al. 2023 (CAME): https://arxiv.org/abs/2307.02047. No average is corrected
-    for its bias, so the first steps of matrices are long (11 learning rates) and want
-    a warmup. Vectors are only averaged. As in Adafactor the two longest axes are
-    factored (in the authors' code the last two).
+    for its bias, so steps of matrices are long (11 learning rates at first, 50 where
+    gradients agree) and want a warmup. Vectors are only averaged. As in Adafactor the
+    two longest axes are factored (in the authors' code the last two).
 
     Args:
         b1: Decay of the momentum, in [0, 1).
@@ -241,6 +243,8 @@ def scale_by_came(
         eps_residual: Added to the squared distance. Positive.
         clipping_threshold: See `clip_by_block_rms`. Positive.
         min_dim_size_to_factor: The least size of the smaller of these axes.
+
+    Keeps `mu`, and twice what `factored_average` keeps.
     """
     least = min_dim_size_to_factor
     nu = chain(square(), shift(eps), factored_ema(b2, least))

@@ -58,7 +58,7 @@ def inject_hyperparams(
         kinds: dict[str, dict[str, Any]] = {"number": {}, "schedule": {}, "other": {}}
         for name, value in bound.arguments.items():
             kinds[_kind(inner_factory, name, value, static)][name] = value
-        return _injected(inner_factory, *kinds.values(), dtype=dtype)
+        return injected_hyperparams(inner_factory, *kinds.values(), dtype=dtype)
 
     return injected
 
@@ -81,13 +81,14 @@ def _kind(factory: Any, name: str, value: Any, static: set[str]) -> str:
 
 
 @transformation
-def _injected(
+def injected_hyperparams(
     factory: Any,
     numbers: Mapping[str, Scalar],
     schedules: Mapping[str, Any],
     others: Mapping[str, Any],
     dtype: DType | None = None,
 ):
+    """As `inject_hyperparams`, which makes it."""
     stateful = {
         name: it if isinstance(it, StatefulSchedule) else WrappedSchedule(it)
         for name, it in schedules.items()
@@ -109,6 +110,12 @@ def _injected(
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         states = slots["hyperparams_states"]
+        given, known = slots["hyperparams"].keys(), {*numbers, *schedules}
+        if given != known:
+            raise ValueError(
+                f"inject_hyperparams: state['hyperparams'] must hold {sorted(known)}, "
+                f"got {sorted(given)}"
+            )
         now = {n: it(states[n], **tree.extra) for n, it in stateful.items()}
         hyperparams = {n: number(x) for n, x in {**slots["hyperparams"], **now}.items()}
         inner = factory(**others, **hyperparams)

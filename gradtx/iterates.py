@@ -145,7 +145,7 @@ def average_params(
     """Keep an average of the parameters, to evaluate with; see `eval_params`.
 
     Args:
-        transform: What makes the updates, which are not changed.
+        transform: What makes the updates, which are not changed: a whole optimizer.
         decay: Of a moving average that starts at the parameters, in [0, 1); or
             "polyak" for the mean of all. Polyak and Juditsky 1992:
             https://doi.org/10.1137/0330046.
@@ -154,6 +154,8 @@ def average_params(
             Izmailov et al. 2018: https://arxiv.org/abs/1803.05407.
         every: How many updates there are from one averaged point to the next.
         slot: The name that the average is kept under, at least float32.
+
+    Inside of `accumulate` it averages after steps, around it after every gradient.
     """
     return chain(transform, _average(decay, start, every, slot))
 

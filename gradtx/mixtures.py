@@ -179,4 +179,4 @@ def scale_by_aggmo(betas: Sequence[NonNegative] = (0.0, 0.9, 0.99)):
     Keeps `trace_0`, `trace_1`, ...
     """
     sums = [running_sum(f"trace_{i}", 0.0, beta) for i, beta in enumerate(betas)]
-    return add(*sums, weights=[1 / len(sums)] * len(sums))
+    return add(*sums, weights=[1 / max(len(sums), 1)] * len(sums))

@@ -11,6 +11,7 @@ from gradtx.binding import Remembered
 from gradtx.clip import clip_by_block_norm
 from gradtx.combine import add, chain, identity
 from gradtx.numbers import is_constant_zero
+from gradtx.program import program_of
 from gradtx.roles import Decay, Member, NonNegative, Positive, Scalar
 from gradtx.rule import Fork, Leaf, Masked, inner, memoryless, safe_ratio
 from gradtx.scale import norm
@@ -23,10 +24,11 @@ def agreement(x: Any, y: Any) -> Any:
 
 
 def _check_direction(owner: str, transform: Any) -> None:
-    """A step has the opposite sign, which is seen of our own only."""
+    """A step has the opposite sign."""
     if transform is None:  # in a kernel members are laid out already
         return
-    if not isinstance(transform, Remembered) or transform.bound.is_step:
+    is_ours = isinstance(transform, Remembered)
+    if not is_ours or program_of(transform.bound, jnp.int32(0)).may_turn_signs:
         raise TypeError(
             f"{owner}: takes a direction of gradtx's, like scale_by_adam(), and goes "
             f"before weight decay and learning rate; got {transform!r}"
@@ -45,7 +47,8 @@ def cautious(transform: Member, min_share: Positive = 1e-3):
         min_share: The least share, of each array, that is divided by. Positive.
 
     Raises:
-        TypeError: The transformation takes a learning rate, which turns the sign.
+        TypeError: Something in the transformation may turn signs: a learning rate, a
+            scale, a foreign transformation.
     """
     _check_direction("cautious", transform)
 
@@ -68,7 +71,7 @@ def grams(transform: Member):
         transform: What makes the direction: `grams(scale_by_adam())`.
 
     Raises:
-        TypeError: The transformation takes a learning rate, which turns the sign.
+        TypeError: As of `cautious`.
     """
     _check_direction("grams", transform)
 
@@ -111,11 +114,11 @@ def mars(
     `g + gamma * b1 / (1 - b1) * (g - g_before)`, of each array to a norm. Yuan et al.
     2024 (MARS): https://arxiv.org/abs/2411.10438, the approximation that needs no
     second gradient. As in the paper the first gradient is unchanged; in the authors'
-    code it is as if 0 had been before it.
+    code it is as if 0 had been before it, and only matrices (see `only`) are changed.
 
     Args:
         gamma: How much of the change is added. At least 0.
-        b1: That of the optimizer behind it, in [0, 1).
+        b1: That of the optimizer behind it, in [0, 1): `adamw(lr, b1=0.95, b2=0.99)`.
         max_norm: The largest norm of each array, at least 0; None clips nothing.
 
     Keeps `previous_gradient`.
@@ -150,13 +153,15 @@ def orthograd(rescale: bool = True):
 
     Prieto et al. 2025: https://arxiv.org/abs/2501.04697. The rest is scaled to the norm
     of the gradient, as in the authors' code; if it is of the size of rounding errors,
-    as of every array of one element, it is 0 (there it is these, scaled).
+    it is 0 (there it is these, scaled). Arrays of one element pass.
 
     Args:
         rescale: Whether it is scaled.
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
+        if u.size == 1:  # nothing is orthogonal to it
+            return u
         param = leaf.param
         rest = u - safe_ratio(inner(param, u), inner(param, param)) * param
         if not rescale:

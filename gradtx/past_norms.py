@@ -28,8 +28,8 @@ def adagc(
     """Clip each array to a multiple of the average of its own clipped norms.
 
     Wang et al. 2025 (AdaGC): https://arxiv.org/abs/2502.11034. At first all are clipped
-    together, and the least norm is remembered. A norm of 0 does not count (in the
-    authors' code it makes the least 0, and all later gradients).
+    together, and the least norm is remembered. A norm of 0 or that is not finite does
+    not count (in the authors' code it makes all later gradients 0 or NaN).
 
     Args:
         ratio: The multiple. At least 0.
@@ -43,7 +43,7 @@ def adagc(
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         usual, mine, total = slots["usual_norm"], norm(u), safe_sqrt(leaf.total)
-        is_first, is_zero = usual == 0, mine == 0
+        is_first, counts = usual == 0, jnp.isfinite(mine) & (mine > 0)
         together = jnp.minimum(1, safe_ratio(max_norm, total + eps))
         together = jnp.where(total == 0, 1, together)
         least = jnp.minimum(jnp.where(is_first, jnp.inf, usual), together * mine)
@@ -54,7 +54,7 @@ def adagc(
         is_warming = leaf.t <= warmup
         new = jnp.where(is_warming, least, average)
         factor = jnp.where(is_warming, together, alone)
-        return factor * u, {"usual_norm": jnp.where(is_zero, usual, new)}
+        return factor * u, {"usual_norm": jnp.where(counts, new, usual)}
 
     return Rule(update, {"usual_norm": _norm_slot}, measure=squared_norm)
 

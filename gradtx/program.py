@@ -86,6 +86,11 @@ class Op:
         return shared
 
     @property
+    def holds_foreign(self) -> bool:
+        """Whether this is a foreign transformation, or has one in it."""
+        return self.bound is None or self.bound.holds_foreign
+
+    @property
     def has_key(self) -> bool:
         """Whether this draws random numbers."""
         return self.node.key is not None
@@ -174,6 +179,13 @@ class Program:
         return "**" in self.foreign_arguments
 
     @property
+    def may_turn_signs(self) -> bool:
+        """Whether there may be a step in it, and not only a direction."""
+        return any(
+            op.is_step or op.name in SCALES or op.holds_foreign for op in self.ops
+        )
+
+    @property
     def foreign_keys(self) -> set[str]:
         """The keys of the states of foreign transformations."""
         pairs = zip(self.ops, self.keys, strict=True)
@@ -187,6 +199,8 @@ class Program:
 
 SCALES = ("scale", "scale_by_schedule")
 """What may be a learning rate under another name."""
+STEPS = (*SCALES, "scale_by_learning_rate", "mechanize")
+"""What makes other steps of those that it gets."""
 
 
 def program_of(bound: Bound, count: Any) -> Program:
@@ -229,6 +243,7 @@ class _Lowering:
 
     def run(self, bound: Bound) -> Program:
         out = self.remembered(bound, 0, _Scope())
+        self.check_averages()
         return Program(
             bound.factory.name,
             tuple(self.ops),
@@ -239,6 +254,17 @@ class _Lowering:
             out,
             self.is_timed,
         )
+
+    def check_averages(self) -> None:
+        """Nothing scales the steps behind what averages where they lead to."""
+        for k, op in enumerate(self.ops):
+            behind = self.ops[k + 1 :] if op.node.evaluate is not None else []
+            for later in behind:
+                if later.name in STEPS and {*later.masks} <= {*op.masks}:
+                    raise ValueError(
+                        f"{op.name}: must be around the whole optimizer, "
+                        f"but {later.name} comes after it"
+                    )
 
     def lower(self, tx: Any, u: int, scope: _Scope) -> int:
         """Add a transformation that reads register u; the register that it writes."""
@@ -307,7 +333,9 @@ class _Lowering:
         self, bound: Bound | None, node: Any, inputs: Any, scope: _Scope, name: str
     ):
         out, self.registers = self.registers, self.registers + 1
-        trail = (*scope.trail, name)
+        # Users know the recipe around a private factory, and not that.
+        is_private = name.startswith("_") and scope.trail
+        trail = scope.trail if is_private else (*scope.trail, name)
         self.ops.append(
             Op(
                 bound, node, inputs, scope.marks, out, scope.masks, trail, scope.pin,

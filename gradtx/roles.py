@@ -85,6 +85,21 @@ class WordRole(Role):
 
 
 @dataclasses.dataclass(frozen=True)
+class BoolRole(Role):
+    """True or False."""
+
+    def is_leaf(self, value: Any) -> bool:
+        """Whatever is given is one value."""
+        return True
+
+    def bind(self, value: Any, owner: str, argument: str) -> Any:
+        """The bool, or an error that names what was given instead."""
+        if isinstance(value, bool | np.bool_ | int) and value in (0, 1):
+            return bool(value)
+        raise TypeError(f"{owner}: {argument} must be True or False, got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
 class KeyRole(Role):
     """A seed, or a PRNG key, typed or raw."""
 
@@ -225,7 +240,12 @@ class NumberRole(Role):
             self._check_schedule(None, owner, argument)
 
     def check_whole(self, value: Any, owner: str, argument: str) -> None:
-        """A container of a fixed number of parts holds that many, of their kinds."""
+        """A container is none of its numbers; of a fixed number it holds that many."""
+        is_one = is_number(value) and np.ndim(value) == 0
+        if self.is_container and not self.kinds and is_one:
+            raise TypeError(
+                f"{owner}: {argument} must be a sequence of numbers, got {value!r}"
+            )
         if self.kinds and value is not None:
             parts = value if isinstance(value, tuple | list) else ()
             given = tuple("word" if isinstance(x, str) else "number" for x in parts)
@@ -242,6 +262,10 @@ class NumberRole(Role):
         if isinstance(value, DecayValue):
             return value if self.is_decay else value.value
         if self.choices and isinstance(value, str):
+            if value not in self.choices and not self.is_container:
+                words = " or ".join([self.words, *map(repr, self.choices)])
+                message = f"{owner}: {argument} must be {words}, got {value!r}"
+                raise ValueError(message)
             return WordRole(self.choices).bind(value, owner, argument)
         if not is_number(value):
             self._check_schedule(value, owner, argument)
@@ -308,6 +332,7 @@ Scalar = Annotated[Any, NumberRole()]
 ScalarOrSchedule = Scalar
 Positive = Annotated[Any, NumberRole("positive", low=0, is_open=True)]
 NonNegative = Annotated[Any, NumberRole("at least 0", low=0)]
+NonPositive = Annotated[Any, NumberRole("at most 0", high=0)]
 Decay = Annotated[Any, NumberRole("in [0, 1)", low=0, high=1, is_decay=True)]
 OpenDecay = Annotated[
     Any, NumberRole("in (0, 1)", low=0, high=1, is_open=True, is_decay=True)
@@ -348,6 +373,8 @@ def role_of(annotation: Any) -> Role:
     for item in getattr(annotation, "__metadata__", ()):
         if isinstance(item, Role):
             return item
+    if annotation is bool:
+        return BoolRole()
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
         return WordRole(parts)

@@ -8,6 +8,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from gradtx.evaluation import eval_params, of_inner
 from gradtx.roles import Member, Size
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation
@@ -97,7 +98,8 @@ def sam(
         }
 
     def evaluate(params: Any, slots: Any) -> Any:
-        return where(slots["steps_since_sync"] == 0, params, slots["cache"])
+        low = where(slots["steps_since_sync"] == 0, params, slots["cache"])
+        return eval_params(optimizer, slots["opt_state"], low)
 
     slots = {
         "steps_since_sync": zero_count,
@@ -105,6 +107,9 @@ def sam(
         "adv_state": adv_optimizer.init,
     }
     if opaque_mode:
-        return TreeRule(at_once, slots, needs=("grad_fn",), takes=("**",))
+        of_optimizer = of_inner(optimizer, "opt_state")
+        return TreeRule(
+            at_once, slots, needs=("grad_fn",), takes=("**",), evaluate=of_optimizer
+        )
     slots["cache"] = lambda params: params
     return TreeRule(in_turns, slots, takes=("**",), evaluate=evaluate)

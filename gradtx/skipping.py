@@ -87,7 +87,8 @@ def norm_spikes(threshold: NonNegative = 6.0, decay: Decay = 0.99, warmup: Every
     It is when it exceeds their mean by more than so many standard deviations, as in
     Kumar et al. 2025 (ZClip): https://arxiv.org/abs/2504.02507; the numbers are those
     of OLMo-core's `SkipStepOptimizer`. Mean and variance take an outlier for the
-    largest norm that is none: a level that stays is soon followed.
+    largest norm that is none: a level that stays is soon followed. Norms of 0 do not
+    count.
 
     Args:
         threshold: In standard deviations, of which the least is a hundredth of the
@@ -104,15 +105,16 @@ def norm_spikes(threshold: NonNegative = 6.0, decay: Decay = 0.99, warmup: Every
         is_warm = shared["norm_count"] >= warmup
         bound = jnp.where(is_warm, mean + threshold * deviation, jnp.inf)
         is_finite = jnp.isfinite(norm)
-        count = shared["norm_count"] + is_finite
+        counts = is_finite & (norm > 0)
+        count = shared["norm_count"] + counts
         # The mean of all norms, as long as it is of fewer than the average is about.
         kept = jnp.minimum(decay, 1 - 1 / jnp.maximum(count, 1))
-        way = jnp.where(is_finite, jnp.minimum(norm, bound) - mean, 0)
+        way = jnp.where(counts, jnp.minimum(norm, bound) - mean, 0)
         variance = kept * (shared["norm_variance"] + (1 - kept) * way**2)
         return {
             "should_skip": ~(is_finite & (norm <= bound)),
             "norm_mean": mean + (1 - kept) * way,
-            "norm_variance": jnp.where(is_finite, variance, shared["norm_variance"]),
+            "norm_variance": jnp.where(counts, variance, shared["norm_variance"]),
             "norm_count": count,
         }
 
@@ -142,8 +144,9 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
     keeps as `skip_state`, and the state of the transformation whole as `inner`.
     """
     is_ours, condition = isinstance(when, Remembered), when
-    if not (is_ours or callable(when)):
-        raise TypeError(f"skip: when must be a condition, got {when!r}")
+    if not (is_ours or callable(when)) or hasattr(when, "factory"):
+        hint = "; call it to make one" if callable(when) else ""
+        raise TypeError(f"skip: when must be a condition, got {when!r}{hint}")
 
     def first(params: Any) -> Any:
         if not is_ours:

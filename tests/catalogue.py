@@ -13,7 +13,7 @@ NOT_OURS = {
         softmax_cross_entropy softmax_cross_entropy_with_integer_labels squared_error
     """,
     "what one does with updates and parameters, the same for either library's": """
-        apply_updates incremental_update periodic_update tree_map_params
+        incremental_update periodic_update tree_map_params
     """,
     "how gradients are computed": "microbatch scale_gradient",
     "perturbations": "multi_normal",

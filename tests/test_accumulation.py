@@ -1,5 +1,3 @@
-import functools
-
 import jax
 import numpy as np
 import pytest
@@ -33,7 +31,7 @@ def test_accumulating_equals_a_step_on_the_mean(name):
     tx = PLAIN[name](gradtx) if name in PLAIN else TRANSFORMATIONS[name]()
     accumulated = gradtx.accumulate(tx, 4)
 
-    @functools.partial(jax.jit, compiler_options=equality.QUICK)
+    @jax.jit
     def update(grads, state, inner, params):
         more = {"value": 2.0, "grad": params}
         more |= {"obj_fn": equality.objective, "value_fn": equality.objective}

@@ -57,6 +57,12 @@ def test_a_zero_gradient_does_not_freeze_a_matrix():
     assert float(jnp.max(jnp.abs(updates))) > 1e-3
 
 
+def test_a_rank_above_the_size_of_a_matrix_is_that():
+    params = jnp.ones((8, 6))
+    state = gradtx.apollo(0.1).init(params)
+    assert state["projector"].shape == (6, 6) and state["mu"].shape == (8, 6)
+
+
 def test_projections_are_orthogonal_on_average():
     params = jnp.ones((512, 256))
     tx = gradtx.apollo(0.1, 64)

@@ -308,3 +308,16 @@ def test_an_unknown_argument_that_is_near_none_shows_what_there_is():
         "sgd: unknown argument 'rate'; there are learning_rate, momentum, nesterov, "
         "accumulator_dtype, dampening"
     )
+
+
+def test_a_sequence_of_numbers_is_no_number_and_a_bool_is_one():
+    with pytest.raises(TypeError) as raised:
+        gradtx.aggmo(0.1, 0.9)  # pyright: ignore
+    assert str(raised.value) == ("aggmo: betas must be a sequence of numbers, got 0.9")
+    with pytest.raises(ValueError, match="needs at least one branch"):
+        gradtx.aggmo(0.1, ()).init(jnp.ones(2))
+    with pytest.raises(TypeError) as raised:
+        gradtx.sgd(0.1, nesterov="yes")  # pyright: ignore
+    assert str(raised.value) == "sgd: nesterov must be True or False, got 'yes'"
+    one: Any = np.True_
+    assert gradtx.sgd(0.1, nesterov=one) == gradtx.sgd(0.1, nesterov=True)

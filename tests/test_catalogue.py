@@ -6,7 +6,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.roles import NumberRole, Role, ScheduleRole, WordRole
+from gradtx.roles import BoolRole, NumberRole, ScheduleRole, WordRole
 from tests import catalogue
 from tests.registry import example, factories
 
@@ -162,7 +162,7 @@ def test_the_numbers_of_a_schedule_take_no_schedule(name):
         NumberRole: lambda role: 1.0,
         ScheduleRole: lambda role: (abs,),
         WordRole: lambda role: role.choices[0],
-        Role: lambda role: False,
+        BoolRole: lambda role: False,
     }
     arguments = roles(SCHEDULES[name])
     given = {argument: some[type(role)](role) for argument, role in arguments.items()}

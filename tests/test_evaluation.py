@@ -104,6 +104,30 @@ def test_groups_are_evaluated_each_in_their_way_and_the_outermost_decides():
     bitwise(gradtx.eval_params(both, state, params), state["average"])
 
 
+@pytest.mark.parametrize("is_opaque", [False, True])
+def test_an_average_inside_of_sam_is_found(is_opaque):
+    average = gradtx.average_params(gradtx.sgd(0.1), 0.5)
+    tx = gradtx.sam(average, gradtx.sgd(0.05), 1, opaque_mode=is_opaque)
+    _, alone = trained(average)
+    state = tx.init(PARAMS)
+    params = PARAMS
+    for i in range(3):
+        grads = jax.tree.map(lambda p: p + i, PARAMS)  # noqa: B023
+        updates, state = tx.update(grads, state, params, grad_fn=None)
+        params = gradtx.apply_updates(params, updates)
+    close(gradtx.eval_params(tx, state, params), alone["average"])
+
+
+def test_multi_steps_is_evaluated_and_what_is_no_transformation_is_not():
+    multi = gradtx.MultiSteps(AVERAGED["average"], 1)
+    state, params = multi.init(PARAMS), PARAMS
+    updates, state = multi.update(PARAMS, state, params)
+    averaged = gradtx.eval_params(multi, state, gradtx.apply_updates(params, updates))
+    bitwise(averaged, state["inner_opt_state"]["average"])
+    with pytest.raises(TypeError, match="eval_params: tx must be a transformation"):
+        gradtx.eval_params("adam", None, PARAMS)
+
+
 def test_leaves_that_are_no_floats_or_not_trained_stay():
     params = {**PARAMS, "step": jnp.int32(3), "none": None}
     tx = gradtx.masked(

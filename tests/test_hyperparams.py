@@ -98,6 +98,15 @@ def test_foreign_factories_and_schedules_with_a_state_are_taken():
             np.testing.assert_allclose(updates["w"], -expected)
 
 
+def test_numbers_that_are_missing_or_unknown_in_the_state_are_named():
+    tx = inject(gradtx.sgd)(0.1)
+    state = tx.init(PARAMS)
+    state["hyperparams"] = {"rate": jnp.float32(0.1)}
+    with pytest.raises(ValueError) as raised:
+        tx.update(PARAMS, state)
+    assert "must hold ['learning_rate'], got ['rate']" in str(raised.value)
+
+
 def test_an_unknown_static_argument_is_named():
     with pytest.raises(ValueError) as raised:
         inject(gradtx.adam, static_args=("b1", "b3"))

@@ -1,4 +1,5 @@
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -170,7 +171,7 @@ def test_averages_do_not_change_the_updates_and_refuse_other_words():
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(ValueError, match="average_params: decay must be 'polyak'"):
+    with pytest.raises(ValueError, match=r"must be in .* or 'polyak', got 'mean'"):
         gradtx.average_params(gradtx.sgd(0.1), "mean")  # pyright: ignore
 
 
@@ -179,6 +180,26 @@ def test_lookahead_goes_part_of_the_way_and_back():
     runs = run(tx, [-np.ones(1)] * 4, np.zeros(1))
     np.testing.assert_allclose([y[0] for _, y, _ in runs], [1, 0.5, 1.5, 1.0])
     np.testing.assert_allclose([s["slow"][0] for *_, s in runs], [0, 0.5, 0.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    "wrap", [gradtx.average_params, lambda tx: gradtx.lookahead(tx, 2, 0.5)]
+)
+def test_what_averages_parameters_is_around_the_whole_optimizer(wrap):
+    """Else it averages points to which nothing leads."""
+    rate = gradtx.scale_by_learning_rate(0.1)
+    tx = gradtx.chain(wrap(gradtx.scale_by_adam()), rate)
+    with pytest.raises(
+        ValueError, match=r"must be around the whole optimizer, but scale_by"
+    ):
+        tx.init(jnp.ones(2))
+    groups: Any = {"a": wrap(gradtx.sgd(0.1)), "b": gradtx.sgd(0.1)}
+    params = {"x": jnp.ones(2), "y": jnp.ones(2)}
+    gradtx.partition(groups, {"x": "a", "y": "b"}).init(params)
+    with pytest.raises(ValueError, match="average_params: needs the parameters"):
+        gradtx.average_params(gradtx.sgd(0.1)).update(
+            params, {"count": 0, "average": params}
+        )
 
 
 def test_lookahead_refuses_pairs_of_parameters():

@@ -72,6 +72,17 @@ def test_ftrl_is_that_of_the_paper():
     assert any(np.any(params[:3] == 0) for _, params, _ in seen[5:])  # sparse
 
 
+def test_ftrl_does_nothing_where_its_rate_is_zero():
+    """As where a warmup begins."""
+    tx = gradtx.ftrl(lambda count: 0.1 * count)
+    params = jnp.asarray(START, jnp.float32)
+    updates, state = tx.update(params, tx.init(params), params)
+    np.testing.assert_array_equal(updates, jnp.zeros(4))
+    np.testing.assert_array_equal(state["accumulator"], jnp.full(4, 0.1))
+    updates, _ = tx.update(params, state, params)
+    assert np.isfinite(updates).all() and np.any(updates)
+
+
 def test_ftrl_leaves_parameters_without_gradients_where_they_are():
     """Where the paper divides 0 by 0."""
     tx = gradtx.ftrl(0.1, initial_accumulator_value=0.0)

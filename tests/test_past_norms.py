@@ -48,6 +48,14 @@ def test_a_zero_gradient_at_first_does_not_make_later_ones_zero(when):
     np.testing.assert_allclose(mine[7][0], GRADS[7][0], rtol=1e-5)
 
 
+def test_a_gradient_that_is_not_finite_is_not_remembered():
+    grads = [
+        [g * np.nan if i == 3 else g for g in each] for i, each in enumerate(GRADS)
+    ]
+    _, state = run(gradtx.adagc(warmup=2), grads)
+    assert all(np.isfinite(x) for x in state["usual_norm"])
+
+
 def test_norms_grow_by_at_most_a_factor_an_update():
     grads = [[np.full(4, size)] for size in (1.0, 10.0, 0.1, 10.0, 0.0, 5.0)]
     mine, state = run(gradtx.limit_norm_growth(2.0), grads)

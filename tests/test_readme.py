@@ -68,7 +68,7 @@ def test_ci_runs_the_test_command_as_it_is_printed():
 
 
 def test_names_that_are_not_ours_come_from_optax():
-    assert gradtx.apply_updates is optax.apply_updates
+    assert gradtx.incremental_update is optax.incremental_update
     assert gradtx.losses is optax.losses
     assert gradtx.contrib.prodigy is gradtx.prodigy
     assert gradtx.transforms.trace is gradtx.trace

@@ -200,7 +200,9 @@ def test_the_second_moment_of_adam_mini_has_an_element_a_block():
     assert jax.tree.map(jnp.shape, state["nu"]) == {
         "embed": (7, 1), "query": (1, 2, 1), "b": (5,)
     }  # fmt: skip
-    with pytest.raises(
-        ValueError, match=r"block_mean: block_axes must be axes of an arr"
-    ):
-        gradtx.adam_mini(0.1, block_axes={"embed": 2, "query": 0, "b": 0}).init(params)
+    outside = {"embed": 2, "query": 0, "b": 0}
+    for axes in (outside, {"embed": (0, -2), "query": 0, "b": 0}):
+        with pytest.raises(ValueError, match=r"block_axes must be axes of an array"):
+            gradtx.adam_mini(0.1, block_axes=axes).init(params)
+    with pytest.raises(ValueError, match=r"block_axes must have axes for each array"):
+        gradtx.adam_mini(0.1, block_axes={"embed": 0}).init(params)

@@ -137,7 +137,14 @@ def test_the_derivative_through_a_skipped_update_is_finite():
     assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(jax.grad(last)(PARAMS)))
 
 
-@pytest.mark.parametrize("when", [None, 3, gradtx.adam(0.1)])
+def test_norms_of_zero_do_not_count():
+    """Else all others would be spikes, for ever."""
+    states = judged(gradtx.norm_spikes(warmup=4), [0.0] * 6 + [1.0] * 9)
+    assert not any(bool(s["should_skip"]) for s in states)
+    assert float(states[-1]["norm_count"]) == 9
+
+
+@pytest.mark.parametrize("when", [None, 3, gradtx.adam(0.1), gradtx.norm_spikes])
 def test_a_condition_that_is_none_is_refused(when):
     with pytest.raises(TypeError, match=r"skip: when must (be|keep)"):
         gradtx.skip(gradtx.sgd(0.1), when).init(PARAMS)

@@ -8,7 +8,6 @@ from jax import numpy as jnp
 
 import gradtx
 from tests import oracles
-from tests.equality import QUICK
 from tests.oracles import COMPLEX, REAL, updates_of
 
 
@@ -165,7 +164,7 @@ def test_estimate_of_the_distance_grows_to_its_size(name):
     tx = getattr(gradtx, name)(betas=(0.0, 0.99))
     target = jnp.array([30.0, -40.0])
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(x):
         def step(carry, _):
             x, state = carry

@@ -1,4 +1,3 @@
-import functools
 from typing import Any
 
 import jax
@@ -156,10 +155,9 @@ def test_wrapper_works_under_vmap(name):
             params = optax.apply_updates(params, updates)
         return params
 
-    quick = functools.partial(jax.jit, compiler_options=equality.QUICK)
     with jax.numpy_dtype_promotion("standard"):
-        both: Any = quick(jax.vmap(train))(params)
-        alone: Any = quick(train)
+        both: Any = jax.jit(jax.vmap(train))(params)
+        alone: Any = jax.jit(train)
         for i in range(2):
             one = alone(jax.tree.map(lambda p: p[i], params))  # noqa: B023
             for a, b in zip(jax.tree.leaves(both), jax.tree.leaves(one), strict=True):

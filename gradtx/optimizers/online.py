@@ -5,7 +5,13 @@ from __future__ import annotations
 from gradtx.combine import chain
 from gradtx.iterates import average_params
 from gradtx.online import scale_by_falling_rate, scale_by_ftrl
-from gradtx.roles import FirstValue, NonNegative, Scalar, ScalarOrSchedule
+from gradtx.roles import (
+    FirstValue,
+    NonNegative,
+    NonPositive,
+    Scalar,
+    ScalarOrSchedule,
+)
 from gradtx.scale import add_decayed_weights
 from gradtx.transform import transformation
 
@@ -26,7 +32,7 @@ def asgd(
         learning_rate: The first rate, a number or a schedule of it.
         lambd: How fast it falls, and the decay of the parameters. At least 0.
         alpha: The power of its fall. At least 0.
-        t0: After how many updates, and one, averaging starts.
+        t0: The average is of the points from update t0 + 2 on; before, the last point.
         weight_decay: Times the parameter, added to the gradient.
 
     Keeps `average`, which is what to evaluate with, see `eval_params`.
@@ -41,8 +47,8 @@ def asgd(
 
 @transformation
 def ftrl(
-    learning_rate: ScalarOrSchedule,
-    learning_rate_power: Scalar = -0.5,
+    learning_rate: NonNegative,
+    learning_rate_power: NonPositive = -0.5,
     initial_accumulator_value: FirstValue = 0.1,
     l1: NonNegative = 0.0,
     l2: NonNegative = 0.0,
@@ -52,7 +58,6 @@ def ftrl(
     """FTRL-Proximal: sparse weights of linear models, which start at 0.
 
     McMahan et al. 2013: https://research.google/pubs/pub41159/; as `keras.optimizers`.
-    Parameters follow from the sums alone: where they start is forgotten.
     Arguments as `scale_by_ftrl`.
     """
     return scale_by_ftrl(

@@ -1,0 +1,25 @@
+"""Parameters after their updates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+
+def apply_updates(params: Any, updates: Any) -> Any:
+    """The parameters and their updates, in the parameters' dtypes. As optax.
+
+    Where either is None the parameter stays (in optax, an update of None beside one is
+    an error).
+    """
+
+    def one(p: Any, u: Any) -> Any:
+        if p is None or u is None:
+            return p
+        p = jnp.asarray(p)
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.asarray(p + u).astype(p.dtype)
+
+    return jax.tree.map(one, params, updates, is_leaf=lambda x: x is None)
