@@ -14,13 +14,26 @@ from gradtx.program import next_count
 from gradtx.roles import DType, EveryAtItsOwnCount, Member
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation
-from gradtx.trees import like, where, wide_zeros, zero_count, zeros
+from gradtx.trees import like, map_with_none, where, wide_zeros, zero_count, zeros
 from gradtx.wrap import run_if
 
 
-def first_info(condition: Any, params: Any) -> Any:
+def decided(owner: str, condition: Any, *given: Any) -> tuple[Any, Any]:
+    """What a condition says of gradients: whether they are skipped, and more."""
+    said = condition(*given)
+    is_pair = isinstance(said, tuple) and len(said) == 2
+    is_skipped = jnp.asarray(said[0]) if is_pair and said[0] is not None else None
+    if is_skipped is None or is_skipped.shape or is_skipped.dtype != bool:
+        raise TypeError(f"{owner} must give a bool and a tree, got {said!r}")
+    return is_skipped, said[1]
+
+
+def first_info(owner: str, condition: Any, params: Any) -> Any:
     """What a condition on gradients says of zeros, before any step."""
-    return condition(wide_zeros(params), zero_count(params), params)[1]
+    return decided(owner, condition, wide_zeros(params), zero_count(params), params)[1]
+
+
+SKIPS = "MultiSteps: should_skip_update_fn"
 
 
 def _accumulating(
@@ -32,33 +45,43 @@ def _accumulating(
         n, steps, acc = slots["mini_step"], slots["gradient_step"], slots["acc_grads"]
         is_skipped, new = jnp.zeros([], bool), {}
         if skips is not None:
-            is_skipped, info = skips(updates, steps, tree.params)
+            is_skipped, info = decided(SKIPS, skips, updates, steps, tree.params)
             new["skip_state"] = info
         is_due = ~is_skipped & (n + 1 >= (every(steps) if callable(every) else every))
 
         def add(a: Any, u: Any) -> Any:
-            if a is None or u is None:
+            if a is None:
                 return None
+            u = jnp.zeros_like(a) if u is None else u
             a = a.astype(u.dtype)
             grown = a + ((u - a) / (n + 1).astype(u.real.dtype) if mean else u)
             return jnp.where(is_skipped, a, grown)
 
-        total = jax.tree.map(add, acc, updates, is_leaf=lambda x: x is None)
-        out, after = run_if(is_due, transform, total, slots[key], tree)
-        nothing = zeros(total)
+        def rest(total: Any, out: Any) -> Any:
+            # Of what comes through the condition, so that no second tree is kept.
+            return jnp.where(is_due, 0, total if out is None else out)
+
+        total = map_with_none(add, acc, updates)
+        given = map_with_none(lambda t, u: None if u is None else t, total, updates)
+        out, after = run_if(is_due, transform, given, slots[key], tree)
         n = jnp.where(is_due, 0, next_count(n, ~is_skipped))
         new |= {"mini_step": n, "gradient_step": next_count(steps, is_due), key: after}
-        new["acc_grads"] = like(where(is_due, nothing, out), acc)
-        return where(is_due, out, nothing), new
+        new["acc_grads"] = like(jax.tree.map(rest, total, out), acc)
+        return where(is_due, out, zeros(out)), new
 
     def first(params: Any) -> Any:
-        first = wide_zeros(params)
-        return first if dtype is None else optax.tree.cast(first, dtype)
+        def cast(zero: Any) -> Any:
+            is_complex = jnp.iscomplexobj(zero)
+            wanted = jnp.promote_types(dtype, jnp.complex64) if is_complex else dtype
+            return zero.astype(wanted)
+
+        nothing = wide_zeros(params)
+        return nothing if dtype is None else jax.tree.map(cast, nothing)
 
     slots = {"mini_step": zero_count, "gradient_step": zero_count, key: transform.init}
     slots["acc_grads"] = first
     if skips is not None:
-        slots["skip_state"] = functools.partial(first_info, skips)
+        slots["skip_state"] = functools.partial(first_info, SKIPS, skips)
     return TreeRule(update, slots, takes=("**",), evaluate=of_inner(transform, key))
 
 
@@ -81,6 +104,8 @@ def accumulate(
             it, which counts steps.
         mean: Whether it gets their mean, or their sum.
         dtype: What is accumulated in; at least float32 if None.
+
+    A gradient of None counts as zeros; at the last one its leaf gets no step.
 
     Keeps `mini_step` (gradients since the last step), `gradient_step` (steps),
     `acc_grads`, and the state of the transformation whole as `inner`.

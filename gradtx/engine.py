@@ -110,13 +110,17 @@ class _Update:
     def _precision(self, i: int) -> Precision | None:
         """The precision of leaf i; None where nothing computes on it."""
         u, p = self.leaves.updates[i], self.leaves.params[i]
-        if u is None or is_float0(u) or not any(self.active[i]):
+        if u is None or is_float0(u) or not any(self.active[i]) or self._freezes(i):
             return None
         dtypes = u.dtype, None if p is None else p.dtype
         if p is None or dtypes not in self.fine or p.shape != u.shape:
             check_leaf(self.leaves, i, self._ops_of(i))
             self.fine.add(dtypes)
         return kernel.precision_of(*dtypes)
+
+    def _freezes(self, i: int) -> bool:
+        """Whether leaf i gets no step, where a mask keeps the learning rate from it."""
+        return bool(self.program.freezing) and self.program.freezes(self.active[i])
 
     def _ops_of(self, i: int) -> list[Op]:
         """The operations that leaf i goes through."""
@@ -309,16 +313,15 @@ class _Update:
 
     def results(self) -> Any:
         """The updates that leave: a skipped leaf as it came, float0 as zeros."""
-        outs, program = [], self.program
+        outs = []
         for i, (u, p) in enumerate(
             zip(self.leaves.updates, self.leaves.params, strict=True)
         ):
             precision = self.precisions[i]
-            is_frozen = bool(program.freezing) and program.freezes(self.active[i])
             if u is None:
                 outs.append(None)
                 continue
-            if is_frozen or is_float0(u):
+            if is_float0(u) or self._freezes(i):
                 outs.append(jnp.zeros_like(u if p is None else p))
                 continue
             if precision is None:

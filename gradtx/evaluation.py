@@ -13,7 +13,7 @@ from gradtx.binding import Remembered
 from gradtx.checks import Leaves, active_of, check_keys, check_state
 from gradtx.kernel import place, wide
 from gradtx.program import Op, program_of
-from gradtx.rule import Rule
+from gradtx.rule import Rule, no_state
 
 
 def eval_params(tx: Any, state: Any, params: Any) -> Any:
@@ -41,21 +41,23 @@ def eval_params(tx: Any, state: Any, params: Any) -> Any:
     if not isinstance(tx, Remembered):
         return params
     check_state(tx.name, state)
-    if not isinstance(state, Mapping):
-        return params
-    program = program_of(tx.bound, jnp.asarray(state["count"]))
-    check_keys(program, state, program.foreign_keys)
+    is_kept = isinstance(state, Mapping)
+    program = program_of(tx.bound, jnp.asarray(state["count"]) if is_kept else None)
+    if is_kept:
+        check_keys(program, state, program.foreign_keys)
     leaves = Leaves(tx.name, params, None)
     active = active_of(program, params, leaves.treedef)
     found = list(leaves.updates)
     for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
         if op.node.evaluate is None:
             continue
+        if not isinstance(state, Mapping):
+            raise no_state(op.name, "keeps what to evaluate with")
         chosen = [i for i, on in enumerate(active) if on[k] and _is_float(found[i])]
         kept = {name: state[key] for name, key in keys.items()}
         with place(op.name):
             evaluated = _of_leaf if isinstance(op.node, Rule) else _of_tree
-            for i, new in evaluated(op, leaves, found, chosen, kept):
+            for i, new in evaluated(op, leaves, chosen, kept):
                 found[i] = jnp.asarray(new).astype(found[i].dtype)
     return leaves.treedef.unflatten(found)
 
@@ -64,19 +66,19 @@ def _is_float(x: Any) -> bool:
     return x is not None and jnp.issubdtype(x.dtype, jnp.inexact)
 
 
-def _of_leaf(op: Op, leaves: Leaves, found: Any, chosen: Any, kept: Any) -> Any:
+def _of_leaf(op: Op, leaves: Leaves, chosen: Any, kept: Any) -> Any:
     evaluate: Any = op.node.evaluate
     shared = {name: kept[name] for name in op.shared}
     slots = {name: leaves.flatten(kept[name], f"slot {name!r}") for name in op.slots}
     for i in chosen:
         mine = {name: each[i] for name, each in slots.items()}
         if all(x is not None for x in mine.values()):
-            yield i, evaluate(wide(found[i]), jax.tree.map(wide, mine), shared)
+            yield i, evaluate(wide(leaves.updates[i]), jax.tree.map(wide, mine), shared)
 
 
-def _of_tree(op: Op, leaves: Leaves, found: Any, chosen: Any, kept: Any) -> Any:
+def _of_tree(op: Op, leaves: Leaves, chosen: Any, kept: Any) -> Any:
     evaluate: Any = op.node.evaluate
-    masked = [x if i in chosen else None for i, x in enumerate(found)]
+    masked = [x if i in chosen else None for i, x in enumerate(leaves.updates)]
     new = evaluate(leaves.treedef.unflatten(masked), kept)
     flat = leaves.flatten(new, f"what {op.name} evaluates with")
     return [(i, flat[i]) for i in chosen]

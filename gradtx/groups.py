@@ -23,7 +23,8 @@ def masked(inner: Member, mask: Any, *, mask_compatible_extra_args: bool = False
 
     As optax, but for its trap: there `masked(adam(0.1), mask)` gives the other leaves
     their gradient as their update, which `apply_updates` adds. Here such a leaf, on
-    which nothing in the whole transformation scales the gradient, gets zeros.
+    which nothing in the whole transformation scales the gradient, gets zeros. (That is
+    not seen of foreign members: `masked(optax.adam(0.1), mask)` is as in optax.)
 
     Args:
         inner: The transformation.

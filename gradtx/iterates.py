@@ -9,7 +9,6 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.combine import chain
-from gradtx.evaluation import of_inner
 from gradtx.kernel import wide
 from gradtx.roles import (
     Ahead,
@@ -230,5 +229,4 @@ def _restart(transform: Member, period: Every):
         anew = like(transform.init(tree.own), after)
         return out, {"inner": where(is_last, anew, after)}
 
-    evaluate = of_inner(transform, "inner")
-    return TreeRule(update, {"inner": transform.init}, takes=("**",), evaluate=evaluate)
+    return TreeRule(update, {"inner": transform.init}, takes=("**",))

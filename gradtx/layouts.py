@@ -104,10 +104,6 @@ class RealAndImaginary(NamedTuple):
     imaginary: Any
 
 
-def _is_pair(x: Any) -> bool:
-    return isinstance(x, RealAndImaginary)
-
-
 def _split(tree: Any, like: Any) -> Any:
     """A tree with pairs where another one, which has all leaves, is complex."""
 
@@ -119,13 +115,15 @@ def _split(tree: Any, like: Any) -> Any:
     return jax.tree.map(split, like, tree)
 
 
-def _join(tree: Any) -> Any:
-    def join(x: Any) -> Any:
-        if not _is_pair(x):
+def _join(tree: Any, like: Any) -> Any:
+    """A tree without the pairs where another one is complex."""
+
+    def join(whole: Any, x: Any) -> Any:
+        if not jnp.iscomplexobj(whole):
             return x
         return None if x.real is None else lax.complex(x.real, x.imaginary)
 
-    return jax.tree.map(join, tree, is_leaf=_is_pair)
+    return jax.tree.map(join, like, tree)
 
 
 @transformation
@@ -148,14 +146,14 @@ def split_real_and_imaginary(inner: Member):
         pairs = dataclasses.replace(tree, params=params, own=own, whole=own)
         given = _split(updates, like)
         out, after = run(inner, given, slots["inner_state"], pairs)
-        return _join(out), {"inner_state": after}
+        return _join(out, like), {"inner_state": after}
 
     def first(params: Any) -> Any:
         return inner.init(_split(params, params))
 
     def evaluate(params: Any, slots: Any) -> Any:
         pairs = _split(params, params)
-        return _join(eval_params(inner, slots["inner_state"], pairs))
+        return _join(eval_params(inner, slots["inner_state"], pairs), params)
 
     slots = {"inner_state": first}
     return TreeRule(update, slots, takes=("**",), evaluate=evaluate)

@@ -22,10 +22,13 @@ from gradtx.trees import like
 from gradtx.wrap import run
 
 
+def _widened(tree: Any) -> Any:
+    return jax.tree.map(lambda x: wide(jnp.asarray(x)), tree)
+
+
 def _of_params(measure: Callable[[Any], Any], params: Any) -> Any:
     """A measure of parameters, in the precision that updates are measured in."""
-    widened = jax.tree.map(lambda p: wide(jnp.asarray(p)), params)
-    return jax.tree.map(jnp.asarray, measure(widened))
+    return _widened(measure(_widened(params)))
 
 
 @transformation
@@ -66,7 +69,7 @@ def monitor(measures: Mapping[str, Any]):
 
     def first(name: str, params: Any) -> Any:
         def measure() -> Any:
-            widened = jax.tree.map(lambda p: wide(jnp.asarray(p)), params)
+            widened = _widened(params)
             state = kept[name].init(params) if name in kept else None
             tree = Tree(params, params, params, widened, jnp.zeros([], jnp.int32), {})
             return measured(name, widened, state, tree)[0]
@@ -115,6 +118,6 @@ def measure_with_ema(
         return average.init(_of_params(measure, params))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
-        return average.update(jax.tree.map(jnp.asarray, measure(updates)), state)
+        return average.update(_widened(measure(updates)), state)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -51,8 +51,8 @@ def reduce_on_plateau(
         mean = ((count - 1) * shared["avg_value"] + value) / count
         is_due = count >= accumulation_size
         best, waiting = shared["best_value"], shared["cooldown_count"]
-        # Not `best - rtol * abs(best)`: the first best is infinite.
-        has_fallen = mean < (1 - rtol * jnp.sign(best)) * best - atol
+        less = (1 - rtol * jnp.sign(best)) * best - atol
+        has_fallen = mean < jnp.where(jnp.isfinite(best), less, best)
         stuck = jnp.where(has_fallen, 0, next_count(shared["plateau_count"]))
         is_cooling = waiting > 0
         is_reduced = ~is_cooling & ~has_fallen & (stuck >= patience)

@@ -199,7 +199,13 @@ class Program:
 
 SCALES = ("scale", "scale_by_schedule")
 """What may be a learning rate under another name."""
-STEPS = (*SCALES, "scale_by_learning_rate", "mechanize")
+STEPS = (
+    *SCALES,
+    "scale_by_learning_rate",
+    "mechanize",
+    "lookahead",
+    "interpolate_iterates",
+)
 """What makes other steps of those that it gets."""
 
 
@@ -258,7 +264,8 @@ class _Lowering:
     def check_averages(self) -> None:
         """Nothing scales the steps behind what averages where they lead to."""
         for k, op in enumerate(self.ops):
-            behind = self.ops[k + 1 :] if op.node.evaluate is not None else []
+            averages = isinstance(op.node, Rule) and op.node.evaluate is not None
+            behind = self.ops[k + 1 :] if averages else []
             for later in behind:
                 if later.name in STEPS and {*later.masks} <= {*op.masks}:
                     raise ValueError(
@@ -308,7 +315,7 @@ class _Lowering:
                 if freezes:
                     self.freezing.add(len(self.masks))
                 masks = (*scope.masks, len(self.masks))
-                self.masks.append((name, mask))
+                self.masks.append((scope.trail[-1] if name[0] == "_" else name, mask))
                 splits = scope.splits_extra or splits_extra
                 scope = dataclasses.replace(scope, masks=masks, splits_extra=splits)
                 return self.lower(inner, u, scope)

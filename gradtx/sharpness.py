@@ -12,7 +12,7 @@ from gradtx.evaluation import eval_params, of_inner
 from gradtx.roles import Member, Size
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation
-from gradtx.trees import like, where, zero_count
+from gradtx.trees import like, map_with_none, where, zero_count
 from gradtx.wrap import run
 
 
@@ -59,7 +59,7 @@ def sam(
         params, adv_state = tree.own, slots["adv_state"]
         for i in range(sync_period - 1):
             up, adv_state = run(adv_optimizer, updates, adv_state, tree.at(params))
-            params = jax.tree.map(_climbed, params, up, is_leaf=lambda x: x is None)
+            params = map_with_none(_climbed, params, up)
             grads = tree.extra["grad_fn"](tree.filled(params), i)
             if batch_axis_name is not None:
                 grads = lax.pmean(grads, batch_axis_name)
@@ -83,7 +83,7 @@ def sam(
             out, opt_state = run(optimizer, given, opt_state, tree.at(cache))
             if reset_state:
                 adv_state = like(adv_optimizer.init(params), adv_state)
-            back = jax.tree.map(_back, out, cache, params, is_leaf=lambda x: x is None)
+            back = map_with_none(_back, out, cache, params)
             return like(back, given), opt_state, adv_state
 
         carry = updates, slots["opt_state"], slots["adv_state"]

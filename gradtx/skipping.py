@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 import jax
 from jax import numpy as jnp
 
-from gradtx.accumulation import first_info
+from gradtx.accumulation import decided, first_info
 from gradtx.binding import Remembered
 from gradtx.evaluation import of_inner
 from gradtx.kernel import wide
@@ -31,6 +33,11 @@ from gradtx.wrap import run, run_unless
 
 def _never(arrays: Any) -> jax.Array:
     return jnp.zeros([], bool)
+
+
+def _said(state: Any) -> list[Any]:
+    """What a condition, or several in a chain, keep as `should_skip`."""
+    return [value for key, value in state.items() if "should_skip" in key.split(".")]
 
 
 def _nothing_if_finite(u: Any) -> Any:
@@ -136,9 +143,9 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
 
     Args:
         transform: The transformation.
-        when: A condition: `not_finite()`, `norm_above(...)`, `norm_spikes()`, any other
-            transformation that keeps `should_skip`, or a function `(updates,
-            gradient_step, params) -> (bool, info)` like `skip_not_finite`.
+        when: A condition: `not_finite()`, `norm_above(...)`, `norm_spikes()`, another
+            transformation that keeps `should_skip`, or a chain of such; or a function
+            `(updates, gradient_step, params) -> (bool, info)` like `skip_not_finite`.
 
     Keeps `gradient_step`, the number of steps, `total_skipped`, what the condition
     keeps as `skip_state`, and the state of the transformation whole as `inner`.
@@ -150,9 +157,9 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
 
     def first(params: Any) -> Any:
         if not is_ours:
-            return first_info(when, params)
+            return first_info("skip: when", when, params)
         state: Any = condition.init(params)
-        if "should_skip" not in state:
+        if not _said(state):
             raise TypeError(f"skip: when must keep 'should_skip', got {when!r}")
         return state
 
@@ -160,9 +167,11 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
         steps = slots["gradient_step"]
         if is_ours:
             _, info = run(when, updates, slots["skip_state"], tree)
-            is_skipped = info["should_skip"]
+            is_skipped = functools.reduce(operator.or_, _said(info))
         else:
-            is_skipped, info = condition(updates, steps, tree.params)
+            is_skipped, info = decided(
+                "skip: when", condition, updates, steps, tree.params
+            )
         out, after = run_unless(is_skipped, transform, updates, slots["inner"], tree)
         return out, {
             "inner": after,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +10,11 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.kernel import wide
+
+
+def map_with_none(function: Callable[..., Any], *trees: Any) -> Any:
+    """What a function makes of the leaves of several trees, None among them."""
+    return jax.tree.map(function, *trees, is_leaf=lambda x: x is None)
 
 
 def zero_count(params: Any) -> jax.Array:
@@ -29,7 +35,7 @@ def where(is_chosen: Any, chosen: Any, other: Any) -> Any:
             return b if a is None else a
         return jnp.where(is_chosen, a, b)
 
-    return jax.tree.map(one, chosen, other, is_leaf=lambda x: x is None)
+    return map_with_none(one, chosen, other)
 
 
 def wide_zeros(params: Any) -> Any:
@@ -41,6 +47,9 @@ def like(new: Any, old: Any) -> Any:
     """The new tree in the dtypes of the old, which stays where either has None."""
 
     def one(n: Any, o: Any) -> Any:
-        return o if n is None or o is None else lax.convert_element_type(n, o.dtype)
+        if n is None or o is None:
+            return o
+        o = jnp.asarray(o)
+        return n if n.dtype == o.dtype else lax.convert_element_type(n, o.dtype)
 
-    return jax.tree.map(one, new, old, is_leaf=lambda x: x is None)
+    return map_with_none(one, new, old)

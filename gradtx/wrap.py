@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import optax
 from jax import numpy as jnp
 
@@ -18,18 +19,21 @@ from gradtx.program import next_count
 from gradtx.roles import Member
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation
-from gradtx.trees import zero_count, zeros
+from gradtx.trees import like, zero_count, zeros
 
 
 def run(transform: Any, updates: Any, state: Any, tree: Tree) -> tuple[Any, Any]:
     """What a transformation inside a tree rule makes of updates.
 
-    Ours skips leaves without an update by itself.
+    Ours skips leaves without an update by itself, and keeps the dtypes of its state.
     """
-    is_ours = isinstance(transform, Remembered)
-    params = tree.own if is_ours else tree.params
-    inner: Any = optax.with_extra_args_support(transform)  # pyright: ignore[reportArgumentType]
-    return inner.update(updates, state, params, **tree.extra)
+    if isinstance(transform, Remembered):
+        ours: Any = transform
+        return ours.update(updates, state, tree.own, **tree.extra)
+    inner: Any = optax.with_extra_args_support(transform)
+    out, after = inner.update(updates, state, tree.params, **tree.extra)
+    is_alike = jax.tree.structure(after) == jax.tree.structure(state)
+    return out, like(after, state) if is_alike else after
 
 
 def run_if(

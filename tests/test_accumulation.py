@@ -1,5 +1,6 @@
 import jax
 import numpy as np
+import optax
 import pytest
 from jax import numpy as jnp
 
@@ -106,3 +107,52 @@ def test_a_step_takes_whole_gradients(every):
     assert str(raised.value) == (
         f"accumulate: every must be whole and at least 1, got {every}"
     )
+
+
+@pytest.mark.parametrize(
+    ("mean", "grads", "steps"),
+    [
+        (False, [1, None, 1, 1], [0, None, 0, -2]),
+        (True, [100, None, None, 1], [0, None, None, -0.5]),
+        (False, [None, 2, 3, None], [None, -2, 0, None]),
+    ],
+)
+def test_a_gradient_of_none_counts_as_zero_and_is_not_remembered(mean, grads, steps):
+    tx = gradtx.accumulate(gradtx.sgd(1.0), 2, mean=mean)
+    params = {"here": jnp.ones(()), "at times": jnp.ones(())}
+    state = tx.init(params)
+    for grad, step in zip(grads, steps, strict=True):
+        given = None if grad is None else jnp.float32(grad)
+        updates, state = tx.update(params | {"at times": given}, state, params)
+        assert updates["at times"] == step
+
+
+def test_complex_gradients_are_accumulated_whole():
+    """Also in a real dtype, as by default in MultiSteps; optax's lose a part."""
+    params = jnp.array([1 + 2j])
+    for tx in (
+        gradtx.accumulate(gradtx.sgd(1.0), 2, dtype="bfloat16"),
+        gradtx.MultiSteps(gradtx.sgd(1.0), 2),
+    ):
+        _, state = tx.update(params, tx.init(params), params)
+        updates, _ = tx.update(params, state, params)
+        np.testing.assert_array_equal(updates, -params)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_foreign_transformations_keep_the_dtypes_of_their_state(dtype):
+    params = jax.tree.map(lambda p: p.astype(dtype), PARAMS)
+    for tx in (
+        gradtx.accumulate(optax.adam(0.1), 1),
+        gradtx.skip(optax.adam(0.1)),
+        gradtx.conditionally_mask(optax.adam(0.1), lambda step: step >= 0),
+        gradtx.sam(optax.adam(0.1), optax.sgd(0.1), 1),
+        gradtx.lookahead(optax.adam(0.1), 2, 0.5, reset_state=True),
+        gradtx.inject_hyperparams(optax.adam)(0.1),
+    ):
+        state = tx.init(params)
+        with equality.as_optax_needs():
+            _, after = tx.update(params, state, params)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_equal(a.dtype, b.dtype), state, after
+        )

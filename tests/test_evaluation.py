@@ -99,7 +99,7 @@ def test_groups_are_evaluated_each_in_their_way_and_the_outermost_decides():
     found = gradtx.eval_params(tx, state, params)
     bitwise(found["b"], params["b"])
     bitwise(found["w"], state["average.average"]["w"])
-    both = gradtx.average_params(AVERAGED["lookahead"], 0.5)
+    both = gradtx.average_params(AVERAGED["schedule-free"], 0.5)
     params, state = trained(both)
     bitwise(gradtx.eval_params(both, state, params), state["average"])
 
@@ -135,3 +135,8 @@ def test_leaves_that_are_no_floats_or_not_trained_stay():
     )
     found = gradtx.eval_params(tx, tx.init(params), params)
     bitwise(found, params)
+
+
+def test_without_the_state_of_an_average_there_is_nothing_to_evaluate():
+    with pytest.raises(ValueError, match="give the state that init makes, not None"):
+        gradtx.eval_params(AVERAGED["average"], None, PARAMS)

@@ -219,3 +219,32 @@ def test_errors_name_the_group_and_what_is_wrong(make, error, message):
     with pytest.raises(error) as raised:
         make().init(PARAMS)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda tx: gradtx.average_params(tx, 0.5),
+        lambda tx: gradtx.lookahead(tx, 2, 0.5),
+        lambda tx: gradtx.schedule_free(tx, 0.1),
+        lambda tx: gradtx.chain(tx, gradtx.trace(0.9)),
+    ],
+)
+def test_nothing_behind_a_mask_sees_the_gradient_of_a_frozen_leaf(wrap):
+    tx = wrap(gradtx.masked(gradtx.sgd(0.1), MASK))
+    params, state = PARAMS, tx.init(PARAMS)
+    for _ in range(3):
+        updates, state = tx.update(GRADS, state, params)
+        params = gradtx.apply_updates(params, updates)
+    evaluated = gradtx.eval_params(tx, state, params)
+    for tree in (params, evaluated):
+        np.testing.assert_array_equal(tree["dense"]["bias"], PARAMS["dense"]["bias"])
+        assert np.any(tree["head"] != PARAMS["head"])
+
+
+def test_the_norm_behind_a_mask_is_without_frozen_leaves():
+    masked = gradtx.masked(gradtx.sgd(1.0), MASK)
+    tx = gradtx.chain(masked, gradtx.clip_by_global_norm(1.0))
+    grads = {"dense": {"kernel": GRADS["dense"]["kernel"], "bias": 1e6 * jnp.ones(3)}}
+    updates, _ = tx.update(grads | {"head": GRADS["head"]}, tx.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(optax.tree.norm(updates), 1, rtol=1e-6)

@@ -62,3 +62,10 @@ def test_complex_parameters_are_pairs_of_real_ones():
     np.testing.assert_array_equal(updates["c"], [1 + 1.5j, 1.5 - 1j])
     skipped, _ = tx.update({"c": None, "r": COMPLEX["r"]}, tx.init(COMPLEX), COMPLEX)
     assert skipped["c"] is None
+
+
+def test_pairs_of_pairs_are_pairs():
+    once = gradtx.split_real_and_imaginary(gradtx.adam(0.1))
+    twice = gradtx.split_real_and_imaginary(once)
+    expected, _ = once.update(COMPLEX, once.init(COMPLEX), COMPLEX)
+    bitwise(twice.update(COMPLEX, twice.init(COMPLEX), COMPLEX)[0], expected)

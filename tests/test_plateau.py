@@ -56,3 +56,11 @@ def test_a_tolerance_that_is_none_is_refused():
         ValueError, match=r"reduce_on_plateau: rtol or atol must be pos"
     ):
         gradtx.reduce_on_plateau(rtol=0.0)
+
+
+def test_with_a_relative_tolerance_of_all_a_first_value_is_still_the_best():
+    """In optax it stays infinite, times 0."""
+    assert scales(gradtx, [2.0, 2.0, -1.0, -1.0], patience=2, rtol=1.0)[:2] == [1, 1]
+    tx = gradtx.reduce_on_plateau(rtol=1.0)
+    _, state = tx.update(jnp.ones(()), tx.init(jnp.ones(())), value=2.0)
+    assert float(state["best_value"]) == 2

@@ -144,6 +144,27 @@ def test_norms_of_zero_do_not_count():
     assert float(states[-1]["norm_count"]) == 9
 
 
+@pytest.mark.parametrize("said", [True, None, (jnp.ones(1, bool), {}), (1.0, {})])
+def test_a_condition_gives_a_bool_and_a_tree(said):
+    tx = gradtx.skip(gradtx.sgd(0.1), lambda updates, step, params: said)
+    with pytest.raises(TypeError, match=r"skip: when must give a bool and a tree, got"):
+        tx.init(PARAMS)
+    multi = gradtx.MultiSteps(gradtx.sgd(0.1), 2, should_skip_update_fn=lambda *_: said)
+    with pytest.raises(TypeError, match=r"MultiSteps: should_skip_update_fn must give"):
+        multi.init(PARAMS)
+
+
+def test_a_bool_of_python_is_one_and_conditions_are_chained():
+    tx = gradtx.skip(gradtx.sgd(0.1), lambda updates, step, params: (True, {}))
+    updates, state = tx.update(PARAMS, tx.init(PARAMS))
+    assert not np.any(updates["b"]) and int(state["total_skipped"]) == 1
+    either = gradtx.chain(gradtx.not_finite(), gradtx.norm_above(1.0))
+    tx = gradtx.skip(gradtx.sgd(0.1), either)
+    for grads in (BAD, PARAMS, jax.tree.map(lambda p: 0.1 * p, PARAMS)):
+        updates, state = tx.update(grads, tx.init(PARAMS))
+    assert np.any(updates["b"])
+
+
 @pytest.mark.parametrize("when", [None, 3, gradtx.adam(0.1), gradtx.norm_spikes])
 def test_a_condition_that_is_none_is_refused(when):
     with pytest.raises(TypeError, match=r"skip: when must (be|keep)"):
