@@ -33,7 +33,8 @@ def from_optax(tx: GradientTransformation, optax_state: Any) -> State:
     """The state with which `tx` goes on where the same optimizer of optax is.
 
     Args:
-        tx: A transformation of names that optax has, in optax's order.
+        tx: A transformation of names that optax has, in optax's order; of those that
+            keep the state of another whole (`MultiSteps`, ...) there is none yet.
         optax_state: The state of the same transformation of optax.
 
     Returns:

@@ -220,6 +220,10 @@ VARIANTS = {
         gradtx.trace(0.9), gradtx.clip_by_global_norm(0.5), gradtx.scale(-0.1)
     ),
     "adam in bfloat16": lambda: gradtx.adam(0.1, mu_dtype="bfloat16"),
+    "MultiSteps": lambda: gradtx.MultiSteps(
+        gradtx.trace(0.9), 2
+    ).gradient_transformation(),
+    "skip of spikes": lambda: gradtx.skip(gradtx.sgd(0.1), gradtx.norm_spikes()),
     "polyak average": lambda: gradtx.average_params(gradtx.sgd(0.1), "polyak", 1),
     "lookahead that restarts": lambda: gradtx.lookahead(
         gradtx.adam(0.1), 2, 0.5, reset_state=True

@@ -7,7 +7,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from tests import equality
+from tests import equality, test_groups
 from tests.equality import bitwise
 from tests.registry import every_second, size_of
 from tests.settings import INNER
@@ -128,12 +128,13 @@ def test_wrapper_equals_optax_over_thirty_steps(name, dtype):
     )
 
 
+EACH = {**WRAPPED, **test_groups.WRAPPED}
 EXTRA = {"value": 1.0, "grad_fn": equality.gradient_at}
 
 
-@pytest.mark.parametrize("name", WRAPPED)
+@pytest.mark.parametrize("name", EACH)
 def test_extra_arguments_reach_what_is_wrapped(name):
-    tx = WRAPPED[name](gradtx, gradtx.polyak_sgd())
+    tx = EACH[name](gradtx, gradtx.polyak_sgd())
     with jax.numpy_dtype_promotion("standard"):
         params = equality.mixed_tree("float32", 0)
         state = tx.init(params)
@@ -142,11 +143,11 @@ def test_extra_arguments_reach_what_is_wrapped(name):
             tx.update(params, state, params, grad_fn=equality.gradient_at)
 
 
-@pytest.mark.parametrize("name", WRAPPED)
+@pytest.mark.parametrize("name", EACH)
 def test_wrapper_works_under_vmap(name):
     """As one by one, over three steps."""
     params = equality.mixed_tree("float32", 0, 2)
-    tx = WRAPPED[name](gradtx, gradtx.adam(0.1))
+    tx = EACH[name](gradtx, gradtx.adam(0.1))
 
     def train(params):
         state = tx.init(params)
