@@ -100,9 +100,10 @@ def schedule_free_eval_params(state: Mapping[str, Any], params: Any) -> Any:
         ValueError: The state has no iterates.
     """
     if not isinstance(state, Mapping) or not {"b1", "z"} <= state.keys():
+        kept = sorted(state) if isinstance(state, Mapping) else type(state).__name__
         raise ValueError(
             "schedule_free_eval_params: the state must be that of a schedule-free "
-            f"optimizer, got {state!r}"
+            f"optimizer, with 'b1' and 'z', got {kept}"
         )
     with jax.numpy_dtype_promotion("standard"):
         return jax.tree.map(

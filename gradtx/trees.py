@@ -49,7 +49,7 @@ def like(new: Any, old: Any) -> Any:
     def one(n: Any, o: Any) -> Any:
         if n is None or o is None:
             return o
-        o = jnp.asarray(o)
-        return n if n.dtype == o.dtype else lax.convert_element_type(n, o.dtype)
+        dtype = o.dtype if hasattr(o, "dtype") else jnp.asarray(o).dtype
+        return n if n.dtype == dtype else lax.convert_element_type(n, dtype)
 
     return map_with_none(one, new, old)

@@ -143,6 +143,11 @@ def examples_of(params, seed=0):
     return testing.gradients(thrice, seed)
 
 
+def falling(grads):
+    """A loss that is another one with other gradients, less at a second update."""
+    return sum(map(jnp.sum, jax.tree.leaves(jax.tree.map(jnp.real, grads))), 10.0)
+
+
 def descent_along(params, grads):
     """For a line search: a well-conditioned objective that has these gradients."""
 
@@ -161,12 +166,13 @@ def descent_along(params, grads):
 
 SEARCH = {"extra": descent_along}
 VALUE = {"extra": lambda params, grads: {"value": 2.0}}
+FALLING = {"extra": lambda params, grads: {"value": falling(grads)}}
 EXAMPLES_OF = {"gradients": examples_of}
 HESSIAN = {"extra": lambda params, grads: {"obj_fn": loss}}
 CASES = {
     "scale_by_polyak": VALUE,
     "polyak_sgd": VALUE,
-    "reduce_on_plateau": VALUE,
+    "reduce_on_plateau": FALLING,
     "scale_by_backtracking_linesearch": SEARCH,
     "scale_by_zoom_linesearch": SEARCH,
     "lbfgs": SEARCH,

@@ -140,3 +140,13 @@ def test_leaves_that_are_no_floats_or_not_trained_stay():
 def test_without_the_state_of_an_average_there_is_nothing_to_evaluate():
     with pytest.raises(ValueError, match="give the state that init makes, not None"):
         gradtx.eval_params(AVERAGED["average"], None, PARAMS)
+
+
+def test_an_average_inside_of_what_is_injected_is_found():
+    def averaged(rate):
+        return gradtx.average_params(gradtx.sgd(rate), 0.5)
+
+    tx = gradtx.inject_hyperparams(averaged)(0.1)
+    params, state = trained(tx)
+    found = gradtx.eval_params(tx, state, params)
+    bitwise(found, state["inner_state"]["average"])
