@@ -44,14 +44,6 @@ def adam_mini_by_the_paper(grads, params, axes=None, b1=0.9, b2=0.999, eps=1e-8)
         yield m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
 
 
-def qhm_by_the_paper(grads, params, nu=0.7, b=0.999):
-    """Ma and Yarats 2018, equations 3 and 4."""
-    m = 0.0
-    for g in grads:
-        m = b * m + (1 - b) * g
-        yield (1 - nu) * g + nu * m
-
-
 def qhadam_by_the_paper(
     grads, params, b1=0.9, b2=0.999, nu1=1.0, nu2=1.0, eps=1e-8, weight_decay=0.0
 ):

@@ -76,15 +76,6 @@ def grams_of_updates(updates, grads):
         yield np.sign(g) * np.abs(u)
 
 
-def grams_by_the_paper(
-    grads, params, b1=0.9, b2=0.999, eps=1e-6, weight_decay=0.0, early_eps=False
-):
-    """Cao et al. 2024, where the optimizer is Adam; the authors' code has early eps."""
-    updates = adam_directions(grads, b1, b2, eps, early_eps)
-    for u, p in zip(grams_of_updates(updates, grads), params, strict=True):
-        yield u + weight_decay * p
-
-
 def mars_gradients_by_the_paper(
     grads, params=None, b1=0.95, gamma=0.025, max_norm=1.0, first=0.0, befores=None
 ):
@@ -123,15 +114,6 @@ def grokfast_by_the_paper(grads, params=None, alpha=0.98, factor=2.0, first=None
     for g in grads:
         average = alpha * average + (1 - alpha) * g
         yield g + factor * average
-
-
-def grokfast_of_window_by_the_paper(
-    grads, params=None, window=100, factor=5.0, waits=True
-):
-    """Lee et al. 2024, Algorithm 1, gradients; the authors' code waits for a window."""
-    for t, g in enumerate(grads, start=1):
-        last = grads[max(t - window, 0) : t]
-        yield g if waits and t < window else g + factor * sum(last) / len(last)
 
 
 def orthograd_by_the_paper(grads, params, eps=1e-30, rescale=True):
