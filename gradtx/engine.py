@@ -25,8 +25,9 @@ from gradtx.checks import (
 )
 from gradtx.dispatch import Job, run_jobs
 from gradtx.kernel import Common, LeafInput, Precision, select
+from gradtx.lowering import program_of
 from gradtx.numbers import as_weak
-from gradtx.program import Op, Program, Stage, next_count, program_of
+from gradtx.program import Op, Program, Stage, next_count
 from gradtx.rule import Rule, Step, Tree, TreeRule
 from gradtx.state import State, first_slots, is_nothing, keep_tree
 from gradtx.trees import like

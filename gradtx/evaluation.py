@@ -12,7 +12,8 @@ from jax import numpy as jnp
 from gradtx.binding import Remembered
 from gradtx.checks import Leaves, active_of, check_keys, check_state
 from gradtx.kernel import place, wide
-from gradtx.program import Op, program_of
+from gradtx.lowering import program_of
+from gradtx.program import Op
 from gradtx.rule import Rule, no_state
 
 

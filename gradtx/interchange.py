@@ -16,8 +16,9 @@ from jax import numpy as jnp
 
 from gradtx.binding import Remembered
 from gradtx.kernel import wide
+from gradtx.lowering import program_of
 from gradtx.numbers import is_key, raw_key
-from gradtx.program import Op, program_of
+from gradtx.program import Op
 from gradtx.rule import Rule
 from gradtx.state import State
 from gradtx.transform import GradientTransformation

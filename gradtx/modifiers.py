@@ -10,8 +10,8 @@ from gradtx.averages import difference, scale_by_ema
 from gradtx.binding import Remembered
 from gradtx.clip import clip_by_block_norm
 from gradtx.combine import add, chain, identity
+from gradtx.lowering import program_of
 from gradtx.numbers import is_constant_zero
-from gradtx.program import program_of
 from gradtx.roles import Decay, Member, NonNegative, Positive, Scalar
 from gradtx.rule import Fork, Leaf, Masked, inner, memoryless, safe_ratio
 from gradtx.scale import norm

@@ -1,37 +1,21 @@
-"""From a transformation to a program: rules in order, their wiring, their slots.
+"""What a transformation does: operations on registers, in stages, their slots.
 
-Numbers are resolved first (schedules are evaluated at the count), then recipes run, and
-what they are made of is laid out as operations on registers. Register 0 holds what
-enters `update`. Consecutive rules form a stage, which is one kernel a leaf; a rule that
-measures something computed in its own stage begins a new one.
+Register 0 holds what enters `update`. Consecutive rules form a stage, which is one
+kernel a leaf. `lowering.py` makes it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import optax
 from jax import numpy as jnp
-from jax.core import Tracer
 
-from gradtx.binding import Bound, Remembered
-from gradtx.keys import settle_keys
+from gradtx.binding import Bound
 from gradtx.numbers import raw_key
-from gradtx.rule import (
-    Chain,
-    Fork,
-    Let,
-    Masked,
-    Named,
-    Recall,
-    Rule,
-    TreeRule,
-    no_state,
-)
+from gradtx.rule import Fork, Recall, Rule, TreeRule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,191 +191,6 @@ STEPS = (
     "interpolate_iterates",
 )
 """What makes other steps of those that it gets."""
-
-
-def program_of(bound: Bound, count: Any) -> Program:
-    """The program of a transformation, its schedules evaluated at `count`.
-
-    It is kept with the transformation, but for two cases: numbers that depend on the
-    count, and a staged computation, where whatever a recipe computes is a tracer.
-    """
-    if bound.program is None:
-        program = _Lowering(count).run(bound)
-        if program.is_timed or isinstance(jnp.zeros(()), Tracer):
-            return program
-        bound.program = program
-    return bound.program
-
-
-@dataclasses.dataclass(frozen=True)
-class _Scope:
-    marks: tuple[tuple[str, int], ...] = ()
-    masks: tuple[int, ...] = ()
-    trail: tuple[str, ...] = ()
-    pin: str | None = None
-    is_step: bool = False
-    splits_extra: bool = False
-
-    def mark(self, **registers: int) -> _Scope:
-        """The same with more named registers."""
-        marks = tuple((dict(self.marks) | registers).items())
-        return dataclasses.replace(self, marks=marks)
-
-
-class _Lowering:
-    def __init__(self, count: Any):
-        self.count = count
-        self.ops: list[Op] = []
-        self.masks: list[tuple[str, Any]] = []
-        self.freezing: set[int] = set()
-        self.registers = 1
-        self.is_timed = False
-
-    def run(self, bound: Bound) -> Program:
-        out = self.remembered(bound, 0, _Scope())
-        self.check_averages()
-        return Program(
-            bound.factory.name,
-            tuple(self.ops),
-            _stages(self.ops, out),
-            settle_keys(self.ops, bound.factory.name),
-            tuple(self.masks),
-            frozenset(self.freezing),
-            out,
-            self.is_timed,
-        )
-
-    def check_averages(self) -> None:
-        """Nothing scales the steps behind what averages where they lead to."""
-        for k, op in enumerate(self.ops):
-            averages = isinstance(op.node, Rule) and op.node.evaluate is not None
-            behind = self.ops[k + 1 :] if averages else []
-            for later in behind:
-                if later.name in STEPS and {*later.masks} <= {*op.masks}:
-                    raise ValueError(
-                        f"{op.name}: must be around the whole optimizer, "
-                        f"but {later.name} comes after it"
-                    )
-
-    def lower(self, tx: Any, u: int, scope: _Scope) -> int:
-        """Add a transformation that reads register u; the register that it writes."""
-        if isinstance(tx, Remembered):
-            return self.remembered(tx.bound, u, scope)
-        return self.emit(None, _foreign(tx), (u,), scope, _name_of_foreign(tx))
-
-    def remembered(self, bound: Bound, u: int, scope: _Scope) -> int:
-        if bound.is_scheduled:
-            if self.count is None:
-                raise no_state(bound.factory.name, "has a schedule, which counts")
-            self.is_timed = True
-            bound = bound.at(self.count)
-        node, name = bound.call(), bound.factory.name
-        if bound.factory.has_learning_rate:
-            scope = dataclasses.replace(scope, is_step=True)
-        match node:
-            case Chain(members, is_scope):
-                scope = scope.mark(grad=u) if is_scope else scope
-                for member in members:
-                    u = self.lower(member, u, scope)
-                return u
-            case Fork(branches, _, measures):
-                start = dict(scope.marks).get("grad", u) if measures else u
-                inner = scope.mark(flowing=u) if measures else scope
-                outs = [self.lower(branch, start, inner) for branch in branches]
-                # The branches are laid out: only the join's own numbers go with it.
-                own = bound.without_members()
-                return self.emit(own, node, (u, *outs), scope, name)
-            case Let(mark, value, body):
-                value = self.lower(value, u, scope)
-                return self.lower(body, u, scope.mark(**{mark: value}))
-            case Recall(mark):
-                registers = dict(scope.marks)
-                if mark not in registers:
-                    raise ValueError(f"recall: nothing around it lets {mark!r}")
-                if scope.masks:  # what they switch off gets what reaches this
-                    return self.emit(bound, node, (u,), scope, name)
-                return registers[mark]
-            case Masked(inner, mask, splits_extra, freezes):
-                if freezes:
-                    self.freezing.add(len(self.masks))
-                masks = (*scope.masks, len(self.masks))
-                self.masks.append((scope.trail[-1] if name[0] == "_" else name, mask))
-                splits = scope.splits_extra or splits_extra
-                scope = dataclasses.replace(scope, masks=masks, splits_extra=splits)
-                return self.lower(inner, u, scope)
-            case Named(key, inner):
-                pin = key if scope.pin is None else f"{scope.pin}.{key}"
-                return self.lower(inner, u, dataclasses.replace(scope, pin=pin))
-            case TreeRule():
-                is_step = scope.is_step or node.is_step or bound.is_step
-                scope = dataclasses.replace(scope, is_step=is_step)
-                return self.emit(bound, node, (u,), scope, name)
-            case Rule():
-                return self.emit(bound, node, (u,), scope, name)
-            case optax.GradientTransformation():
-                scope = dataclasses.replace(scope, trail=(*scope.trail, name))
-                return self.lower(node, u, scope)
-        raise TypeError(
-            f"{name}: a factory must return a gradient transformation or a rule, "
-            f"got {node!r}"
-        )
-
-    def emit(
-        self, bound: Bound | None, node: Any, inputs: Any, scope: _Scope, name: str
-    ):
-        out, self.registers = self.registers, self.registers + 1
-        # Users know the recipe around a private factory, and not that.
-        is_private = name.startswith("_") and scope.trail
-        trail = scope.trail if is_private else (*scope.trail, name)
-        self.ops.append(
-            Op(
-                bound, node, inputs, scope.marks, out, scope.masks, trail, scope.pin,
-                scope.is_step, scope.splits_extra,
-            )
-        )  # fmt: skip
-        return out
-
-
-def _stages(ops: list[Op], out: int) -> tuple[Stage, ...]:
-    stages: list[Stage] = []
-    written: set[int] = set()
-    for i, op in enumerate(ops):
-        is_tree = isinstance(op.node, TreeRule)
-        fits = stages and not is_tree and not stages[-1].is_tree
-        if not fits or (op.measures and op.reads & written):
-            stages.append(Stage([], is_tree))
-            written = set()
-        stages[-1].ops.append(i)
-        written.add(op.out)
-    later = {out}
-    for stage in reversed(stages):
-        reads = set().union(*(ops[i].reads for i in stage.ops))
-        writes = {ops[i].out for i in stage.ops}
-        stage.writes = tuple(sorted(writes & later))
-        stage.reads = tuple(sorted(reads - writes))
-        later |= reads
-    return tuple(stages)
-
-
-def _name_of_foreign(tx: optax.GradientTransformation) -> str:
-    """`scale_by_adam` of the function `scale_by_adam.<locals>.update_fn`."""
-    return getattr(tx.update, "__qualname__", "optax").split(".")[0]
-
-
-def _foreign(tx: optax.GradientTransformation) -> TreeRule:
-    """A foreign optax transformation; its state is whole under its name."""
-    inner = optax.with_extra_args_support(tx)
-    name = _name_of_foreign(tx)
-
-    def update(updates: Any, slots: Any, tree: Any) -> tuple[Any, Any]:
-        updates, state = inner.update(updates, slots[name], tree.params, **tree.extra)
-        return updates, {name: state}
-
-    takes = [
-        "**" if parameter.kind is parameter.VAR_KEYWORD else parameter.name
-        for parameter in inspect.signature(tx.update).parameters.values()
-    ]
-    return TreeRule(update, {name: inner.init}, takes=tuple(takes))
 
 
 def next_count(count: Any, is_due: Any = True) -> Any:

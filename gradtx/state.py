@@ -16,7 +16,8 @@ from jax import numpy as jnp
 from gradtx.binding import Bound
 from gradtx.checks import Leaves, active_of
 from gradtx.kernel import place, wide
-from gradtx.program import Active, Op, Program, Setting, program_of
+from gradtx.lowering import program_of
+from gradtx.program import Active, Op, Program, Setting
 from gradtx.rule import Rule
 
 State = dict[str, Any]
