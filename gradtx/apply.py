@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
+from gradtx.trees import map_with_none
+
 
 def apply_updates(params: Any, updates: Any) -> Any:
     """The parameters and their updates, in the parameters' dtypes. As optax.
@@ -22,4 +24,4 @@ def apply_updates(params: Any, updates: Any) -> Any:
         with jax.numpy_dtype_promotion("standard"):
             return jnp.asarray(p + u).astype(p.dtype)
 
-    return jax.tree.map(one, params, updates, is_leaf=lambda x: x is None)
+    return map_with_none(one, params, updates)

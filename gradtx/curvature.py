@@ -17,7 +17,7 @@ from gradtx.roles import Decay, DType, Every, Member, NonNegative, Positive, Sca
 from gradtx.rule import Leaf, Step, Tree, TreeRule, memoryless, safe_ratio, whole
 from gradtx.scale import scale
 from gradtx.transform import transformation
-from gradtx.trees import like, wide_zeros
+from gradtx.trees import like, map_with_none, wide_zeros
 from gradtx.wrap import run
 
 DIAGONAL = hutchinson_estimator_diag_hessian()
@@ -48,7 +48,7 @@ def average_every(every: Every, transform: Member, decay: Decay):
 
         def refresh() -> tuple[Any, Any]:
             new, after = run(transform, tree.grad, state, tree)
-            new = jax.tree.map(average, nu, new, is_leaf=lambda x: x is None)
+            new = map_with_none(average, nu, new)
             return like(new, nu), after
 
         is_due = tree.count % whole(every) == 0

@@ -181,7 +181,7 @@ def _axes_of(block_axes: Any, params: Any) -> Any:
         return tuple(sorted(axis % jnp.ndim(p) for axis in given))
 
     try:
-        return jax.tree.map(axes, params, tree, is_leaf=lambda x: x is None)
+        return jax.tree.map(axes, params, tree)
     except ValueError as error:
         if "block_mean" in str(error):
             raise

@@ -11,6 +11,7 @@ from gradtx.program import next_count
 from gradtx.roles import Every, NonNegative, OpenDecay, Share
 from gradtx.rule import Step, memoryless, zero
 from gradtx.transform import transformation
+from gradtx.trees import zero_count
 
 
 @transformation
@@ -71,16 +72,13 @@ def reduce_on_plateau(
             "accumulation_count": jnp.where(is_due, 0, count),
         }
 
-    def count(arrays: Any) -> Any:
-        return jnp.zeros([], jnp.int32)
-
     shared = {
         "scale": lambda arrays: jnp.ones(()),
         "best_value": lambda arrays: jnp.asarray(jnp.inf),
         "avg_value": zero,
-        "plateau_count": count,
-        "cooldown_count": count,
-        "accumulation_count": count,
+        "plateau_count": zero_count,
+        "cooldown_count": zero_count,
+        "accumulation_count": zero_count,
     }
     return memoryless(
         lambda u, leaf: leaf.shared["scale"] * u,

@@ -17,6 +17,7 @@ from gradtx.program import next_count
 from gradtx.roles import Decay, Every, Member, NonNegative
 from gradtx.rule import (
     Leaf,
+    Rule,
     Step,
     Tree,
     TreeRule,
@@ -31,8 +32,12 @@ from gradtx.trees import zero_count
 from gradtx.wrap import run, run_unless
 
 
-def _never(arrays: Any) -> jax.Array:
-    return jnp.zeros([], bool)
+def _condition(measure: Any, settle: Any, **numbers: Any) -> Rule:
+    """The rule of a condition: it changes no update and keeps `should_skip`."""
+    never = {"should_skip": lambda arrays: jnp.zeros([], bool)}
+    return memoryless(
+        lambda u, leaf: u, measure=measure, shared=never | numbers, settle=settle
+    )
 
 
 def _said(state: Any) -> list[Any]:
@@ -58,12 +63,7 @@ def not_finite():
     def settle(total: Any, shared: Any, step: Step) -> Any:
         return {"should_skip": jnp.isnan(total)}
 
-    return memoryless(
-        lambda u, leaf: u,
-        measure=measure,
-        shared={"should_skip": _never},
-        settle=settle,
-    )
+    return _condition(measure, settle)
 
 
 @transformation
@@ -79,12 +79,7 @@ def norm_above(max_norm: NonNegative):
     def settle(total: Any, shared: Any, step: Step) -> Any:
         return {"should_skip": ~(safe_sqrt(total) <= max_norm)}
 
-    return memoryless(
-        lambda u, leaf: u,
-        measure=squared_norm,
-        shared={"should_skip": _never},
-        settle=settle,
-    )
+    return _condition(squared_norm, settle)
 
 
 @transformation
@@ -125,12 +120,8 @@ def norm_spikes(threshold: NonNegative = 6.0, decay: Decay = 0.99, warmup: Every
             "norm_count": count,
         }
 
-    numbers = dict.fromkeys(("norm_mean", "norm_variance", "norm_count"), zero)
-    return memoryless(
-        lambda u, leaf: u,
-        measure=squared_norm,
-        shared={"should_skip": _never, **numbers},
-        settle=settle,
+    return _condition(
+        squared_norm, settle, norm_mean=zero, norm_variance=zero, norm_count=zero
     )
 
 

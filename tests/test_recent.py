@@ -206,3 +206,11 @@ def test_the_second_moment_of_adam_mini_has_an_element_a_block():
             gradtx.adam_mini(0.1, block_axes=axes).init(params)
     with pytest.raises(ValueError, match=r"block_axes must have axes for each array"):
         gradtx.adam_mini(0.1, block_axes={"embed": 0}).init(params)
+
+
+def test_absent_parameters_have_no_blocks_and_an_array_may_have_none():
+    params = {"w": jnp.ones((2, 3)), "v": jnp.ones((2, 3)), "absent": None}
+    axes = {"w": 0, "v": None, "absent": None}
+    state = gradtx.adam_mini(0.1, block_axes=axes).init(params)
+    shapes = jax.tree.map(jnp.shape, state["nu"])
+    assert shapes == {"w": (1, 3), "v": (2, 3), "absent": None}
