@@ -10,6 +10,7 @@ from optax import with_extra_args_support as with_extra_args_support
 from optax.contrib import GaLoreDimensionNumbers as GaLoreDimensionNumbers
 
 from gradtx import contrib as contrib
+from gradtx import estimate as estimate
 from gradtx import transforms as transforms
 from gradtx.accumulation import MultiSteps as MultiSteps
 from gradtx.accumulation import accumulate as accumulate
@@ -292,6 +293,8 @@ from gradtx.step_size import scale_by_rprop as scale_by_rprop
 from gradtx.subspace import in_subspace as in_subspace
 from gradtx.subspace import main_directions as main_directions
 from gradtx.subspace import scale_by_galore as scale_by_galore
+from gradtx.trajectories import Trajectory as Trajectory
+from gradtx.trajectories import trajectory as trajectory
 from gradtx.transform import GradientTransformation as GradientTransformation
 from gradtx.transform import transformation as transformation
 from gradtx.wrap import conditionally_mask as conditionally_mask

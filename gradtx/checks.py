@@ -29,10 +29,11 @@ def _is_none(x: Any) -> bool:
 def _paths(tree: Any) -> list[str]:
     """Where each leaf is, `None` included, as `layers/0/kernel`."""
     pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)
-    return [_show_path(path) for path, _ in pairs]
+    return [show_path(path) for path, _ in pairs]
 
 
-def _show_path(path: Any) -> str:
+def show_path(path: Any) -> str:
+    """A path as `layers/0/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/") or "<root>"
 
 
@@ -110,7 +111,7 @@ class Leaves:
         """Where leaf i is."""
         is_leaf = _is_none if self._admits_none else None
         pairs = jax.tree_util.tree_leaves_with_path(self.reference, is_leaf=is_leaf)
-        return _show_path(pairs[i][0])
+        return show_path(pairs[i][0])
 
     def _admit_none(self) -> None:
         self._admits_none = True

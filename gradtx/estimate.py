@@ -1,0 +1,355 @@
+"""Gradients without derivatives, from values of a function around the parameters.
+
+    grads = estimate.spsa(directions=8).grad(loss)(key, params, batch)
+
+Every estimator draws directions d, whose coordinates are uncorrelated and of mean
+square 1, evaluates the function at pairs of opposite points, `params + c d` and
+`params - c d`, and sums the directions, weighted by what their pairs gave.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.binding import Bound, Remembered, register, remember
+from gradtx.checks import show_path
+from gradtx.kernel import wide
+from gradtx.numbers import default_float, is_key
+from gradtx.roles import Rate, Size
+from gradtx.rule import safe_ratio
+
+P = ParamSpec("P")
+
+
+class Pairs(NamedTuple):
+    """How directions are drawn, and weighted by the values at their two points.
+
+    Attributes:
+        perturbation: c, by which parameters are moved, as a root mean square.
+        directions: How many are drawn.
+        at_once: How many are evaluated at once; all if None.
+        draw: `(key, params) -> direction`, a tree like params.
+        weigh: `(ahead, behind) -> weights`, each of shape [directions].
+    """
+
+    perturbation: Any
+    directions: int
+    at_once: int | None
+    draw: Callable[[Any, Any], Any]
+    weigh: Callable[[Any, Any], Any]
+
+
+class Estimator(Remembered):
+    """Estimates gradients; a value and a pytree, as transformations are."""
+
+    def __init__(self, bound: Bound):
+        """Wrap a bound factory; users call factories instead."""
+        self.bound = bound
+
+    def grad(self, f: Callable, has_aux: bool = False) -> Callable:
+        """As `jax.grad`, with a key in front of the function's arguments.
+
+        See `value_and_grad`. With `has_aux` the function gives `(grads, aux)`.
+        """
+        estimate = self.value_and_grad(f, has_aux)
+
+        def grad(key: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
+            value, grads = estimate(key, params, *args, **kwargs)
+            return (grads, value[1]) if has_aux else grads
+
+        return grad
+
+    def value_and_grad(self, f: Callable, has_aux: bool = False) -> Callable:
+        """As `jax.value_and_grad`, with a key in front of the function's arguments.
+
+        Args:
+            f: `f(params, *args, **kwargs)`, a real scalar; with `has_aux` a pair of one
+                and a tree. It is vmapped over params, which are trees of floats.
+            has_aux: Whether f also returns a tree.
+
+        Returns:
+            A function of `(key, params, *args, **kwargs)`. It gives `(value, grads)`:
+            the mean of f over all points, and a tree like params. With `has_aux` it
+            gives `((value, aux), grads)`, where aux has axes [2, directions] in front:
+            the points ahead, and those behind.
+
+        Raises:
+            TypeError: From that function: the first argument is no PRNG key, a leaf of
+                params is no float, or f does not return a real scalar.
+        """
+
+        def value_and_grad(key: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
+            def scalar(at: Any) -> tuple[Any, Any]:
+                given = f(at, *args, **kwargs)
+                if not has_aux:
+                    return self._real_scalar(given), None
+                if isinstance(given, tuple) and len(given) == 2:
+                    return self._real_scalar(given[0]), given[1]
+                raise TypeError(
+                    f"{self.name}: with has_aux the function must return a pair "
+                    f"(value, aux), got {given!r}"
+                )
+
+            params = jax.tree.map_with_path(self._float, params)
+            (values, aux), grads = _estimate(
+                self.bound.call(), scalar, self._key(key), params
+            )
+            return ((values.mean(), aux) if has_aux else values.mean()), grads
+
+        return value_and_grad
+
+    def _key(self, key: Any) -> jax.Array:
+        looks = getattr(key, "ndim", None), getattr(key, "dtype", None)
+        if looks == (1, jnp.uint32) or (is_key(key) and key.ndim == 0):
+            return key
+        raise TypeError(
+            f"{self.name}: the first argument must be a PRNG key, got {key!r}"
+        )
+
+    def _float(self, path: Any, leaf: Any) -> jax.Array:
+        leaf = jnp.asarray(leaf)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        where = show_path(path)
+        raise TypeError(f"{self.name}: {where} must be floats, got {leaf.dtype.name}")
+
+    def _real_scalar(self, value: Any) -> jax.Array:
+        if jax.tree_util.treedef_is_leaf(jax.tree.structure(value)):
+            value = jnp.asarray(value)
+            if value.shape == () and jnp.issubdtype(value.dtype, jnp.floating):
+                return wide(value)
+            value = f"{value.dtype.name} of shape {value.shape}"
+        raise TypeError(
+            f"{self.name}: the function must return a real scalar, got {value}"
+        )
+
+
+register(Estimator)
+
+
+def _estimate(
+    pairs: Pairs, f: Callable, key: Any, params: Any
+) -> tuple[tuple[Any, Any], Any]:
+    """What f gave, with axes [2, directions] in front, and the gradients."""
+
+    def evaluate(key: Any) -> Any:
+        direction = pairs.draw(key, params)
+        ahead = f(_moved(params, pairs.perturbation, direction))
+        behind = f(_moved(params, -pairs.perturbation, direction))
+        return jax.tree.map(lambda *two: jnp.stack(two), ahead, behind)
+
+    def add(sums: Any, chunk: tuple[Any, Any]) -> tuple[Any, None]:
+        keys, weights = chunk
+        directions = jax.vmap(pairs.draw, (0, None))(keys, params)
+        more = jax.tree.map(functools.partial(_weighted_sum, weights), directions)
+        return jax.tree.map(jnp.add, sums, more), None
+
+    keys = jax.random.split(key, pairs.directions)
+    chunks = keys.reshape(-1, pairs.at_once or pairs.directions, *keys.shape[1:])
+    given = lax.map(jax.vmap(evaluate), chunks)
+    values, aux = jax.tree.map(_two_in_front, given)
+    # Directions are drawn again to be summed, since what they weigh is known when all
+    # are evaluated: so no more than `at_once` of them are in memory.
+    weights = pairs.weigh(*values).reshape(chunks.shape[:2])
+    zeros = jax.tree.map(lambda p: jnp.zeros_like(wide(p)), params)
+    sums, _ = lax.scan(add, zeros, (chunks, weights))
+    return (values, aux), jax.tree.map(lambda s, p: s.astype(p.dtype), sums, params)
+
+
+def _moved(params: Any, c: Any, direction: Any) -> Any:
+    """The parameters, moved along a direction."""
+    return jax.tree.map(
+        lambda p, d: (wide(p) + jnp.asarray(c, d.dtype) * d).astype(p.dtype),
+        params,
+        direction,
+    )
+
+
+def _weighted_sum(weights: Any, directions: Any) -> Any:
+    """Weights [n] times conjugates, as in `jax.grad`, of directions [n, ...]."""
+    return jnp.tensordot(weights.astype(directions.dtype), directions.conj(), 1)
+
+
+def _two_in_front(given: Any) -> Any:
+    """[chunks, at_once, 2, ...] as [2, directions, ...]."""
+    return jnp.moveaxis(given.reshape(-1, *given.shape[2:]), 1, 0)
+
+
+def _drawn(draw: Callable, key: Any, params: Any) -> Any:
+    """A tree like params, in at least float32, of what is drawn for each leaf."""
+    leaves, treedef = jax.tree.flatten(params)
+
+    def one(key: Any, p: Any) -> Any:
+        shape, dtype = p.shape, wide(p).dtype
+        if not jnp.iscomplexobj(p):
+            return draw(key, shape, dtype)
+        real, imaginary = draw(key, (2, *shape), jnp.finfo(dtype).dtype)
+        return lax.complex(real, imaginary)
+
+    keys = jax.random.split(key, len(leaves))
+    return jax.tree.unflatten(treedef, map(one, keys, leaves))
+
+
+def _normal(key: Any, params: Any) -> Any:
+    return _drawn(jax.random.normal, key, params)
+
+
+def _signs(key: Any, params: Any) -> Any:
+    return _drawn(jax.random.rademacher, key, params)
+
+
+def _sphere(key: Any, params: Any) -> Any:
+    """A point on the sphere whose squared radius is the number of real coordinates."""
+    drawn = _normal(key, params)
+    leaves = jax.tree.leaves(drawn)
+    squares = [jnp.sum(jnp.square(jnp.abs(d)), dtype=default_float()) for d in leaves]
+    size = sum(d.size * (1 + jnp.iscomplexobj(d)) for d in leaves)
+    factor = jnp.sqrt(size / sum(squares, jnp.zeros((), default_float())))
+    return jax.tree.map(lambda d: factor.astype(d.dtype) * d, drawn)
+
+
+def _slopes(perturbation: Any, ahead: Any, behind: Any) -> Any:
+    """The mean's share of each directional derivative."""
+    return (ahead - behind) / (2 * perturbation * ahead.size)
+
+
+def estimator(factory: Callable[P, Pairs]) -> Callable[P, Estimator]:
+    """Make a factory of `Pairs` one of estimators, which remember its arguments."""
+    return remember(factory, _checked)
+
+
+def _checked(bound: Bound) -> Estimator:
+    directions, at_once = bound.call()[1:3]
+    if directions % (at_once or directions):
+        raise ValueError(
+            f"{bound.factory.name}: at_once must be a divisor of directions, "
+            f"got {at_once} and {directions}"
+        )
+    return Estimator(bound)
+
+
+@estimator
+def central_differences(
+    perturbation: Rate = 1e-2, directions: Size = 16, at_once: Size | None = None
+):
+    """Central differences along random directions of one length.
+
+    g = mean of (f(x + c d) - f(x - c d)) / 2c d, d uniform on the sphere of radius
+    sqrt(n); unbiased on a quadratic. Duchi et al. 2015: https://arxiv.org/abs/1312.2139.
+
+    Args:
+        perturbation: c: the root mean square of what a parameter is moved by. Positive;
+            small beside the scale on which f curves, large beside what rounding does
+            to f: near 1e-2 of that scale in float32.
+        directions: How many, each costing two values of f. The error falls with the
+            root of directions / n.
+        at_once: How many directions are evaluated at once, a divisor of `directions`;
+            all if None. Memory grows with it.
+    """
+    weigh = functools.partial(_slopes, perturbation)
+    return Pairs(perturbation, directions, at_once, _sphere, weigh)
+
+
+@estimator
+def spsa(perturbation: Rate = 1e-2, directions: Size = 1, at_once: Size | None = None):
+    """Simultaneous perturbation: each parameter moves by one amount, or by minus it.
+
+    g = mean of (f(x + c d) - f(x - c d)) / 2c d, d of random signs; unbiased on a
+    quadratic, and of the smallest variance there. Spall 1992:
+    https://doi.org/10.1109/9.119632. Spall lets c fall as (t + 1)**-0.101:
+    `spsa(c).replace(perturbation=...)` compiles nothing new.
+
+    Args:
+        perturbation: c: what each parameter is moved by. Positive.
+        directions: How many, each costing two values of f.
+        at_once: How many directions are evaluated at once, a divisor of `directions`;
+            all if None. Memory grows with it.
+    """
+    weigh = functools.partial(_slopes, perturbation)
+    return Pairs(perturbation, directions, at_once, _signs, weigh)
+
+
+@estimator
+def evolution_strategies(
+    perturbation: Rate = 0.1,
+    directions: Size = 32,
+    at_once: Size | None = None,
+    shaping: Callable[[Any], Any] | None = None,
+):
+    """Antithetic evolution strategies: the gradient of f smoothed by a Gaussian.
+
+    g = mean of (f(x + c d) - f(x - c d)) / 2c d, d ~ N(0, 1): unbiased for the gradient
+    of E[f(x + c d)], which on a quadratic is that of f. Salimans et al. 2017:
+    https://arxiv.org/abs/1703.03864.
+
+    Args:
+        perturbation: c, the Gaussian's standard deviation, in units of the parameters.
+            Positive. Large ones see past cliffs and small bumps.
+        directions: How many, each costing two values of f.
+        at_once: How many directions are evaluated at once, a divisor of `directions`;
+            all if None. Memory grows with it.
+        shaping: Utilities in the place of values: a function of all of them, of shape
+            [2 directions], that gives as many; `centered_ranks` in the paper.
+    """
+
+    def weigh(ahead: Any, behind: Any) -> Any:
+        if shaping is not None:
+            ahead, behind = jnp.split(shaping(jnp.concatenate([ahead, behind])), 2)
+        return _slopes(perturbation, ahead, behind)
+
+    return Pairs(perturbation, directions, at_once, _normal, weigh)
+
+
+def centered_ranks(values: Any) -> Any:
+    """The ranks of values of shape [n], n > 1, from -0.5, the smallest, to 0.5.
+
+    Salimans et al. 2017: https://arxiv.org/abs/1703.03864. Equal values, in any order.
+    """
+    ranks = jnp.argsort(jnp.argsort(values))
+    return ranks.astype(values.dtype) / (values.size - 1) - 0.5
+
+
+@estimator
+def augmented_random_search(
+    perturbation: Rate = 0.03,
+    directions: Size = 16,
+    top: Size | None = None,
+    at_once: Size | None = None,
+):
+    """Augmented Random Search: the best directions, over the spread of their values.
+
+    g = sum of (f(x + c d) - f(x - c d)) d / (top s) over the `top` directions with the
+    smallest min(f(x + c d), f(x - c d)); d ~ N(0, 1), s the standard deviation of these
+    2 top values; 0 where s is 0. Mania et al. 2018, Algorithm 2, for costs where theirs
+    is for rewards: https://arxiv.org/abs/1803.07055.
+
+    Args:
+        perturbation: The paper's nu, in units of the parameters. Positive.
+        directions: How many are evaluated, each costing two values of f.
+        top: How many of them are used; all if None.
+        at_once: How many directions are evaluated at once, a divisor of `directions`;
+            all if None. Memory grows with it.
+
+    Returns:
+        What points along the gradient, but is in units of the spread s, not of f.
+    """
+    kept = directions if top is None else top
+    if kept > directions:
+        raise ValueError(
+            "augmented_random_search: top must be at most directions, "
+            f"got {kept} and {directions}"
+        )
+
+    def weigh(ahead: Any, behind: Any) -> Any:
+        _, best = lax.top_k(-jnp.minimum(ahead, behind), kept)
+        spread = jnp.std(jnp.concatenate([ahead[best], behind[best]]))
+        weights = safe_ratio(ahead[best] - behind[best], kept * spread)
+        return jnp.zeros_like(ahead).at[best].set(weights)
+
+    return Pairs(perturbation, directions, at_once, _normal, weigh)

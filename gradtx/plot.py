@@ -1,0 +1,251 @@
+"""Pictures of schedules, averages, losses, and of where optimizers go.
+
+Each function draws on the Axes that it is given, or on those of a new figure, and
+returns them; colours are the Axes' own cycle. Needs matplotlib: `gradtx[plot]`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from gradtx.trajectories import Trajectory
+
+try:
+    from matplotlib import pyplot
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+except ModuleNotFoundError as error:
+    message = f"gradtx.plot: no {error.name}: install gradtx[plot]"
+    raise ModuleNotFoundError(message, name=error.name) from None
+
+Range = tuple[float, float]
+
+
+def _new_axes() -> Axes:
+    return pyplot.subplots(layout="constrained")[1]
+
+
+def plot_schedule(
+    schedule: Callable[[Any], Any] | float,
+    steps: int,
+    *,
+    ax: Axes | None = None,
+    **line: Any,
+) -> Axes:
+    """The values of a schedule, or of a constant, at counts 0 to steps - 1.
+
+    Args:
+        schedule: A function of the count, ours, of optax or any that JAX can vmap.
+        steps: How many counts.
+        ax: Where to draw.
+        **line: What `Axes.plot` takes (`label`, `color`, ...).
+    """
+    ax = _new_axes() if ax is None else ax
+    counts = np.arange(steps, dtype=np.int32)
+    of = schedule if callable(schedule) else lambda count: schedule
+    with jax.numpy_dtype_promotion("standard"):
+        values = jax.vmap(lambda count: jnp.asarray(of(count)))(counts)
+    ax.plot(counts, values, **line)
+    ax.set(xlabel="count of updates", ylabel="value")
+    return ax
+
+
+def plot_schedules(
+    schedules: Mapping[str, Callable[[Any], Any] | float],
+    steps: int,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Several schedules, by label; see `plot_schedule`."""
+    ax = _new_axes() if ax is None else ax
+    for label, schedule in schedules.items():
+        plot_schedule(schedule, steps, ax=ax, label=label)
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_ema_weights(
+    decays: Sequence[float], steps: int | None = None, *, ax: Axes | None = None
+) -> Axes:
+    """What an exponential average weighs values by, now and up to `steps` ago.
+
+    The weight of the value k steps ago is (1 - b) b**k. A dot is at k = 1 / (1 - b),
+    where it has fallen to about 1 / e of the first.
+
+    Args:
+        decays: The averages' b, each in [0, 1).
+        steps: How far back; 3 / (1 - b) of the largest b if None.
+        ax: Where to draw.
+    """
+    ax = _new_axes() if ax is None else ax
+    steps = steps or int(np.ceil(3 / (1 - max(decays))))
+    ago = np.arange(steps + 1)
+    for b in decays:
+        (line,) = ax.plot(ago, (1 - b) * b**ago, label=f"b = {b:g}")
+        memory = 1 / (1 - b)
+        ax.plot(memory, (1 - b) * b**memory, "o", color=line.get_color())
+    ax.set(xlabel="steps ago", ylabel="weight")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_losses(
+    losses: Mapping[str, Any], *, smooth: int = 1, ax: Axes | None = None
+) -> Axes:
+    """Losses over steps, by label, on a logarithmic axis.
+
+    Args:
+        losses: Trajectories, or values of shape [steps], or of shape [runs, steps]:
+            then the line is the median, and the band goes from the least to the most.
+        smooth: Over how many steps a running mean is taken, at least 1. The line then
+            starts where the first mean is complete.
+        ax: Where to draw.
+    """
+    ax = _new_axes() if ax is None else ax
+    kernel = np.full(smooth, 1 / smooth)
+    for label, given in losses.items():
+        values = given.values if isinstance(given, Trajectory) else given
+        runs = np.atleast_2d(np.asarray(values, np.float64))
+        runs = np.array([np.convolve(run, kernel, "valid") for run in runs])
+        steps = np.arange(smooth - 1, smooth - 1 + runs.shape[1])
+        (line,) = ax.plot(steps, np.median(runs, 0), label=label)
+        if len(runs) > 1:
+            band = runs.min(0), runs.max(0)
+            ax.fill_between(steps, *band, color=line.get_color(), alpha=0.2, lw=0)
+    ax.set(xlabel="step", ylabel="loss", yscale="log")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_paths(
+    f: Callable[[Any], Any],
+    paths: Mapping[str, Any],
+    *,
+    xlim: Range | None = None,
+    ylim: Range | None = None,
+    levels: int = 20,
+    ax: Axes | None = None,
+) -> Axes:
+    """Paths over the contours of a function of two parameters.
+
+    Args:
+        f: A real scalar of what the paths are positions of.
+        paths: By label a `Trajectory`, or positions: an array of shape [steps, 2], or a
+            tree of two arrays of shape [steps].
+        xlim: The range of the first parameter; what all paths need if None.
+        ylim: The same of the second.
+        levels: How many contours, denser near the lowest value in sight.
+        ax: Where to draw.
+
+    Returns:
+        The Axes. A ring is where a path starts, a dot where it ends.
+    """
+    ax = _new_axes() if ax is None else ax
+    for label, points in _draw_contours(f, paths, xlim, ylim, levels, ax).items():
+        style = {"markevery": [-1], "marker": "o", "linewidth": 1.5, "markersize": 5}
+        (line,) = ax.plot(*points.T, label=label, **style)
+        ax.plot(*points[0], "o", color=line.get_color(), mfc="white", zorder=3)
+    ax.legend()
+    return ax
+
+
+def animate_paths(
+    f: Callable[[Any], Any],
+    paths: Mapping[str, Any],
+    file: str | os.PathLike[str],
+    *,
+    xlim: Range | None = None,
+    ylim: Range | None = None,
+    levels: int = 20,
+    every: int = 1,
+    fps: int = 15,
+    ax: Axes | None = None,
+) -> Axes:
+    """Write a GIF in which the paths of `plot_paths` grow.
+
+    Args:
+        f: A real scalar of what the paths are positions of.
+        paths: As for `plot_paths`.
+        file: The GIF to write.
+        xlim: The range of the first parameter; what all paths need if None.
+        ylim: The same of the second.
+        levels: How many contours.
+        every: How many steps a frame advances.
+        fps: Frames a second.
+        ax: Where to draw.
+
+    Returns:
+        The Axes, as in the last frame.
+    """
+    ax = _new_axes() if ax is None else ax
+    points = _draw_contours(f, paths, xlim, ylim, levels, ax)
+    style = {"markevery": [-1], "marker": "o", "linewidth": 1.5, "markersize": 6}
+    lines = {label: ax.plot([], [], label=label, **style)[0] for label in points}
+    ax.legend(loc="upper right")
+
+    figure: Any = ax.get_figure(root=True)
+    canvas, frames = FigureCanvasAgg(figure), []
+    last = max(map(len, points.values())) - 1
+    for step in [*range(0, last, every), last]:
+        for label, line in lines.items():
+            line.set_data(*points[label][: step + 1].T)
+        canvas.draw()
+        frame = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        # One palette for all frames: then a frame is only what differs from the last.
+        palette = frames[0] if frames else None
+        frames.append(frame.quantize(palette=palette, dither=Image.Dither.NONE))
+    durations = [1000 // fps] * (len(frames) - 1) + [1500]
+    kwargs = {"save_all": True, "append_images": frames[1:], "loop": 0}
+    frames[0].save(file, duration=durations, **kwargs)
+    return ax
+
+
+def _draw_contours(
+    f: Callable[[Any], Any],
+    paths: Mapping[str, Any],
+    xlim: Range | None,
+    ylim: Range | None,
+    levels: int,
+    ax: Axes,
+) -> dict[str, np.ndarray]:
+    """Draw the contours; the points of each path, of shape [steps, 2]."""
+    points = {}
+    treedef = jax.tree.structure(0)
+    for label, path in paths.items():
+        positions = path.positions if isinstance(path, Trajectory) else path
+        leaves, treedef = jax.tree.flatten(positions)
+        points[label] = (
+            np.stack(leaves, -1) if len(leaves) == 2 else np.asarray(leaves[0])
+        )
+        if points[label].ndim != 2 or points[label].shape[1] != 2:
+            shapes = jax.tree.map(np.shape, positions)
+            raise ValueError(f"plot_paths: {label}: two parameters, got {shapes}")
+    every = np.concatenate(list(points.values()))
+    x, y = (
+        np.linspace(*(_around(coordinates) if limits is None else limits), 200)
+        for coordinates, limits in zip(every.T, (xlim, ylim), strict=True)
+    )
+    grid = np.stack(np.meshgrid(x, y), -1).astype(every.dtype)
+    leaves = [grid[..., 0], grid[..., 1]] if treedef.num_leaves == 2 else [grid]
+    heights = np.asarray(jax.vmap(jax.vmap(f))(jax.tree.unflatten(treedef, leaves)))
+    low, high = np.nanmin(heights), np.nanmax(heights)
+    # Distances from the lowest value grow as the squares of evenly spaced numbers: the
+    # rings of a round bowl are evenly spaced.
+    at = low + (high - low) * np.linspace(0, 1, levels + 1)[1:] ** 2
+    ax.contour(x, y, heights, at, colors="0.8", linewidths=0.8, zorder=0)
+    ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
+    return points
+
+
+def _around(coordinates: np.ndarray) -> Range:
+    """A range around all finite coordinates."""
+    finite = coordinates[np.isfinite(coordinates)]
+    margin = 0.1 * np.ptp(finite) or 1.0
+    return finite.min() - margin, finite.max() + margin

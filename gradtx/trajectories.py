@@ -1,0 +1,75 @@
+"""Where an optimizer goes on a function."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax import numpy as jnp
+
+from gradtx.apply import apply_updates
+from gradtx.binding import Remembered
+from gradtx.combine import chain
+
+
+class Trajectory(NamedTuple):
+    """Positions of parameters and the values of a function there.
+
+    Attributes:
+        positions: A tree like the parameters, with an axis of `steps + 1` in front.
+        values: Of shape [steps + 1]; the first is at the start.
+    """
+
+    positions: Any
+    values: jax.Array
+
+
+def trajectory(
+    tx: optax.GradientTransformation, f: Callable[[Any], Any], start: Any, steps: int
+) -> Trajectory:
+    """Minimize a function from a start, and keep every position and value.
+
+    One compiled scan. The same function, structure of `tx` and number of steps compile
+    once, whatever the numbers; `jax.vmap` over a stack of transformations works. The
+    transformation also gets `value`, `grad`, `value_fn` and `obj_fn`, so Polyak steps,
+    L-BFGS, line searches and Sophia run as well.
+
+    Args:
+        tx: The optimizer, ours or of optax.
+        f: A real scalar of parameters; differentiable.
+        start: The first parameters, a tree of floats.
+        steps: How many updates, at least 0.
+
+    Raises:
+        ValueError: `steps` is negative.
+    """
+    if steps < 0:
+        raise ValueError(f"trajectory: steps must be at least 0, got {steps}")
+    # A foreign transformation is no pytree; a chain of it is.
+    tx = tx if isinstance(tx, Remembered) else chain(tx)
+    start = jax.tree.map(lambda p: jnp.array(p, jnp.asarray(p).dtype), start)
+    return _trajectory(tx, f, start, steps)
+
+
+@functools.partial(jax.jit, static_argnames=("f", "steps"))
+def _trajectory(tx: Any, f: Callable, start: Any, steps: int) -> Trajectory:
+    # Line searches refuse an extra argument that their function does not name.
+    def value_fn(params: Any, obj_fn: Any = None) -> Any:
+        return f(params)
+
+    def step(carry: Any, _: None) -> tuple[Any, Any]:
+        params, state = carry
+        value, grads = jax.value_and_grad(f)(params)
+        # Of a complex number, jax gives the conjugate of the direction of ascent.
+        grads = jax.tree.map(jnp.conj, grads)
+        known = {"value": value, "grad": grads, "value_fn": value_fn, "obj_fn": f}
+        updates, state = tx.update(grads, state, params, **known)
+        return (apply_updates(params, updates), state), (params, value)
+
+    (last, _), seen = jax.lax.scan(step, (start, tx.init(start)), None, steps)
+    return Trajectory(
+        *jax.tree.map(lambda xs, x: jnp.append(xs, x[None], 0), seen, (last, f(last)))
+    )
