@@ -120,7 +120,7 @@ class Estimator(Remembered):
         raise TypeError(f"{self.name}: {where} must be floats, got {leaf.dtype.name}")
 
     def _real_scalar(self, value: Any) -> jax.Array:
-        if jax.tree_util.treedef_is_leaf(jax.tree.structure(value)):
+        if jax.tree.structure(value) == jax.tree.structure(0):
             value = jnp.asarray(value)
             if value.shape == () and jnp.issubdtype(value.dtype, jnp.floating):
                 return wide(value)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 try:
     import matplotlib
-    from matplotlib import pyplot
+    from cycler import cycler
     from matplotlib.figure import Figure
     from rich.console import Console
     from rich.table import Table
@@ -30,7 +30,7 @@ BLUE, ORANGE, GREEN, PINK, RED, SKY, BLACK = COLOURS = [
 ]
 matplotlib.rcParams.update(
     {
-        "axes.prop_cycle": pyplot.cycler(color=COLOURS),
+        "axes.prop_cycle": cycler(color=COLOURS),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.titlelocation": "left",
