@@ -44,6 +44,11 @@ def test_the_readme_lists_every_public_name_and_no_other():
     assert sorted(listed) == sorted(public)
 
 
+def test_the_readme_lists_every_gradient_estimator_and_no_other():
+    made = {name for name, x in vars(gradtx.estimate).items() if hasattr(x, "factory")}
+    assert set(re.findall(r"`estimate[.](\w+)`", README)) == made
+
+
 def test_the_table_of_optimizers_is_what_generates_it():
     written = README.split(optimizer_table.BEGIN)[1].split(optimizer_table.END)[0]
     assert written == optimizer_table.table()
