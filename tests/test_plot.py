@@ -8,7 +8,7 @@ import optax
 import pytest
 from jax import numpy as jnp
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
 import gradtx
 
@@ -96,9 +96,11 @@ def test_weights_of_an_average_are_those_that_it_gives_to_the_past(axes):
 
     def average(past):
         state = tx.init(past[0])
+        outs = []
         for value in past[::-1]:
             out, state = tx.update(value, state)
-        return out
+            outs.append(out)
+        return outs[-1]
 
     weights = jax.grad(average)(jnp.zeros(6))
     np.testing.assert_allclose(line.get_ydata(), weights, rtol=1e-5)
@@ -170,7 +172,7 @@ def test_a_path_of_three_parameters_is_named(axes):
 def test_the_animation_is_a_gif_in_which_the_paths_grow(axes, tmp_path):
     file = tmp_path / "paths.gif"
     assert plot.animate_paths(bowl, PATHS, file, every=5, fps=10, ax=axes) is axes
-    with Image.open(file) as gif:
+    with GifImageFile(file) as gif:
         assert gif.n_frames == 5 and gif.info["duration"] == 100
         first = np.asarray(gif.convert("RGB"), int)
         gif.seek(4)

@@ -136,7 +136,7 @@ def test_there_are_ten_lessons_and_each_is_in_the_gallery_as_it_is_written():
 
 @functools.cache
 def doc(name):
-    return importlib.import_module(name).__doc__.strip()
+    return str(importlib.import_module(name).__doc__).strip()
 
 
 def test_every_picture_of_the_gallery_is_there_and_of_sensible_size():
