@@ -247,8 +247,8 @@ def central_differences(
         perturbation: c: the root mean square of what a parameter is moved by. Positive;
             small beside the scale on which f curves, large beside what rounding does
             to f: near 1e-2 of that scale in float32.
-        directions: How many, each costing two values of f. The error falls with the
-            root of directions / n.
+        directions: How many, each costing two values of f. The error is about
+            sqrt(n / directions) of the gradient.
         at_once: How many directions are evaluated at once, a divisor of `directions`;
             all if None. Memory grows with it.
     """
@@ -261,9 +261,8 @@ def spsa(perturbation: Rate = 1e-2, directions: Size = 1, at_once: Size | None =
     """Simultaneous perturbation: each parameter moves by one amount, or by minus it.
 
     g = mean of (f(x + c d) - f(x - c d)) / 2c d, d of random signs; unbiased on a
-    quadratic, and of the smallest variance there. Spall 1992:
-    https://doi.org/10.1109/9.119632. Spall lets c fall as (t + 1)**-0.101:
-    `spsa(c).replace(perturbation=...)` compiles nothing new.
+    quadratic. Spall 1992: https://doi.org/10.1109/9.119632. Spall lets c fall as
+    (t + 1)**-0.101: `spsa(c).replace(perturbation=...)` compiles nothing new.
 
     Args:
         perturbation: c: what each parameter is moved by. Positive.
@@ -309,10 +308,16 @@ def evolution_strategies(
 def centered_ranks(values: Any) -> Any:
     """The ranks of values of shape [n], n > 1, from -0.5, the smallest, to 0.5.
 
-    Salimans et al. 2017: https://arxiv.org/abs/1703.03864. Equal values, in any order.
+    Equal values share the mean of their ranks; that of NaN is NaN. Salimans et al.
+    2017: https://arxiv.org/abs/1703.03864.
     """
-    ranks = jnp.argsort(jnp.argsort(values))
-    return ranks.astype(values.dtype) / (values.size - 1) - 0.5
+
+    def rank(value: Any) -> Any:
+        below, equal = jnp.sum(values < value), jnp.sum(values == value)
+        return below.astype(values.dtype) + (equal - 1).astype(values.dtype) / 2
+
+    ranks = jax.vmap(rank)(values) / (values.size - 1) - 0.5
+    return jnp.where(jnp.isnan(values), values, ranks)
 
 
 @estimator

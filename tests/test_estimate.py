@@ -141,6 +141,11 @@ def test_centered_ranks_go_from_minus_a_half_to_a_half():
     np.testing.assert_array_equal(ranks, [-0.25, -0.5, 0.25, 0.0, 0.5])
 
 
+def test_equal_values_share_a_centered_rank_and_nan_has_none():
+    ranks = estimate.centered_ranks(jnp.array([1.0, 0.0, 1.0, jnp.inf, jnp.nan]))
+    np.testing.assert_array_equal(ranks, [-0.125, -0.5, -0.125, 0.25, np.nan])
+
+
 def test_shaped_values_keep_an_outlier_from_ruling():
     shaped = estimate.evolution_strategies(0.5, 64, shaping=estimate.centered_ranks)
 
