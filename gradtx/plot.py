@@ -239,7 +239,8 @@ def _draw_contours(
     # Distances from the lowest value grow as the squares of evenly spaced numbers: the
     # rings of a round bowl are evenly spaced.
     at = low + (high - low) * np.linspace(0, 1, levels + 1)[1:] ** 2
-    ax.contour(x, y, heights, at, colors="0.8", linewidths=0.8, zorder=0)
+    style = {"colors": "0.8", "linestyles": "solid", "linewidths": 0.8, "zorder": 0}
+    ax.contour(x, y, heights, at, **style)
     ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
     return points
 

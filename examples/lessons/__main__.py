@@ -61,7 +61,7 @@ def row(number: Number) -> str:
     """A number as a line of a table in Markdown."""
     what = number.what.replace("|", "\\|").replace("*", "\\*")
     stated = number.stated.replace("*", "\\*")
-    return f"| {what} | {number.here:.4g} | {stated} | {number.source} |"
+    return f"| {what} | {number} | {stated} | {number.source} |"
 
 
 def main() -> None:

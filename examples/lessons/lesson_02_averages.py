@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 from jax import numpy as jnp
-from page import GREEN, PINK, Number, Page, main, subplots
 
 import gradtx
 from gradtx import plot
+from page import GREEN, PINK, Number, Page, main, subplots
 
 try:
     from vega_datasets import local_data

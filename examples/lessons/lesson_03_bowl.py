@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 from jax import numpy as jnp
-from page import COLOURS, Number, Page, main, subplots
 
 import gradtx
 from gradtx import plot
+from page import COLOURS, Number, Page, main, subplots
 
 CURVATURES = np.array([1, 100], np.float32)
 START = np.array([-8, 0.8], np.float32)

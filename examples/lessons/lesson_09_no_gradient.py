@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 from jax import numpy as jnp
-from page import BLACK, Number, Page, main, subplots
 
 import gradtx
 from gradtx import estimate, plot
+from page import BLACK, Number, Page, main, subplots
 
 try:
     from sklearn.datasets import load_breast_cancer

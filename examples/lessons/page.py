@@ -58,6 +58,11 @@ class Number(NamedTuple):
     stated: str = ""
     source: str = ""
 
+    def __str__(self) -> str:
+        """What came out: all digits of a whole number, four of another."""
+        is_whole = float(self.here).is_integer() and abs(self.here) < 1e9
+        return f"{self.here:,.0f}" if is_whole else f"{self.here:.4g}"
+
 
 class Page(NamedTuple):
     """What a lesson gives.
@@ -90,7 +95,7 @@ def show(numbers: list[Number], title: str) -> None:
     table.add_column("the documents say", justify="right")
     table.add_column("where")
     for number in numbers:
-        table.add_row(number.what, f"{number.here:.4g}", number.stated, number.source)
+        table.add_row(number.what, str(number), number.stated, number.source)
     Console().print(table)
 
 

@@ -1,6 +1,7 @@
-import lesson_02_averages
 import numpy as np
 import pytest
+
+import lesson_02_averages
 
 
 @pytest.fixture(scope="module")

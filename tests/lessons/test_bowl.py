@@ -1,5 +1,6 @@
-import lesson_03_bowl
 import pytest
+
+import lesson_03_bowl
 
 
 @pytest.fixture(scope="module")

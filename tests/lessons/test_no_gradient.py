@@ -1,5 +1,6 @@
-import lesson_09_no_gradient
 import pytest
+
+import lesson_09_no_gradient
 
 
 @pytest.fixture(scope="module")
