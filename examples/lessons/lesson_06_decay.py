@@ -1,0 +1,137 @@
+"""Learning-rate decay: large steps first, small ones later.
+
+Noisy gradients keep a constant rate hopping around the minimum, the further the larger
+it is; a rate that falls arrives. How it falls matters less: as 1 / t, as 1 / sqrt(t),
+exponentially, in a staircase, down to a floor, or by hand in the middle of a run, which
+is a changed number and compiles nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+import gradtx
+from gradtx import plot
+from page import BLACK, Number, Page, main, subplots
+
+RATE, STEPS = 0.2, 1000
+SCHEDULES = {
+    "constant": gradtx.constant_schedule(RATE),
+    "1 / t": gradtx.inverse_time_decay(RATE, 0.05),
+    "1 / sqrt(t)": gradtx.inverse_sqrt_decay(RATE, timescale=10),
+    "exponential": gradtx.exponential_decay(RATE, 10, 0.95),
+    "halved every 150": gradtx.exponential_decay(RATE, 150, 0.5, staircase=True),
+    "cosine to a floor": gradtx.cosine_decay_schedule(RATE, STEPS, alpha=0.02),
+}
+
+
+def descend(tx: Any, noise: Any) -> Any:
+    """The distance from a bowl's minimum before each step, by noisy gradients."""
+
+    def step(carry: Any, noise: Any) -> tuple[Any, Any]:
+        at, state = carry
+        updates, state = tx.update(at + noise, state, at)
+        return (gradtx.apply_updates(at, updates), state), jnp.linalg.norm(at)
+
+    start = jnp.full(noise.shape[1], 10, float)
+    return jax.lax.scan(step, (start, tx.init(start)), noise)[1]
+
+
+def by_hand(noise: Any, when: int) -> tuple[np.ndarray, int]:
+    """A loop of jitted steps; its rate is divided by 20 once. Distances, and traces."""
+    traces = []
+
+    @jax.jit
+    def step(tx: Any, at: Any, state: Any, noise: Any) -> Any:
+        traces.append(1)  # which happens when it is traced, not when it runs
+        updates, state = tx.update(at + noise, state, at)
+        return gradtx.apply_updates(at, updates), state, jnp.linalg.norm(at)
+
+    tx, at, distances = gradtx.sgd(RATE), jnp.full(noise.shape[1], 10, float), []
+    state = tx.init(at)
+    for i, each in enumerate(noise):
+        if i == when:
+            tx = tx.replace(learning_rate=RATE / 20)
+        at, state, distance = step(tx, at, state, each)
+        distances.append(distance)
+    return np.array(jax.device_get(distances)), len(traces)
+
+
+def lesson(seeds: int = 64) -> Page:
+    """Draw the schedules, and see how close each of them comes."""
+    figure, (left, middle, right) = subplots(1, 3, 15, 5)
+    plot.plot_schedules(SCHEDULES, STEPS, ax=left)
+    left.set(title="Ways to fall", ylabel="learning rate", ylim=(0, 0.215))
+    left.legend(loc="upper right", bbox_to_anchor=(1, 0.93))
+
+    noise = 10 * jax.random.normal(jax.random.key(0), (seeds, STEPS, 10))
+    ends, run = {}, jax.jit(jax.vmap(descend, (None, 0)))
+    for name, schedule in SCHEDULES.items():
+        distances = np.median(run(gradtx.sgd(schedule), noise), axis=0)
+        middle.plot(distances, label=name)
+        ends[name] = distances[-100:].mean()
+    middle.set(title="A constant rate hovers, decay arrives", xlabel="step")
+    middle.set(ylabel="distance from the minimum (median)", yscale="log")
+
+    changed = STEPS // 2
+    distances, traces = by_hand(noise[0], changed)
+    right.plot(distances)
+    right.axvline(changed, color=BLACK, lw=1, ls="--")
+    right.text(changed + 15, 20, f"rate {RATE} → {RATE / 20}\nnothing compiles")
+    right.set(title="By hand, in the middle of one run", xlabel="step", yscale="log")
+    right.set_ylabel("distance from the minimum")
+    for ax in (middle, right):
+        ax.set_yticks([1, 2, 5, 10, 20], [1, 2, 5, 10, 20])
+        ax.minorticks_off()
+
+    def at(schedule: Any, *counts: int) -> list[float]:
+        return [float(schedule(count)) for count in counts]
+
+    slip, course, slides = "(a slip)", "course, 09", "slides, 38"
+    inverse = at(gradtx.inverse_time_decay(0.2, 1.0), 1, 2, 3, 4)
+    epochs = ("0.1", f"0.67 {slip}", f"0.5 {slip}", f"0.4 {slip}")
+    stairs = gradtx.inverse_time_decay(0.2, 1.0, interval=1000)
+    falls = (
+        gradtx.exponential_decay(1.0, 1, 0.95),
+        gradtx.exponential_decay(1.0, 1, 0.98),
+    )
+    tenth = gradtx.exponential_decay(1.0, 100, 0.1, staircase=True)
+    floor = gradtx.exponential_decay(0.2, 1, 0.95, end_value=0.01)
+    numbers = [
+        *(
+            Number(f"rate 0.2, decay 1, epoch {i}", rate, stated, course)
+            for i, rate, stated in zip(range(1, 5), inverse, epochs, strict=True)
+        ),
+        Number(
+            "1 / (1 - decay * epoch), epoch 2", 1 / (1 - 2), f"a rate {slip}", slides
+        ),
+        Number("0.95**epoch, epoch 10", at(falls[0], 10)[0], "0.95**epoch", course),
+        Number("0.98**epoch, epoch 10", at(falls[1], 10)[0], "0.98**epoch", slides),
+        Number("k / sqrt(t), t = 4", at(gradtx.inverse_sqrt_decay(1.0), 3)[0], "k / 2"),
+        Number("by 0.1 after 100 epochs: at 99", at(tenth, 99)[0], "1", slides),
+        Number("by 0.1 after 100 epochs: at 100", at(tenth, 100)[0], "0.1", slides),
+        Number("a floor of 0.01, epoch 1000", at(floor, 1000)[0], "a minimum", slides),
+        Number("intervals of 1000: epoch 999", at(stairs, 999)[0], "0.2", "notebook"),
+        Number("intervals of 1000: epoch 1000", at(stairs, 1000)[0], "0.1", "notebook"),
+        Number(
+            "lr0**(decay * epoch), 0.2, 1, epoch 2",
+            0.2 ** (1 * 2),
+            f"same as 0.067 {slip}",
+            "notebook",
+        ),
+        *(Number(f"distance at the end, {name}", end) for name, end in ends.items()),
+        Number(
+            "by hand: distance before / after",
+            distances[changed - 200 : changed].mean() / distances[-200:].mean(),
+        ),
+        Number("by hand: traces", traces),
+    ]
+    return Page(figure, numbers)
+
+
+if __name__ == "__main__":
+    main(lesson, __file__, __doc__)

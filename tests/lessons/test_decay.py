@@ -1,0 +1,39 @@
+import pytest
+
+import lesson_06_decay
+
+
+@pytest.fixture(scope="module")
+def page():
+    return lesson_06_decay.lesson(seeds=8)
+
+
+def test_the_rate_falls_as_the_course_means(page):
+    rates = [page[f"rate 0.2, decay 1, epoch {i}"] for i in range(1, 5)]
+    assert rates == pytest.approx([0.1, 0.2 / 3, 0.05, 0.04])
+    assert page["0.95**epoch, epoch 10"] == pytest.approx(0.95**10)
+    assert page["0.98**epoch, epoch 10"] == pytest.approx(0.98**10)
+    assert page["k / sqrt(t), t = 4"] == pytest.approx(1 / 2)
+
+
+def test_a_staircase_falls_only_where_an_interval_ends(page):
+    assert page["by 0.1 after 100 epochs: at 99"] == 1
+    assert page["by 0.1 after 100 epochs: at 100"] == pytest.approx(0.1)
+    assert page["intervals of 1000: epoch 999"] == pytest.approx(0.2)
+    assert page["intervals of 1000: epoch 1000"] == pytest.approx(0.1)
+
+
+def test_a_floor_keeps_the_rate_from_vanishing(page):
+    assert page["a floor of 0.01, epoch 1000"] == pytest.approx(0.01)
+
+
+def test_every_decay_comes_closer_than_the_constant_rate(page):
+    constant, *others = (
+        page[f"distance at the end, {name}"] for name in lesson_06_decay.SCHEDULES
+    )
+    assert len(others) == 5 and max(others) < constant / 2
+
+
+def test_a_rate_changed_by_hand_helps_and_compiles_nothing(page):
+    assert page["by hand: traces"] == 1
+    assert page["by hand: distance before / after"] > 3
