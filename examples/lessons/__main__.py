@@ -52,6 +52,7 @@ def section(module: ModuleType, page: Page, pictures: list[Path]) -> str:
     """A lesson's part of the gallery."""
     title, body = text(module)
     shown = [f"![{title}](lessons/pictures/{picture.name})" for picture in pictures]
+    shown.append(f"[{module.__name__}.py](lessons/{module.__name__}.py)")
     rows = ["| number | here | the documents say | where |", "|---|---|---|---|"]
     rows += map(row, page.numbers)
     return "\n\n".join([f"## {title}", body, *shown, "\n".join(rows)]) + "\n"
