@@ -60,30 +60,30 @@ def test_evolution_strategies_estimate_the_gradient_of_the_smoothed_function():
     assert smoothed.mean() == pytest.approx(4 + 12 * 0.25, abs=0.2)
 
 
-def test_a_perturbation_of_spsa_moves_every_parameter_by_the_same_amount():
+def moves_of(estimator):
+    """How the parameters are moved, [2 directions, n], the values there, the gradient."""
     seen = []
 
     def f(x):
-        jax.debug.callback(lambda x: seen.append(flat(x)), x)
-        return quadratic(x)
+        value = quadratic(x)
+        jax.debug.callback(lambda x, v: seen.append((flat(x), v)), x, value)
+        return value
 
-    estimate.spsa(0.25, directions=3).grad(f)(KEY, START)
+    grads = estimator.grad(f)(KEY, START)
     jax.effects_barrier()
-    moves = abs(np.array(seen) - flat(START))
+    points, values = map(np.array, zip(*seen, strict=True))
+    return points - flat(START), values.astype(np.float64), flat(grads)
+
+
+def test_a_perturbation_of_spsa_moves_every_parameter_by_the_same_amount():
+    moves, _, _ = moves_of(estimate.spsa(0.25, directions=3))
     assert moves.shape == (6, 3)
-    np.testing.assert_allclose(moves, 0.25, rtol=1e-6)
+    np.testing.assert_allclose(abs(moves), 0.25, rtol=1e-6)
 
 
 def test_directions_of_central_differences_have_one_length():
-    seen = []
-
-    def f(x):
-        jax.debug.callback(lambda x: seen.append(flat(x)), x)
-        return quadratic(x)
-
-    estimate.central_differences(0.25, directions=3).grad(f)(KEY, START)
-    jax.effects_barrier()
-    lengths = np.linalg.norm(np.array(seen) - flat(START), axis=1)
+    moves, _, _ = moves_of(estimate.central_differences(0.25, directions=3))
+    lengths = np.linalg.norm(moves, axis=1)
     np.testing.assert_allclose(lengths, 0.25 * np.sqrt(3), rtol=1e-5)
 
 
@@ -96,28 +96,18 @@ def search_by_the_paper(ahead, behind, directions, top):
 
 
 def test_augmented_random_search_is_that_of_the_paper():
-    seen = []
-
-    def f(x):
-        value = quadratic(x)
-        jax.debug.callback(lambda x, v: seen.append((flat(x), v)), x, value)
-        return value
-
     search = estimate.augmented_random_search(0.25, directions=8, top=3)
-    grads = search.grad(f)(KEY, START)
-    jax.effects_barrier()
-    points, values = map(np.array, zip(*seen, strict=True))
-    moves = (points - flat(START)) / 0.25
-    pairs = [
-        (i, next(j for j in range(16) if np.allclose(moves[i], -moves[j], atol=1e-4)))
-        for i in range(16)
+    moves, values, grads = moves_of(search)
+    behind_of = [
+        next(j for j in range(16) if np.allclose(move, -moves[j], atol=1e-5))
+        for move in moves
     ]
     # Which of the two is ahead does not matter: direction and difference turn together.
-    first = [i for i, j in pairs if i < j]
-    second = [j for i, j in pairs if i < j]
-    values = values.astype(np.float64)
-    expected = search_by_the_paper(values[first], values[second], moves[first], 3)
-    np.testing.assert_allclose(flat(grads), expected, rtol=1e-4)
+    first = [i for i, j in enumerate(behind_of) if i < j]
+    second = [j for i, j in enumerate(behind_of) if i < j]
+    directions = moves[first] / 0.25
+    expected = search_by_the_paper(values[first], values[second], directions, 3)
+    np.testing.assert_allclose(grads, expected, rtol=1e-4)
 
 
 def test_augmented_random_search_stands_still_where_all_values_are_equal():
