@@ -61,7 +61,7 @@ def test_evolution_strategies_estimate_the_gradient_of_the_smoothed_function():
 
 
 def moves_of(estimator):
-    """How the parameters are moved, [2 directions, n], the values there, the gradient."""
+    """Moves of the parameters, [2 directions, n]; the values there; the gradient."""
     seen = []
 
     def f(x):
