@@ -3,8 +3,8 @@
 Both averages of Adam start at 0. The second, of squares, starts far lower than the
 first: divided as they are, the first steps are 3 to 7 times too long. RMSProp alone,
 with as long a memory, takes a first step of 32. The corrections make every first step
-as long as the learning rate, whatever the gradient. At small rates the long steps do no
-harm; at large ones they throw a network far off, where its units are dead.
+as long as the learning rate, whatever the gradient. At small rates the long steps even
+help; at large ones they throw a network far off, where its units are dead.
 """
 
 from __future__ import annotations
@@ -144,14 +144,15 @@ def lesson(
     losses.set_prop_cycle(color=COLOURS)
     plot.plot_losses(shown_losses, ax=losses)
     losses.set(title=f"Naming digits at rate {shown}: they kill the training")
-    ends.set(title="At small rates they do no harm", xlabel="learning rate")
+    ends.set(title="At small rates they even help", xlabel="learning rate")
     ends.set_ylabel("loss of the last epoch")
     losses.set_ylabel("loss of the step's batch")
     for ax in (constant, noise, ends):
         ax.legend()
 
     tx, small = adam(0.001, corrected=False), jnp.array(3e-4)
-    root = jnp.sqrt(tx.update(small, tx.init(small))[1]["nu"])
+    first = tx.update(small, tx.init(small))[1]
+    (step,) = steps_taken(gradtx.adam(0.001), jnp.ones(1))
     by_parts = steps_taken(adam(0.001, corrected=True), noises)
     whole = steps_taken(gradtx.adam(0.001), noises)
     slides, notes = "slides, 36", "CS231n notes, Adam"
@@ -161,8 +162,10 @@ def lesson(
             Number("b1", DEFAULTS["b1"], "0.9", slides),
             Number("b2", DEFAULTS["b2"], "0.999", slides),
             Number("eps", DEFAULTS["eps"], "10**-8", slides),
+            Number("first step of adam(0.001)", step, "alpha = 0.001", slides),
             Number("by parts less gradtx.adam", abs(by_parts - whole).max()),
-            Number("root of nu, first gradient 3e-4", root, "like 0.00001", notes),
+            Number("root of nu after 3e-4", first["nu"] ** 0.5, "like 0.00001", notes),
+            Number("mu after 3e-4", first["mu"]),
             *numbers,
         ],
     )

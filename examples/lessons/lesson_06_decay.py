@@ -91,37 +91,63 @@ def lesson(seeds: int = 64) -> Page:
     def at(schedule: Any, *counts: int) -> list[float]:
         return [float(schedule(count)) for count in counts]
 
-    slip, course, slides = "(a slip)", "course, 09", "slides, 38"
+    slip, course, notebook = "(a slip)", "course, 09", "notebook, Scheduling"
     inverse = at(gradtx.inverse_time_decay(0.2, 1.0), 1, 2, 3, 4)
     epochs = ("0.1", f"0.67 {slip}", f"0.5 {slip}", f"0.4 {slip}")
-    stairs = gradtx.inverse_time_decay(0.2, 1.0, interval=1000)
-    falls = (
-        gradtx.exponential_decay(1.0, 1, 0.95),
-        gradtx.exponential_decay(1.0, 1, 0.98),
-    )
-    tenth = gradtx.exponential_decay(1.0, 100, 0.1, staircase=True)
-    floor = gradtx.exponential_decay(0.2, 1, 0.95, end_value=0.01)
+    (by_95,) = at(gradtx.exponential_decay(1.0, 1, 0.95), 10)
+    (by_98,) = at(gradtx.exponential_decay(1.0, 1, 0.98), 10)
+    tenth = at(gradtx.exponential_decay(1.0, 100, 0.1, staircase=True), 99, 100)
+    (floor,) = at(gradtx.exponential_decay(0.2, 1, 0.95, end_value=0.01), 1000)
+    stairs = at(gradtx.inverse_time_decay(0.2, 1.0, interval=1000), 999, 1000)
+    (root,) = at(gradtx.inverse_sqrt_decay(1.0), 3)  # the count is 0 at t = 1
+
+    def left_after(schedule: Any) -> float:
+        """The share of the way that is left without noise."""
+        path = descend(gradtx.sgd(schedule), jnp.zeros((STEPS, 10)))
+        return path[-1] / path[0]
+
+    def hovers(rate: float) -> float:
+        return run(gradtx.sgd(rate), noise)[:, -100:].mean()
+
     numbers = [
         *(
             Number(f"rate 0.2, decay 1, epoch {i}", rate, stated, course)
             for i, rate, stated in zip(range(1, 5), inverse, epochs, strict=True)
         ),
         Number(
-            "1 / (1 - decay * epoch), epoch 2", 1 / (1 - 2), f"a rate {slip}", slides
+            "1 / (1 - 1 * epoch), epoch 2", 1 / (1 - 2), f"a rate {slip}", "slides, 38"
         ),
-        Number("0.95**epoch, epoch 10", at(falls[0], 10)[0], "0.95**epoch", course),
-        Number("0.98**epoch, epoch 10", at(falls[1], 10)[0], "0.98**epoch", slides),
-        Number("k / sqrt(t), t = 4", at(gradtx.inverse_sqrt_decay(1.0), 3)[0], "k / 2"),
-        Number("by 0.1 after 100 epochs: at 99", at(tenth, 99)[0], "1", slides),
-        Number("by 0.1 after 100 epochs: at 100", at(tenth, 100)[0], "0.1", slides),
-        Number("a floor of 0.01, epoch 1000", at(floor, 1000)[0], "a minimum", slides),
-        Number("intervals of 1000: epoch 999", at(stairs, 999)[0], "0.2", "notebook"),
-        Number("intervals of 1000: epoch 1000", at(stairs, 1000)[0], "0.1", "notebook"),
+        Number("0.95**epoch, epoch 10", by_95, f"0.95 times epoch {slip}", course),
+        Number("0.98**epoch, epoch 10", by_98, "0.98**epoch", "slides, 38"),
+        Number("k / sqrt(t), k = 1, t = 4", root, "k / sqrt(t)", "slides, 51"),
+        Number("by 0.1 after 100: at 99", tenth[0]),
+        Number("by 0.1 after 100: at 100", tenth[1], "reduced by 0.1", "slides, 38"),
+        Number("a floor of 0.01, epoch 1000", floor, "a minimum", "slides, 38"),
+        Number("intervals of 1000: epoch 999", stairs[0]),
         Number(
-            "lr0**(decay * epoch), 0.2, 1, epoch 2",
+            "intervals of 1000: epoch 1000", stairs[1], "floor(epoch / 1000)", notebook
+        ),
+        Number(
+            "way left, decay 1 at every step",
+            left_after(gradtx.inverse_time_decay(RATE, 1.0)),
+            "to 0 too quickly",
+            notebook,
+        ),
+        Number(
+            "way left, decay 1 every 100 steps",
+            left_after(gradtx.inverse_time_decay(RATE, 1.0, interval=100)),
+            "can be fixed",
+            notebook,
+        ),
+        Number(
+            "0.2**(1 * epoch), epoch 2",
             0.2 ** (1 * 2),
-            f"same as 0.067 {slip}",
-            "notebook",
+            f"the same as 0.067 {slip}",
+            "notebook, Weight Decay",
+        ),
+        *(
+            Number(f"constant rate {rate} hovers at", hovers(rate))
+            for rate in (0.05, 0.4)
         ),
         *(Number(f"distance at the end, {name}", end) for name, end in ends.items()),
         Number(

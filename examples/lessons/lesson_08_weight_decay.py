@@ -18,7 +18,7 @@ import gradtx
 from digits import Examples, batches, digits
 from page import BLACK, BLUE, ORANGE, Number, Page, main, subplots
 
-RATE, DECAY, STEPS = 1e-3, 1.0, 1000
+RATE, DECAY, STEPS = 1e-3, 0.5, 1000
 
 
 def with_penalty(tx: Any, decay: float) -> Any:
@@ -100,7 +100,7 @@ def lesson(weights: int = 200, epochs: int = 40) -> Page:
     # At these decays the weights of a median pixel are about as long.
     for name, tx in {
         "Adam with L2": with_penalty(gradtx.adam(0.01), 0.01),
-        "AdamW": gradtx.adamw(0.01, weight_decay=0.8),
+        "AdamW": gradtx.adamw(0.01, weight_decay=1.4),
     }.items():
         lengths, sizes = map(np.asarray, train(tx, images, rows))
         lengths, sizes = lengths[sizes > 1e-6], sizes[sizes > 1e-6]
@@ -123,12 +123,11 @@ def lesson(weights: int = 200, epochs: int = 40) -> Page:
         run(outside, noises),
     )
     penalty = "a term in the cost", "course, 01"
-    other = "a falling learning rate (a slip)", "notebook, Weight Decay"
     return Page(
         figure,
         [
             Number("SGD: L2 less decay", abs(by_penalty - by_decay).max(), *penalty),
-            Number("(1 - rate * decay)**1000", expected, *other),
+            Number("(1 - rate * decay)**1000", expected),
             *numbers,
         ],
     )

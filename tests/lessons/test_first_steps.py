@@ -28,10 +28,12 @@ def test_without_correction_the_first_steps_are_three_to_seven_rates(page):
     )
     longest = page["Adam, not corrected: longest step"]
     assert longest == pytest.approx(expected.max(), rel=1e-3)
-    assert page["root of nu, first gradient 3e-4"] == pytest.approx(1e-5, rel=0.1)
+    assert page["root of nu after 3e-4"] == pytest.approx(1e-5, rel=0.1)
+    assert page["mu after 3e-4"] == pytest.approx(3e-5, rel=1e-3)
 
 
 def test_with_correction_every_step_on_a_constant_gradient_is_one_rate(page):
+    assert page["first step of adam(0.001)"] == pytest.approx(0.001, rel=1e-3)
     for what in ("first", "longest"):
         assert page[f"Adam: {what} step"] == pytest.approx(1, rel=1e-3)
 
