@@ -90,7 +90,8 @@ def subplots(rows: int, columns: int, width: float, height: float, **more: Any) 
 
 def show(numbers: list[Number], title: str) -> None:
     """Print the numbers as a table."""
-    table = Table("number", title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    table.add_column("number", no_wrap=True)
     table.add_column("here", justify="right")
     table.add_column("the documents say", justify="right")
     table.add_column("where")
