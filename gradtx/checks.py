@@ -37,6 +37,19 @@ def show_path(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/") or "<root>"
 
 
+def floats(tree: Any, owner: str) -> Any:
+    """The tree, its leaves as arrays; raises `TypeError` at one that is no float."""
+
+    def one(path: Any, leaf: Any) -> jax.Array:
+        leaf = jnp.asarray(leaf)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        where, dtype = show_path(path), leaf.dtype.name
+        raise TypeError(f"{owner}: {where} must be floats, got {dtype}")
+
+    return jax.tree.map_with_path(one, tree)
+
+
 class Leaves:
     """Updates and parameters, leaf by leaf.
 

@@ -18,7 +18,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.binding import Bound, Remembered, register, remember
-from gradtx.checks import show_path
+from gradtx.checks import floats
 from gradtx.kernel import wide
 from gradtx.numbers import default_float, is_key
 from gradtx.roles import Rate, Size
@@ -96,7 +96,7 @@ class Estimator(Remembered):
                     f"(value, aux), got {given!r}"
                 )
 
-            params = jax.tree.map_with_path(self._float, params)
+            params = floats(params, self.name)
             (values, aux), grads = _estimate(
                 self.bound.call(), scalar, self._key(key), params
             )
@@ -112,18 +112,13 @@ class Estimator(Remembered):
             f"{self.name}: the first argument must be a PRNG key, got {key!r}"
         )
 
-    def _float(self, path: Any, leaf: Any) -> jax.Array:
-        leaf = jnp.asarray(leaf)
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            return leaf
-        where = show_path(path)
-        raise TypeError(f"{self.name}: {where} must be floats, got {leaf.dtype.name}")
-
     def _real_scalar(self, value: Any) -> jax.Array:
         if jax.tree.structure(value) == jax.tree.structure(0):
             value = jnp.asarray(value)
-            if value.shape == () and jnp.issubdtype(value.dtype, jnp.floating):
-                return wide(value)
+            is_real = not jnp.issubdtype(value.dtype, jnp.complexfloating)
+            if value.shape == () and is_real:
+                is_float = jnp.issubdtype(value.dtype, jnp.floating)
+                return wide(value) if is_float else value.astype(default_float())
             value = f"{value.dtype.name} of shape {value.shape}"
         raise TypeError(
             f"{self.name}: the function must return a real scalar, got {value}"
@@ -296,10 +291,21 @@ def evolution_strategies(
         shaping: Utilities in the place of values: a function of all of them, of shape
             [2 directions], that gives as many; `centered_ranks` in the paper.
     """
+    if shaping is not None and not callable(shaping):
+        raise TypeError(
+            f"evolution_strategies: shaping must be a function, got {shaping!r}"
+        )
 
     def weigh(ahead: Any, behind: Any) -> Any:
         if shaping is not None:
-            ahead, behind = jnp.split(shaping(jnp.concatenate([ahead, behind])), 2)
+            values = jnp.concatenate([ahead, behind])
+            utilities = shaping(values)
+            if jnp.shape(utilities) != values.shape:
+                raise ValueError(
+                    f"evolution_strategies: shaping must give {values.size} utilities, "
+                    f"gave shape {jnp.shape(utilities)}"
+                )
+            ahead, behind = jnp.split(utilities, 2)
         return _slopes(perturbation, ahead, behind)
 
     return Pairs(perturbation, directions, at_once, _normal, weigh)

@@ -32,6 +32,13 @@ def _new_axes() -> Axes:
     return pyplot.subplots(layout="constrained")[1]
 
 
+def _by_label(given: Any, owner: str) -> Any:
+    """What is given, by label; else raise."""
+    if isinstance(given, Mapping) and given:
+        return given
+    raise TypeError(f"{owner}: takes a dict by label, at least of one, got {given!r}")
+
+
 def plot_schedule(
     schedule: Callable[[Any], Any] | float,
     steps: int,
@@ -65,14 +72,14 @@ def plot_schedules(
 ) -> Axes:
     """Several schedules, by label; see `plot_schedule`."""
     ax = _new_axes() if ax is None else ax
-    for label, schedule in schedules.items():
+    for label, schedule in _by_label(schedules, "plot_schedules").items():
         plot_schedule(schedule, steps, ax=ax, label=label)
     ax.legend(frameon=False)
     return ax
 
 
 def plot_ema_weights(
-    decays: Sequence[float], steps: int | None = None, *, ax: Axes | None = None
+    decays: Sequence[float] | float, steps: int | None = None, *, ax: Axes | None = None
 ) -> Axes:
     """What an exponential average weighs values by, now and up to `steps` ago.
 
@@ -80,14 +87,16 @@ def plot_ema_weights(
     where it has fallen to about 1 / e of the first.
 
     Args:
-        decays: The averages' b, each in [0, 1).
+        decays: The averages' b, one or several, each in [0, 1).
         steps: How far back; 3 / (1 - b) of the largest b if None.
         ax: Where to draw.
     """
+    several: list[float] = np.atleast_1d(decays).tolist()
+    if not all(0 <= b < 1 for b in several):
+        raise ValueError(f"plot_ema_weights: decays must be in [0, 1), got {several}")
     ax = _new_axes() if ax is None else ax
-    steps = steps or int(np.ceil(3 / (1 - max(decays))))
-    ago = np.arange(steps + 1)
-    for b in decays:
+    ago = np.arange((steps or int(np.ceil(3 / (1 - max(several))))) + 1)
+    for b in several:
         (line,) = ax.plot(ago, (1 - b) * b**ago, label=f"b = {b:g}")
         memory = 1 / (1 - b)
         ax.plot(memory, (1 - b) * b**memory, "o", color=line.get_color())
@@ -109,10 +118,15 @@ def plot_losses(
         ax: Where to draw.
     """
     ax = _new_axes() if ax is None else ax
-    kernel = np.full(smooth, 1 / smooth)
-    for label, given in losses.items():
+    for label, given in _by_label(losses, "plot_losses").items():
         values = given.values if isinstance(given, Trajectory) else given
         runs = np.atleast_2d(np.asarray(values, np.float64))
+        if not 1 <= smooth <= runs.shape[1]:
+            raise ValueError(
+                f"plot_losses: {label}: smooth must be from 1 to {runs.shape[1]}, "
+                f"got {smooth}"
+            )
+        kernel = np.full(smooth, 1 / smooth)
         runs = np.array([np.convolve(run, kernel, "valid") for run in runs])
         steps = np.arange(smooth - 1, smooth - 1 + runs.shape[1])
         (line,) = ax.plot(steps, np.median(runs, 0), label=label)
@@ -218,7 +232,7 @@ def _draw_contours(
     """Draw the contours; the points of each path, of shape [steps, 2]."""
     points = {}
     treedef = jax.tree.structure(0)
-    for label, path in paths.items():
+    for label, path in _by_label(paths, "plot_paths").items():
         positions = path.positions if isinstance(path, Trajectory) else path
         leaves, treedef = jax.tree.flatten(positions)
         points[label] = (

@@ -12,6 +12,7 @@ from jax import numpy as jnp
 
 from gradtx.apply import apply_updates
 from gradtx.binding import Remembered
+from gradtx.checks import floats
 from gradtx.combine import chain
 
 
@@ -44,13 +45,17 @@ def trajectory(
         steps: How many updates, at least 0.
 
     Raises:
+        TypeError: `tx` is no gradient transformation, or a leaf of `start` no float.
         ValueError: `steps` is negative.
     """
     if steps < 0:
         raise ValueError(f"trajectory: steps must be at least 0, got {steps}")
+    if not isinstance(tx, optax.GradientTransformation):
+        raise TypeError(f"trajectory: tx must be a gradient transformation, got {tx!r}")
     # A foreign transformation is no pytree; a chain of it is.
     tx = tx if isinstance(tx, Remembered) else chain(tx)
-    start = jax.tree.map(lambda p: jnp.array(p, jnp.asarray(p).dtype), start)
+    # Strongly typed: a step may not change what it is given.
+    start = jax.tree.map(lambda p: jnp.array(p, p.dtype), floats(start, "trajectory"))
     return _trajectory(tx, f, start, steps)
 
 

@@ -192,6 +192,15 @@ def test_grad_gives_what_came_beside_the_value():
     assert flat(grads).shape == (3,) and aux.shape == (2, 1)
 
 
+def test_the_function_may_count():
+    def errors(x):
+        return (x < 0).sum()
+
+    search = estimate.evolution_strategies(1.0, directions=64)
+    value, grad = search.value_and_grad(errors)(KEY, jnp.zeros(3))
+    assert value == pytest.approx(1.5) and (grad < 0).all()
+
+
 def test_other_arguments_of_the_function_pass_through():
     def f(x, factor, *, shift):
         return factor * x + shift
@@ -301,6 +310,23 @@ def test_any_transformation_descends_with_estimates(make):
             TypeError,
             "spsa: the function must return a real scalar, got float32 of shape (2,)",
             lambda: estimate.spsa().grad(lambda x: x["w"])(KEY, START),
+        ),
+        (
+            TypeError,
+            "evolution_strategies: shaping must be a function, got 'ranks'",
+            lambda: estimate.evolution_strategies(shaping="ranks"),  # pyright: ignore
+        ),
+        (
+            ValueError,
+            "evolution_strategies: shaping must give 64 utilities, gave shape (3,)",
+            lambda: estimate.evolution_strategies(shaping=lambda v: v[:3]).grad(
+                quadratic
+            )(KEY, START),
+        ),
+        (
+            TypeError,
+            "spsa: the function must return a real scalar, got complex64 of shape ()",
+            lambda: estimate.spsa().grad(lambda x: jnp.complex64(1))(KEY, START),
         ),
         (
             TypeError,

@@ -169,6 +169,33 @@ def test_a_path_of_three_parameters_is_named(axes):
         plot.plot_paths(bowl, {"far": np.zeros((4, 3))}, ax=axes)
 
 
+@pytest.mark.parametrize(
+    "draw, given",
+    [
+        (lambda x: plot.plot_paths(bowl, x), PATHS["sgd"]),
+        (lambda x: plot.plot_paths(bowl, x), {}),
+        (plot.plot_losses, [1.0, 2.0]),
+        (lambda x: plot.plot_schedules(x, 9), [0.1]),
+    ],
+)
+def test_what_has_no_label_is_named(draw, given):
+    with pytest.raises(TypeError, match=r"plot_\w+: takes a dict by label"):
+        draw(given)
+
+
+@pytest.mark.parametrize("smooth", [0, 4])
+def test_a_mean_over_no_step_or_too_many_is_named(smooth):
+    words = f"plot_losses: a: smooth must be from 1 to 3, got {smooth}"
+    with pytest.raises(ValueError, match=words):
+        plot.plot_losses({"a": [1.0, 2.0, 3.0]}, smooth=smooth)
+
+
+def test_a_decay_of_one_is_named(axes):
+    assert plot.plot_ema_weights(0.9, ax=axes).get_lines()
+    with pytest.raises(ValueError, match=r"decays must be in \[0, 1\), got \[1.0\]"):
+        plot.plot_ema_weights(1.0)
+
+
 def test_the_animation_is_a_gif_in_which_the_paths_grow(axes, tmp_path):
     file = tmp_path / "paths.gif"
     assert plot.animate_paths(bowl, PATHS, file, every=5, fps=10, ax=axes) is axes

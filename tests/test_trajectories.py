@@ -82,6 +82,16 @@ def test_complex_parameters_go_down():
     assert values[-1] < 1e-2 * values[0] and (np.diff(values) < 0).all()
 
 
+def test_what_is_no_transformation_is_named():
+    with pytest.raises(TypeError, match="trajectory: tx must be a gradient transforma"):
+        gradtx.trajectory(gradtx.sgd, bowl, START, 3)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_start_that_is_no_float_is_named():
+    with pytest.raises(TypeError, match="trajectory: b must be floats, got int32"):
+        gradtx.trajectory(gradtx.sgd(0.1), bowl, {**START, "b": 1}, 3)
+
+
 def test_a_negative_number_of_steps_is_named():
     with pytest.raises(
         ValueError, match="trajectory: steps must be at least 0, got -1"

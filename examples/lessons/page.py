@@ -12,6 +12,7 @@ try:
     import matplotlib
     from cycler import cycler
     from matplotlib.figure import Figure
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 except ModuleNotFoundError as error:
@@ -90,10 +91,10 @@ def subplots(rows: int, columns: int, width: float, height: float, **more: Any) 
 
 def show(numbers: list[Number], title: str) -> None:
     """Print the numbers as a table."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1))
     table.add_column("number", no_wrap=True)
     table.add_column("here", justify="right")
-    table.add_column("the documents say", justify="right")
+    table.add_column("documents say")
     table.add_column("where")
     for number in numbers:
         table.add_row(number.what, str(number), number.stated, number.source)
