@@ -76,7 +76,7 @@ def lesson() -> Page:
             bowl, {name: path}, xlim=(-9, 5), ylim=(-1.2, 1.2), levels=12, ax=ax
         )
         ax.get_legend().remove()
-        ax.set_title(f"{name}: {steps} steps, rate {rate:.2g}")
+        ax.set(title=f"{name}: {steps} steps, rate {rate:.2g}", xlabel="w", ylabel="b")
         numbers.append(Number(f"{name}: steps down", steps))
         if name in ("SGD", "momentum", "RMSProp", "Adam"):
             racers[name] = gradtx.trajectory(make(rate), bowl, START, 150)
@@ -85,7 +85,7 @@ def lesson() -> Page:
 
     def animate(file: Path) -> None:
         ax = subplots(1, 1, 7, 3)[1]
-        ax.set_title("Down the bowl, each at its fastest rate")
+        ax.set(title="Down the bowl, each at its fastest rate", xlabel="w", ylabel="b")
         limits = {"xlim": (-9, 5), "ylim": (-1.2, 1.2)}
         plot.animate_paths(bowl, racers, file, every=2, ax=ax, **limits)
 
