@@ -70,7 +70,8 @@ class Estimator(Remembered):
 
         Args:
             f: `f(params, *args, **kwargs)`, a real scalar; with `has_aux` a pair of one
-                and a tree. It is vmapped over params, which are trees of floats.
+                and a tree. It is vmapped over params, trees of floats,
+                and sees them in at least float32.
             has_aux: Whether f also returns a tree.
 
         Returns:
@@ -158,9 +159,12 @@ def _estimate(
 
 
 def _moved(params: Any, c: Any, direction: Any) -> Any:
-    """The parameters, moved along a direction."""
+    """The parameters, moved along a direction; in at least float32.
+
+    The spacing of bfloat16 near 1 is 0.008: a point rounded to it is another point.
+    """
     return jax.tree.map(
-        lambda p, d: (wide(p) + jnp.asarray(c, d.dtype) * d).astype(p.dtype),
+        lambda p, d: wide(p) + jnp.asarray(c, d.dtype) * d,
         params,
         direction,
     )
@@ -236,7 +240,7 @@ def central_differences(
     """Central differences along random directions of one length.
 
     g = mean of (f(x + c d) - f(x - c d)) / 2c d, d uniform on the sphere of radius
-    sqrt(n); unbiased on a quadratic. Duchi et al. 2015: https://arxiv.org/abs/1312.2139.
+    sqrt(n); unbiased on a quadratic. Shamir 2017: https://arxiv.org/abs/1507.08752.
 
     Args:
         perturbation: c: the root mean square of what a parameter is moved by. Positive;
@@ -358,7 +362,9 @@ def augmented_random_search(
         )
 
     def weigh(ahead: Any, behind: Any) -> Any:
-        _, best = lax.top_k(-jnp.minimum(ahead, behind), kept)
+        least = jnp.minimum(ahead, behind)
+        # Where either is NaN the direction is the last to be kept, whatever its sign.
+        _, best = lax.top_k(-jnp.where(jnp.isnan(least), jnp.inf, least), kept)
         spread = jnp.std(jnp.concatenate([ahead[best], behind[best]]))
         weights = safe_ratio(ahead[best] - behind[best], kept * spread)
         return jnp.zeros_like(ahead).at[best].set(weights)

@@ -235,6 +235,7 @@ def _draw_contours(
     for label, path in _by_label(paths, "plot_paths").items():
         positions = path.positions if isinstance(path, Trajectory) else path
         leaves, treedef = jax.tree.flatten(positions)
+        leaves = [np.asarray(leaf, np.float32) for leaf in leaves]
         points[label] = (
             np.stack(leaves, -1) if len(leaves) == 2 else np.asarray(leaves[0])
         )

@@ -117,6 +117,21 @@ def test_augmented_random_search_stands_still_where_all_values_are_equal():
     assert not flat(grads).any()
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_augmented_random_search_keeps_failed_directions_last(sign):
+    def f(x):
+        return jnp.where(x[0] > 1.05, jnp.copysign(jnp.nan, sign), jnp.sum(x**2))
+
+    search = estimate.augmented_random_search(directions=8, top=2)
+    assert jnp.isfinite(search.grad(f)(jax.random.key(0), jnp.ones(3))).all()
+
+
+def test_points_around_narrow_parameters_are_not_rounded_to_them():
+    params = jnp.array([0.1, 1.0, 10.0], jnp.bfloat16)
+    grad = estimate.spsa(1e-2, directions=64).grad(lambda x: 100 * x[2])(KEY, params)
+    assert grad.dtype == jnp.bfloat16 and grad[2] == pytest.approx(100, rel=0.01)
+
+
 def test_augmented_random_search_forgets_the_scale_of_the_function():
     search = estimate.augmented_random_search(0.25, directions=8, top=4)
     plain, scaled = (

@@ -52,7 +52,7 @@ def plateau(x: Any) -> Any:
 
 def dip(x: Any) -> Any:
     """A wide bowl around 0 with a small hole in its side, at 2."""
-    return x**2 / 20 - jnp.exp(-10 * (x - 2) ** 2) / 5
+    return x**2 / 20 - 0.15 * jnp.exp(-10 * (x - 2) ** 2)
 
 
 def leave(tx: Any, f: Any, start: Any, below: float, steps: int) -> Any:
