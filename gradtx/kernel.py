@@ -18,6 +18,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.binding import Bound
+from gradtx.fusion import separated
 from gradtx.numbers import DecayValue, as_weak, default_float
 from gradtx.program import Active, Op, Stage
 from gradtx.rule import Fork, Leaf, Rule, current_path
@@ -274,6 +275,7 @@ def update_kernel(
     """The jitted update of one leaf by a stage: its registers and its slots, new."""
 
     @jax.jit
+    @separated
     def update(common: Common, leaf: LeafInput):
         run = _Run(plan, precision, common, leaf)
         registers, new_slots = run.registers, {}
