@@ -96,6 +96,7 @@ from gradtx.factored import scale_by_adam_mini as scale_by_adam_mini
 from gradtx.factored import scale_by_came as scale_by_came
 from gradtx.factored import scale_by_factored_rms as scale_by_factored_rms
 from gradtx.factored import scale_by_sm3 as scale_by_sm3
+from gradtx.fusion import enable_cpu_fusion as enable_cpu_fusion
 from gradtx.groups import freeze as freeze
 from gradtx.groups import masked as masked
 from gradtx.groups import multi_transform as multi_transform

@@ -18,7 +18,7 @@ from jax.core import Tracer
 from gradtx.kernel import Common, LeafInput
 from gradtx.rule import current_path
 
-BUCKET = 32
+BUCKET = 8
 """Leaves that one un-jitted call updates: more would compile longer at the first call,
 fewer would cost more calls."""
 
@@ -57,16 +57,29 @@ _bucket_paths: contextvars.ContextVar[list] = contextvars.ContextVar("bucket_pat
 
 
 def _buckets(jobs: Sequence[Job]) -> Iterator[tuple[int, ...]]:
-    """Indices of the jobs of each bucket: on the same devices, like beside like."""
+    """Indices of the jobs of each bucket, all on the same devices.
+
+    First those full of leaves alike, which one compilation serves, then of the rest.
+    """
     likeness = [
         (_devices(leaf.registers[0].sharding), id(kernel), leaf.registers[0].shape)
         for kernel, leaf, _ in jobs
     ]
     order = sorted(range(len(jobs)), key=likeness.__getitem__)
-    for _, group in itertools.groupby(order, key=lambda i: likeness[i][0]):
-        rest = tuple(group)
-        for start in range(0, len(rest), BUCKET):
-            yield rest[start : start + BUCKET]
+    for _, on_devices in itertools.groupby(order, key=lambda i: likeness[i][0]):
+        rest: list[int] = []
+        for _, alike in itertools.groupby(on_devices, key=likeness.__getitem__):
+            for bucket in _cut([*alike]):
+                if len(bucket) == BUCKET:
+                    yield bucket
+                else:
+                    rest += bucket
+        yield from _cut(rest)
+
+
+def _cut(jobs: list[int]) -> Iterator[tuple[int, ...]]:
+    for start in range(0, len(jobs), BUCKET):
+        yield tuple(jobs[start : start + BUCKET])
 
 
 @functools.lru_cache(maxsize=1024)

@@ -25,15 +25,16 @@ FLAGS = (
     "--xla_cpu_copy_insertion_use_region_analysis=true",
 )
 
-ELEMENTWISE = frozenset(
-    """
-    abs add add_any and atan2 bitcast_convert_type broadcast_in_dim cbrt clamp complex
-    conj convert_element_type copy cos div eq erf erf_inv exp exp2 expm1 ge gt imag
-    integer_pow is_finite le log log1p logistic lt max min mul ne neg nextafter not
-    optimization_barrier or pow real rem round rsqrt select_n sign sin slice sqrt square
-    squeeze stop_gradient sub tan tanh xor
-    """.split()
-)
+ELEMENTWISE = frozenset({
+    "abs", "add", "add_any", "and", "atan2", "bitcast_convert_type",
+    "broadcast_in_dim", "cbrt", "clamp", "complex", "conj", "convert_element_type",
+    "copy", "cos", "div", "eq", "erf", "erf_inv", "exp", "exp2", "expm1", "ge",
+    "gt", "imag", "integer_pow", "is_finite", "le", "log", "log1p", "logistic",
+    "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not",
+    "optimization_barrier", "or", "pow", "real", "rem", "round", "rsqrt",
+    "select_n", "sign", "sin", "slice", "sqrt", "square", "squeeze",
+    "stop_gradient", "sub", "tan", "tanh", "xor",
+})  # fmt: skip
 """Primitives that make each element of an array of one element of others."""
 CALLS = frozenset({"jit", "custom_jvp_call", "custom_vjp_call"})
 """Primitives that are as their bodies are."""
@@ -53,7 +54,7 @@ def enable_cpu_fusion() -> None:
     """
     before = os.environ.get("XLA_FLAGS", "")
     missing = [flag for flag in FLAGS if flag not in before]
-    os.environ["XLA_FLAGS"] = " ".join([before, *missing]).strip()
+    os.environ["XLA_FLAGS"] = " ".join([before, *missing])
     if not is_enabled():
         os.environ["XLA_FLAGS"] = before
         raise RuntimeError(
@@ -70,7 +71,7 @@ def is_enabled() -> bool:
 
 @functools.cache
 def _is_used() -> bool:
-    return jax.default_backend() == "cpu" and is_enabled()
+    return is_enabled() and jax.default_backend() == "cpu"
 
 
 def separated(compute: Callable[..., Any]) -> Callable[..., Any]:
