@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+from jax import lax
 from jax import numpy as jnp
 
 from gradtx.trees import map_with_none
@@ -20,7 +21,9 @@ def apply_updates(params: Any, updates: Any) -> Any:
     def one(p: Any, u: Any) -> Any:
         if p is None or u is None:
             return p
-        p = jnp.asarray(p)
+        p, u = jnp.asarray(p), jnp.asarray(u)
+        if p.shape == u.shape and p.dtype == u.dtype:
+            return lax.add(p, u)
         with jax.numpy_dtype_promotion("standard"):
             return jnp.asarray(p + u).astype(p.dtype)
 

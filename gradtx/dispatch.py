@@ -1,85 +1,74 @@
-"""Dispatch: kernels run on their leaves, one by one under a trace, else in buckets.
+"""Dispatch: kernels run on their leaves, in buckets.
 
 Un-jitted, a call for each leaf is quick at first and slow later, one call for the whole
-tree the reverse; buckets of leaves lie between.
+tree the reverse; buckets of leaves lie between. Under a trace, a bucket is one equation.
 """
 
 from __future__ import annotations
 
-import contextvars
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 from jax.core import Tracer
 
+from gradtx.hoist import Kernel, Parts, shared_of
 from gradtx.kernel import Common, LeafInput
 from gradtx.rule import current_path
 
 BUCKET = 8
-"""Leaves that one un-jitted call updates: more would compile longer at the first call,
+"""Leaves that one call updates: more would compile longer at the first un-jitted call,
 fewer would cost more calls."""
 
-Job = tuple[Callable[..., Any], LeafInput, Callable[[], str]]
+Job = tuple[Kernel, LeafInput, Callable[[], str]]
 """A kernel, what its leaf gets, and where the leaf is."""
 
 
 def run_jobs(common: Common, jobs: Sequence[Job]) -> list[Any]:
-    """Run each kernel on its leaf: under a trace one by one, else in jitted buckets."""
-    leaves = [leaf for _, leaf, _ in jobs]
-    # The first leaf speaks for all: a bucket of traced ones is not wrong, only larger.
-    if any(isinstance(x, Tracer) for x in jax.tree.leaves((common, leaves[:1]))):
-        return [_run_job(common, *job) for job in jobs]
-    results: list[Any] = [None] * len(jobs)
-    for chosen in _buckets(jobs):
-        token = _bucket_paths.set([jobs[i][2] for i in chosen])
+    """Run each kernel on its leaf."""
+    shared = shared_of(common)
+    placed = []
+    for kernel, leaf, path in jobs:
+        token = current_path.set(path)
         try:
-            bucket = _bucket(tuple(jobs[i][0] for i in chosen))
-            outs = bucket(common, [leaves[i] for i in chosen])
+            placed.append(kernel.place(shared, leaf))
         finally:
-            _bucket_paths.reset(token)
-        for i, out in zip(chosen, outs, strict=True):
-            results[i] = out
-    return results
+            current_path.reset(token)
+    parts = [mine for mine, _ in placed]
+    scalars = {each: each.hoist(*shared.leaves) for each in dict.fromkeys(parts)}
+    outs: list[Any] = [None] * len(jobs)
+    for chosen in _buckets(parts, [leaf.registers[0] for _, leaf, _ in jobs]):
+        kinds = tuple([parts[i] for i in chosen])
+        given = [scalars[kind] for kind in dict.fromkeys(kinds)]
+        results = _bucket(kinds)(given, [placed[i][1] for i in chosen])
+        for i, result in zip(chosen, results, strict=True):
+            outs[i] = parts[i].out.unflatten(result)
+    return outs
 
 
-def _run_job(common: Common, kernel: Any, leaf: LeafInput, path: Any) -> Any:
-    token = current_path.set(path)
-    try:
-        return kernel(common, leaf)
-    finally:
-        current_path.reset(token)
+def _buckets(parts: list[Parts], arrays: list[Any]) -> Iterator[tuple[int, ...]]:
+    """Indices of the leaves of each bucket, all on the same devices.
 
-
-_bucket_paths: contextvars.ContextVar[list] = contextvars.ContextVar("bucket_paths")
-
-
-def _buckets(jobs: Sequence[Job]) -> Iterator[tuple[int, ...]]:
-    """Indices of the jobs of each bucket, all on the same devices.
-
-    First those full of leaves alike, which one compilation serves, then of the rest.
+    First those full of leaves alike, which are traced and compiled once for all. The
+    rest is put together only where nothing is traced: a trace has them one by one.
     """
-    likeness = [
-        (_devices(leaf.registers[0].sharding), id(kernel), leaf.registers[0].shape)
-        for kernel, leaf, _ in jobs
-    ]
-    order = sorted(range(len(jobs)), key=likeness.__getitem__)
-    for _, on_devices in itertools.groupby(order, key=lambda i: likeness[i][0]):
+    groups: dict[Any, dict[Parts, list[int]]] = {}
+    for i, (mine, array) in enumerate(zip(parts, arrays, strict=True)):
+        devices = None if isinstance(array, Tracer) else _devices(array.sharding)
+        groups.setdefault(devices, {}).setdefault(mine, []).append(i)
+    for devices, alike in groups.items():
         rest: list[int] = []
-        for _, alike in itertools.groupby(on_devices, key=likeness.__getitem__):
-            for bucket in _cut([*alike]):
-                if len(bucket) == BUCKET:
-                    yield bucket
-                else:
-                    rest += bucket
-        yield from _cut(rest)
+        for indices in alike.values():
+            number = len(indices) // BUCKET * BUCKET
+            yield from _cut(indices[:number], BUCKET)
+            rest += indices[number:]
+        yield from _cut(rest, 1 if devices is None else BUCKET)
 
 
-def _cut(jobs: list[int]) -> Iterator[tuple[int, ...]]:
-    for start in range(0, len(jobs), BUCKET):
-        yield tuple(jobs[start : start + BUCKET])
+def _cut(indices: list[int], size: int) -> Iterator[tuple[int, ...]]:
+    for start in range(0, len(indices), size):
+        yield tuple(indices[start : start + size])
 
 
 @functools.lru_cache(maxsize=1024)
@@ -88,10 +77,11 @@ def _devices(sharding: Any) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=256)
-def _bucket(kernels: tuple[Callable, ...]) -> Callable:
-    @jax.jit
-    def bucket(common: Common, leaves: list[LeafInput]):
-        jobs = zip(kernels, leaves, _bucket_paths.get(), strict=True)
-        return [_run_job(common, *job) for job in jobs]
+def _bucket(kinds: tuple[Parts, ...]) -> Callable[[list[Any], list[Any]], list[Any]]:
+    order = {kind: i for i, kind in enumerate(dict.fromkeys(kinds))}
 
-    return bucket
+    def bucket(scalars: list[Any], leaves: list[Any]) -> list[Any]:
+        pairs = zip(kinds, leaves, strict=True)
+        return [kind.run(*scalars[order[kind]], *arrays) for kind, arrays in pairs]
+
+    return jax.jit(bucket) if len(kinds) > 1 else bucket

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from jax import lax
 from jax.extend.backend import get_compile_options
-from jax.extend.core import Jaxpr, jaxpr_as_fun, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun, jaxprs_in_params
 
 OPTION = "xla_cpu_use_multi_output_fusion"
 FLAGS = (
@@ -74,26 +74,26 @@ def _is_used() -> bool:
     return is_enabled() and jax.default_backend() == "cpu"
 
 
-def separated(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that computes each of its outputs on its own, where that pays.
+def separated(closed: ClosedJaxpr, numbers: int) -> Callable[..., list[Any]]:
+    """A program as a function that computes each output on its own, where that pays.
 
     That is if XLA can make one loop of them: if it works element by element.
-    """
 
-    @functools.wraps(compute)
-    def run(common: Any, leaf: Any) -> Any:
-        if not _is_used():
-            return compute(common, leaf)
-        closed, shapes = jax.make_jaxpr(compute, return_shape=True)(common, leaf)
-        separate = jaxpr_as_fun(closed)
-        numbers, arrays = jax.tree.leaves(common), jax.tree.leaves(leaf)
-        outs = separate(*numbers, *arrays)
-        if _is_elementwise(closed.jaxpr):
+    Args:
+        closed: The program; it takes some numbers, and then arrays.
+        numbers: How many numbers.
+    """
+    together = jaxpr_as_fun(closed)
+    is_separate = _is_used() and _is_elementwise(closed.jaxpr)
+
+    def run(*given: Any) -> list[Any]:
+        outs = together(*given)
+        arrays = given[numbers:]
+        for i in range(1, len(outs) if is_separate else 0):
             # Each behind one more barrier: XLA would merge what is behind equal ones.
-            for i in range(1, len(outs)):
-                arrays = lax.optimization_barrier(arrays)
-                outs[i] = separate(*numbers, *arrays)[i]
-        return jax.tree.unflatten(jax.tree.structure(shapes), outs)
+            arrays = lax.optimization_barrier(arrays)
+            outs[i] = together(*given[:numbers], *arrays)[i]
+        return outs
 
     return run
 

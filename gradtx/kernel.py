@@ -18,7 +18,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.binding import Bound
-from gradtx.fusion import separated
+from gradtx.hoist import Kernel
 from gradtx.numbers import DecayValue, as_weak, default_float
 from gradtx.program import Active, Op, Stage
 from gradtx.rule import Fork, Leaf, Rule, current_path
@@ -271,11 +271,9 @@ def _whole_tree() -> str:
 @functools.lru_cache(maxsize=1024)
 def update_kernel(
     plan: Plan, active: Active, precision: Precision, out: int
-) -> Callable[[Common, LeafInput], tuple[tuple[Any, ...], dict[int, dict[str, Any]]]]:
-    """The jitted update of one leaf by a stage: its registers and its slots, new."""
+) -> Kernel:
+    """The update of one leaf by a stage: its registers and its slots, new."""
 
-    @jax.jit
-    @separated
     def update(common: Common, leaf: LeafInput):
         run = _Run(plan, precision, common, leaf)
         registers, new_slots = run.registers, {}
@@ -304,7 +302,7 @@ def update_kernel(
             for r, x in zip(plan.writes, outs, strict=True)
         ), new_slots
 
-    return update
+    return Kernel(update)
 
 
 def select(is_due: Any, new: Any, old: Any) -> Any:
@@ -350,10 +348,9 @@ def like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any
 @functools.lru_cache(maxsize=1024)
 def measure_kernel(
     plan: Plan, active: Active, precision: Precision
-) -> Callable[[Common, LeafInput], dict[int, Any]]:
-    """The jitted measurements of one leaf, by operation."""
+) -> Kernel:
+    """The measurements of one leaf, by operation."""
 
-    @jax.jit
     def measure(common: Common, leaf: LeafInput):
         run = _Run(plan, precision, common, leaf)
         totals = {}
@@ -367,7 +364,7 @@ def measure_kernel(
                     totals[i] = node.measure(u, run.slots(i), context)
         return totals
 
-    return measure
+    return Kernel(measure)
 
 
 def measured_nothing(op: Op) -> Any:
