@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -269,9 +269,7 @@ def _whole_tree() -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def update_kernel(
-    plan: Plan, active: Active, precision: Precision, out: int
-) -> Kernel:
+def update_kernel(plan: Plan, active: Active, precision: Precision, out: int) -> Kernel:
     """The update of one leaf by a stage: its registers and its slots, new."""
 
     def update(common: Common, leaf: LeafInput):
@@ -346,9 +344,7 @@ def like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any
 
 
 @functools.lru_cache(maxsize=1024)
-def measure_kernel(
-    plan: Plan, active: Active, precision: Precision
-) -> Kernel:
+def measure_kernel(plan: Plan, active: Active, precision: Precision) -> Kernel:
     """The measurements of one leaf, by operation."""
 
     def measure(common: Common, leaf: LeafInput):
