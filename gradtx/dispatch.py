@@ -1,7 +1,7 @@
 """Dispatch: kernels run on their leaves, in buckets.
 
 Un-jitted, a call for each leaf is quick at first and slow later, one call for the whole
-tree the reverse; buckets of leaves lie between. Under a trace, a bucket is one equation.
+tree the reverse; buckets of leaves lie between. Under a trace one is one equation.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def run_jobs(common: Common, jobs: Sequence[Job]) -> list[Any]:
         finally:
             current_path.reset(token)
     parts = [mine for mine, _ in placed]
-    scalars = {each: each.hoist(*shared.leaves) for each in dict.fromkeys(parts)}
+    scalars = {hoist: hoist(*shared.leaves) for hoist in _hoists(parts)}
     outs: list[Any] = [None] * len(jobs)
     for chosen in _buckets(parts, [leaf.registers[0] for _, leaf, _ in jobs]):
         kinds = tuple([parts[i] for i in chosen])
-        given = [scalars[kind] for kind in dict.fromkeys(kinds)]
+        given = [scalars[hoist] for hoist in _hoists(kinds)]
         results = _bucket(kinds)(given, [placed[i][1] for i in chosen])
         for i, result in zip(chosen, results, strict=True):
             outs[i] = parts[i].out.unflatten(result)
@@ -76,12 +76,16 @@ def _devices(sharding: Any) -> tuple[int, ...]:
     return tuple(sorted(device.id for device in sharding.device_set))
 
 
+def _hoists(kinds: Sequence[Parts]) -> list[Callable[..., Any]]:
+    return list(dict.fromkeys(kind.hoist for kind in kinds))
+
+
 @functools.lru_cache(maxsize=256)
 def _bucket(kinds: tuple[Parts, ...]) -> Callable[[list[Any], list[Any]], list[Any]]:
-    order = {kind: i for i, kind in enumerate(dict.fromkeys(kinds))}
+    order = {hoist: i for i, hoist in enumerate(_hoists(kinds))}
 
     def bucket(scalars: list[Any], leaves: list[Any]) -> list[Any]:
         pairs = zip(kinds, leaves, strict=True)
-        return [kind.run(*scalars[order[kind]], *arrays) for kind, arrays in pairs]
+        return [kind.run(*scalars[order[kind.hoist]], *leaf) for kind, leaf in pairs]
 
     return jax.jit(bucket) if len(kinds) > 1 else bucket

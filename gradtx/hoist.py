@@ -16,6 +16,14 @@ from jax.extend.core import ClosedJaxpr, Var, jaxpr_as_fun
 
 from gradtx.fusion import separated
 
+CONFIG = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+)
+"""The settings of JAX that what a rule computes depends on."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Parts:
@@ -43,12 +51,9 @@ class Shared(NamedTuple):
 def shared_of(common: Any) -> Shared:
     """What all leaves get, ready for kernels."""
     leaves, treedef = jax.tree.flatten(common)
-    config = (
-        jax.config.jax_enable_x64,
-        jax.config.jax_default_matmul_precision,
-        jax.sharding.get_abstract_mesh(),
-    )
-    return Shared(common, leaves, (treedef, config, *map(jax.typeof, leaves)))
+    config = [getattr(jax.config, name) for name in CONFIG]
+    mesh = jax.sharding.get_abstract_mesh()
+    return Shared(common, leaves, (treedef, *config, mesh, *map(jax.typeof, leaves)))
 
 
 class Kernel:
@@ -57,20 +62,35 @@ class Kernel:
     def __init__(self, compute: Callable[[Any, Any], Any]):
         self.compute = compute
         self.parts: dict[Hashable, Parts] = {}
+        self.hoists: dict[str, Callable[..., Any]] = {}
 
     def place(self, shared: Shared, leaf: Any) -> tuple[Parts, list[Any]]:
         """The parts for a leaf, and what the leaf gets, flat."""
         arrays, treedef = jax.tree.flatten(leaf)
         key = (shared.key, treedef, *map(jax.typeof, arrays))
         if key not in self.parts:
-            self.parts[key] = _split(self.compute, shared.whole, leaf)
+            self.parts[key] = self._trace(shared, leaf)
         return self.parts[key], arrays
 
+    def _trace(self, shared: Shared, leaf: Any) -> Parts:
+        program = jax.make_jaxpr(self.compute, return_shape=True)
+        closed, shape = program(shared.whole, leaf)
+        scalars, arrays, number = _split(closed, len(shared.leaves))
+        # Mostly the same for all shapes, and then one.
+        text = f"{scalars} {[*map(id, scalars.consts)]}"
+        if text not in self.hoists:
+            self.hoists[text] = jax.jit(jaxpr_as_fun(scalars), inline=True)
+        run = separated(arrays, number)
+        run.__name__ = self.compute.__name__
+        return Parts(self.hoists[text], jax.jit(run), jax.tree.structure(shape))
 
-def _split(compute: Callable[[Any, Any], Any], common: Any, leaf: Any) -> Parts:
-    closed, shape = jax.make_jaxpr(compute, return_shape=True)(common, leaf)
+
+def _split(closed: ClosedJaxpr, number: int) -> tuple[ClosedJaxpr, ClosedJaxpr, int]:
+    """A program in two: the first operands make scalars, which the second one takes.
+
+    Also returns how many these are.
+    """
     jaxpr, consts = closed.jaxpr, closed.consts
-    number = len(jax.tree.leaves(common))
     known = dict.fromkeys(jaxpr.invars[:number])
     first, rest = [], []
     for eqn in jaxpr.eqns:
@@ -86,7 +106,4 @@ def _split(compute: Callable[[Any, Any], Any], common: Any, leaf: Any) -> Parts:
     passed = [x for x in known if x in read]
     scalars = jaxpr.replace(invars=jaxpr.invars[:number], outvars=passed, eqns=first)
     arrays = jaxpr.replace(invars=[*passed, *jaxpr.invars[number:]], eqns=rest)
-    hoist = jax.jit(jaxpr_as_fun(ClosedJaxpr(scalars, consts)), inline=True)
-    run = separated(ClosedJaxpr(arrays, consts), len(passed))
-    run.__name__ = compute.__name__
-    return Parts(hoist, jax.jit(run), jax.tree.structure(shape))
+    return ClosedJaxpr(scalars, consts), ClosedJaxpr(arrays, consts), len(passed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import statistics
@@ -110,16 +111,15 @@ def eager_arms(tree: str, pipeline: str) -> Arms:
     return {library: arm(library) for library in work.LIBRARIES}
 
 
-TORCH = ("sgd, momentum", "adam", "adamw", "clip + adamw")
-"""The pipelines that torch has, with the same numbers."""
+TORCH = ("sgd, momentum", "adam", "adamw", "clip + adamw", "adamw, bf16 moment")
+"""The pipelines that torch has; at the first step its moments need no rounding."""
 
 
 def torch_arms(pipeline: str, params: list[Any], grads: list[Any]) -> Arms:
     """torch's fused and foreach kernels on copies, where torch is installed."""
     if pipeline not in TORCH or importlib.util.find_spec("torch") is None:
         return {}
-    import torch
-
+    torch: Any = importlib.import_module("torch")
     schedule = work.rate_of(work.LIBRARIES["gradtx"])
     rates = [float(x) for x in jax.vmap(schedule)(jnp.arange(1000))]
 
@@ -157,8 +157,7 @@ def bus_arms(size: int) -> Arms:
 
     arms: Arms = {"numpy add": add}
     if importlib.util.find_spec("torch") is not None:
-        import torch
-
+        torch: Any = importlib.import_module("torch")
         tensor = torch.zeros(size)
 
         def add_() -> None:

@@ -7,15 +7,23 @@ threshold for giving memory back), and XLA reads its flags once.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import importlib.util
 import json
 import math
 import os
+import platform
 import subprocess
 import sys
 import time
 from typing import Any
 
+import jax
+
 from gradtx.fusion import FLAGS
+from tests import compiled
+from tests.benchmarks import arms, work
+from tests.equality import as_optax_needs
 
 SETTINGS: dict[str, dict[str, str]] = {
     "default": {},
@@ -27,6 +35,21 @@ SETTINGS: dict[str, dict[str, str]] = {
 }
 """Environments: glibc's allocator gives no memory back; one loop a leaf."""
 MEASURES = ("trace", "step", "eager", "first trace", "first eager")
+
+
+def machine() -> str:
+    """The processor, the versions."""
+    with open("/proc/cpuinfo") as info:
+        models = [line.split(":")[1].strip() for line in info if "model name" in line]
+    versions = [
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("jax", "optax", "torch")
+        if importlib.util.find_spec(name) is not None
+    ]
+    processor = models[0] if models else platform.processor()
+    python = platform.python_version()
+    about = [f"{os.cpu_count()} cores of {processor}", f"Python {python}", *versions]
+    return ", ".join(about)
 
 
 def child(setting: str, **options: Any) -> Any:
@@ -43,19 +66,16 @@ def child(setting: str, **options: Any) -> Any:
 
 def measure(tree: str, pipeline: str, what: str, rounds: int, library: str) -> Any:
     """For each measure the value of each arm: seconds, bytes a parameter, counts."""
-    from tests import compiled
-    from tests.benchmarks import arms, work
-
     match what:
         case "trace":
             return {what: arms.median_times(arms.trace_arms(tree, pipeline), rounds)}
         case "eager":
             return {what: arms.median_times(arms.eager_arms(tree, pipeline), rounds)}
         case "first trace" | "first eager":
-            made = {"trace": arms.trace_arms, "eager": arms.eager_arms}[what[6:]]
+            made = arms.trace_arms if what == "first trace" else arms.eager_arms
             arm = made(tree, pipeline)[library]
             start = time.perf_counter()
-            arm()
+            jax.block_until_ready(arm())
             return time.perf_counter() - start
     pairs = {lib: arms.compiled(tree, pipeline, lib) for lib in work.LIBRARIES}
     programs = {lib: program for lib, (_, program) in pairs.items()}
@@ -88,7 +108,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--library", default="")
     options = parser.parse_args()
-    print(json.dumps(measure(**vars(options))))
+    with as_optax_needs():
+        print(json.dumps(measure(**vars(options))))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import optax
 from jax import numpy as jnp
 
 import gradtx
+from tests.registry import loss
+from tests.settings import OPTAX, PLAIN
 
 Shapes = list[tuple[int, ...]]
 
@@ -21,7 +23,8 @@ EVERY = 4
 
 def layers(n: int) -> Shapes:
     """Layers of 7 leaves, 590,080 parameters each."""
-    layer: Shapes = [(256, 256)] * 4 + [(256, 640), (640, 256), (256,)]
+    square = (256, 256)
+    layer: Shapes = [square, square, square, square, (256, 640), (640, 256), (256,)]
     return layer * n
 
 
@@ -126,17 +129,23 @@ PIPELINES: dict[str, Callable[[Any], Any]] = {
 LIBRARIES: dict[str, Any] = {"gradtx": gradtx, "optax": optax}
 
 
-def make(pipeline: str, library: str) -> optax.GradientTransformationExtraArgs:
-    """A pipeline of a library."""
-    return optax.with_extra_args_support(PIPELINES[pipeline](LIBRARIES[library]))
+def make(name: str, library: str) -> optax.GradientTransformationExtraArgs:
+    """A pipeline, or an optimizer of `tests.settings`, of a library."""
+    if name in PIPELINES:
+        tx = PIPELINES[name](LIBRARIES[library])
+    else:
+        tx = PLAIN[name](gradtx if library == "gradtx" else OPTAX)
+    return optax.with_extra_args_support(tx)
 
 
-def step_of(pipeline: str, library: str) -> Any:
+def step_of(name: str, library: str) -> Any:
     """The donated step of a training loop: the update, and its application."""
-    tx, apply = make(pipeline, library), LIBRARIES[library].apply_updates
+    tx, apply = make(name, library), LIBRARIES[library].apply_updates
 
     def step(params: Any, state: Any, grads: Any) -> Any:
-        updates, state = tx.update(grads, state, params)
+        about = {"value": 1.0, "grad": grads, "value_fn": loss, "obj_fn": loss}
+        extra = {} if name in PIPELINES else about
+        updates, state = tx.update(grads, state, params, **extra)
         return apply(params, updates), state
 
     return jax.jit(step, donate_argnums=(0, 1))
