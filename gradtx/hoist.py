@@ -12,7 +12,9 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Var, jaxpr_as_fun
+from jax.sharding import SingleDeviceSharding
 
 from gradtx.fusion import separated
 
@@ -67,7 +69,7 @@ class Kernel:
     def place(self, shared: Shared, leaf: Any) -> tuple[Parts, list[Any]]:
         """The parts for a leaf, and what the leaf gets, flat."""
         arrays, treedef = jax.tree.flatten(leaf)
-        key = (shared.key, treedef, *map(jax.typeof, arrays))
+        key = (shared.key, treedef, *map(_type_of, arrays))
         if key not in self.parts:
             self.parts[key] = self._trace(shared, leaf)
         return self.parts[key], arrays
@@ -83,6 +85,14 @@ class Kernel:
         run = separated(arrays, number)
         run.__name__ = self.compute.__name__
         return Parts(self.hoists[text], jax.jit(run), jax.tree.structure(shape))
+
+
+def _type_of(x: Any) -> Any:
+    """As `jax.typeof`, which for a plain array takes longer than all the rest here."""
+    is_plain = not isinstance(x, Tracer) and isinstance(x, jax.Array)
+    if is_plain and type(x.sharding) is SingleDeviceSharding:
+        return x.aval
+    return jax.typeof(x)
 
 
 def _split(closed: ClosedJaxpr, number: int) -> tuple[ClosedJaxpr, ClosedJaxpr, int]:
