@@ -8,10 +8,12 @@ merge.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Var, jaxpr_as_fun
 from jax.sharding import SingleDeviceSharding
@@ -64,7 +66,7 @@ class Kernel:
     def __init__(self, compute: Callable[[Any, Any], Any]):
         self.compute = compute
         self.parts: dict[Hashable, Parts] = {}
-        self.hoists: dict[str, Callable[..., Any]] = {}
+        self.hoists: dict[Hashable, Callable[..., Any]] = {}
 
     def place(self, shared: Shared, leaf: Any) -> tuple[Parts, list[Any]]:
         """The parts for a leaf, and what the leaf gets, flat."""
@@ -78,13 +80,12 @@ class Kernel:
         program = jax.make_jaxpr(self.compute, return_shape=True)
         closed, shape = program(shared.whole, leaf)
         scalars, arrays, number = _split(closed, len(shared.leaves))
-        # Mostly the same for all shapes, and then one.
-        text = f"{scalars} {[*map(id, scalars.consts)]}"
-        if text not in self.hoists:
-            self.hoists[text] = jax.jit(jaxpr_as_fun(scalars), inline=True)
+        same = _signature(scalars)  # mostly for all shapes
+        if same not in self.hoists:
+            self.hoists[same] = jax.jit(jaxpr_as_fun(scalars), inline=True)
         run = separated(arrays, number)
         run.__name__ = self.compute.__name__
-        return Parts(self.hoists[text], jax.jit(run), jax.tree.structure(shape))
+        return Parts(self.hoists[same], jax.jit(run), jax.tree.structure(shape))
 
 
 def _type_of(x: Any) -> Any:
@@ -117,3 +118,24 @@ def _split(closed: ClosedJaxpr, number: int) -> tuple[ClosedJaxpr, ClosedJaxpr, 
     scalars = jaxpr.replace(invars=jaxpr.invars[:number], outvars=passed, eqns=first)
     arrays = jaxpr.replace(invars=[*passed, *jaxpr.invars[number:]], eqns=rest)
     return ClosedJaxpr(scalars, consts), ClosedJaxpr(arrays, consts), len(passed)
+
+
+def _signature(closed: ClosedJaxpr) -> Hashable:
+    """What is equal for programs that are; of one with constants, itself."""
+    jaxpr, number = closed.jaxpr, itertools.count()
+    numbers: dict[Any, int] = dict(zip(jaxpr.invars, number, strict=False))
+
+    def sign(x: Any) -> Hashable:
+        return numbers[x] if isinstance(x, Var) else (x.aval, np.asarray(x.val).item())
+
+    signs: list[Hashable] = []
+    for eqn in jaxpr.eqns:
+        given = tuple(map(sign, eqn.invars))
+        signs.append((eqn.primitive, given, tuple(eqn.params.items())))
+        numbers.update(zip(eqn.outvars, number, strict=False))
+    signature = (*signs, *map(sign, jaxpr.outvars))
+    try:
+        hash(signature)
+    except TypeError:
+        return closed
+    return closed if closed.consts else signature

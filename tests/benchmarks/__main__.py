@@ -69,6 +69,7 @@ def measured(cell: Cell, rounds: int) -> dict[str, dict[str, float]]:
     """The figures of a cell by arm, each from a process of its own."""
     tree, pipeline, setting, what = cell
     options = {"tree": tree, "pipeline": pipeline, "what": what, "rounds": rounds}
+    options["torch"] = int(setting == "cpu fusion")
     if what not in ("first trace", "first eager"):
         return child(setting, **options)
     return {

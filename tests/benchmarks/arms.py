@@ -57,11 +57,12 @@ def compiled(tree: str, pipeline: str, library: str) -> tuple[float, Any]:
 
 
 def step_arms(
-    tree: str, pipeline: str, executables: dict[str, Any]
+    tree: str, pipeline: str, executables: dict[str, Any], has_torch: bool
 ) -> tuple[Arms, dict[str, int]]:
     """Arms that run the donated step, after one step of each; and bytes of states.
 
-    An arm that accumulates runs it until it has made a step.
+    An arm that accumulates runs it until it has made a step. What torch allocates
+    changes what temporary memory costs the others (glibc then keeps more).
     """
     first = work.arrays(work.TREES[tree]())
     grads = [0.01 * p for p in first]
@@ -83,7 +84,8 @@ def step_arms(
 
     pairs = {library: arm(library) for library in executables}
     arms = {name: run for name, (run, _) in pairs.items()}
-    arms |= torch_arms(pipeline, first, grads)
+    if has_torch:
+        arms |= torch_arms(pipeline, first, grads)
     expected = [np.asarray(x) for x in arms["gradtx"]()]
     for name in list(arms)[1:]:
         assert_equal(name, arms[name](), expected)
@@ -148,7 +150,7 @@ def torch_arms(pipeline: str, params: list[Any], grads: list[Any]) -> Arms:
     return {"torch fused": arm(fused=True), "torch foreach": arm(foreach=True)}
 
 
-def bus_arms(size: int) -> Arms:
+def bus_arms(size: int, has_torch: bool) -> Arms:
     """Arms that add in place to an array: 8 bytes an element, all that memory gives."""
     array = np.zeros(size, np.float32)
 
@@ -156,7 +158,7 @@ def bus_arms(size: int) -> Arms:
         np.add(array, 1, out=array)
 
     arms: Arms = {"numpy add": add}
-    if importlib.util.find_spec("torch") is not None:
+    if has_torch and importlib.util.find_spec("torch") is not None:
         torch: Any = importlib.import_module("torch")
         tensor = torch.zeros(size)
 

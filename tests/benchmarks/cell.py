@@ -64,7 +64,9 @@ def child(setting: str, **options: Any) -> Any:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def measure(tree: str, pipeline: str, what: str, rounds: int, library: str) -> Any:
+def measure(
+    tree: str, pipeline: str, what: str, rounds: int, library: str, torch: bool
+) -> Any:
     """For each measure the value of each arm: seconds, bytes a parameter, counts."""
     match what:
         case "trace":
@@ -81,8 +83,8 @@ def measure(tree: str, pipeline: str, what: str, rounds: int, library: str) -> A
     programs = {lib: program for lib, (_, program) in pairs.items()}
     size = work.number_of_parameters(work.TREES[tree]())
     least = min(map(math.prod, work.TREES[tree]()))
-    steps, states = arms.step_arms(tree, pipeline, programs)
-    bus = arms.bus_arms(size)
+    steps, states = arms.step_arms(tree, pipeline, programs, torch)
+    bus = arms.bus_arms(size, torch)
     times = arms.median_times(steps, rounds) | arms.median_times(bus, rounds)
 
     def each(figure: Any) -> dict[str, float]:
@@ -106,7 +108,8 @@ def main() -> None:
     parser.add_argument("--pipeline", required=True)
     parser.add_argument("--what", choices=MEASURES, required=True)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--library", default="")
+    parser.add_argument("--library", default="", help="one only, for what comes first")
+    parser.add_argument("--torch", type=int, default=0, help="1 for its arms, too")
     options = parser.parse_args()
     with as_optax_needs():
         print(json.dumps(measure(**vars(options))))
