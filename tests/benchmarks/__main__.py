@@ -139,7 +139,7 @@ def every_pipeline(options: argparse.Namespace, cells: dict[Cell, Any]) -> None:
                 cells[cell] = measured(cell, options.rounds)
             for what in ("trace", "eager"):
                 cell = tree, pipeline, "default", what
-                cells[cell] = measured(cell, 3)
+                cells[cell] = measured(cell, options.rounds)
             row = [pipeline, *_row(cells, tree, pipeline)]
             print("| " + " | ".join(row) + " |", flush=True)
             table.add_row(*row)
