@@ -15,7 +15,6 @@ from jax.core import Tracer
 
 from gradtx.hoist import Kernel, Parts, shared_of
 from gradtx.kernel import Common, LeafInput
-from gradtx.rule import current_path
 
 BUCKET = 8
 """Leaves that one call updates: more would compile longer at the first un-jitted call,
@@ -27,21 +26,22 @@ Job = tuple[Kernel, LeafInput, Callable[[], str]]
 
 def run_jobs(common: Common, jobs: Sequence[Job]) -> list[Any]:
     """Run each kernel on its leaf."""
+    if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
+        return [kernel.run(common, leaf, path) for kernel, leaf, path in jobs]
     shared = shared_of(common)
-    placed = []
-    for kernel, leaf, path in jobs:
-        token = current_path.set(path)
-        try:
-            placed.append(kernel.place(shared, leaf))
-        finally:
-            current_path.reset(token)
+    placed = [kernel.place(shared, leaf, path) for kernel, leaf, path in jobs]
     parts = [mine for mine, _ in placed]
-    scalars = {hoist: hoist(*shared.leaves) for hoist in _hoists(parts)}
+    hoists = dict.fromkeys([mine.hoist for mine in parts])
+    scalars = {hoist: hoist(*shared.leaves) for hoist in hoists}
     outs: list[Any] = [None] * len(jobs)
     for chosen in _buckets(parts, [leaf.registers[0] for _, leaf, _ in jobs]):
-        kinds = tuple([parts[i] for i in chosen])
-        given = [scalars[hoist] for hoist in _hoists(kinds)]
-        results = _bucket(kinds)(given, [placed[i][1] for i in chosen])
+        if len(chosen) == 1:
+            mine, arrays = placed[chosen[0]]
+            results = [mine.run(*scalars[mine.hoist], *arrays)]
+        else:
+            bucket, hoists = _bucket(tuple([parts[i] for i in chosen]))
+            given = [scalars[hoist] for hoist in hoists]
+            results = bucket(given, [placed[i][1] for i in chosen])
         for i, result in zip(chosen, results, strict=True):
             outs[i] = parts[i].out.unflatten(result)
     return outs
@@ -76,16 +76,15 @@ def _devices(sharding: Any) -> tuple[int, ...]:
     return tuple(sorted(device.id for device in sharding.device_set))
 
 
-def _hoists(kinds: Sequence[Parts]) -> list[Callable[..., Any]]:
-    return list(dict.fromkeys(kind.hoist for kind in kinds))
-
-
 @functools.lru_cache(maxsize=256)
-def _bucket(kinds: tuple[Parts, ...]) -> Callable[[list[Any], list[Any]], list[Any]]:
-    order = {hoist: i for i, hoist in enumerate(_hoists(kinds))}
+def _bucket(kinds: tuple[Parts, ...]) -> tuple[Callable[..., Any], list[Any]]:
+    """The jitted update of some leaves, and the hoists whose scalars it takes."""
+    hoists = list(dict.fromkeys(kind.hoist for kind in kinds))
+    order = {hoist: i for i, hoist in enumerate(hoists)}
 
+    @jax.jit
     def bucket(scalars: list[Any], leaves: list[Any]) -> list[Any]:
         pairs = zip(kinds, leaves, strict=True)
         return [kind.run(*scalars[order[kind.hoist]], *leaf) for kind, leaf in pairs]
 
-    return jax.jit(bucket) if len(kinds) > 1 else bucket
+    return bucket, hoists

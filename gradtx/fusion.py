@@ -8,7 +8,6 @@ own, and shares nothing: XLA makes a loop of each, and then one loop of them.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -51,12 +50,18 @@ def enable_cpu_fusion() -> None:
 
     Raises:
         RuntimeError: JAX has compiled something before.
+        ValueError: `XLA_FLAGS` names a file.
     """
-    before = os.environ.get("XLA_FLAGS", "")
+    before = os.environ.get("XLA_FLAGS", "").split()
+    if before and not before[0].startswith("-"):
+        raise ValueError(
+            f"enable_cpu_fusion: XLA_FLAGS names the file {before[0]!r}; "
+            f"add to it {' '.join(FLAGS)}"
+        )
     missing = [flag for flag in FLAGS if flag not in before]
-    os.environ["XLA_FLAGS"] = " ".join([before, *missing])
+    os.environ["XLA_FLAGS"] = " ".join([*before, *missing])
     if not is_enabled():
-        os.environ["XLA_FLAGS"] = before
+        os.environ["XLA_FLAGS"] = " ".join(before)
         raise RuntimeError(
             "enable_cpu_fusion: must be called before the first JAX operation of the "
             "process, but XLA has read its flags already"
@@ -69,9 +74,9 @@ def is_enabled() -> bool:
     return f"{OPTION}\x12\x04true".encode() in options
 
 
-@functools.cache
 def _is_used() -> bool:
-    return is_enabled() and jax.default_backend() == "cpu"
+    is_asked = OPTION in os.environ.get("XLA_FLAGS", "")  # else it may read them later
+    return is_asked and is_enabled() and jax.default_backend() == "cpu"
 
 
 def separated(closed: ClosedJaxpr, numbers: int) -> Callable[..., list[Any]]:
@@ -84,12 +89,12 @@ def separated(closed: ClosedJaxpr, numbers: int) -> Callable[..., list[Any]]:
         numbers: How many numbers.
     """
     together = jaxpr_as_fun(closed)
-    is_separate = _is_used() and _is_elementwise(closed.jaxpr)
+    if not (_is_used() and _is_elementwise(closed.jaxpr)):
+        return together
 
     def run(*given: Any) -> list[Any]:
-        outs = together(*given)
-        arrays = given[numbers:]
-        for i in range(1, len(outs) if is_separate else 0):
+        outs, arrays = together(*given), given[numbers:]
+        for i in range(1, len(outs)):
             # Each behind one more barrier: XLA would merge what is behind equal ones.
             arrays = lax.optimization_barrier(arrays)
             outs[i] = together(*given[:numbers], *arrays)[i]
@@ -107,4 +112,4 @@ def _is_elementwise(jaxpr: Jaxpr) -> bool:
         touches_arrays = any(x.aval.ndim for x in eqn.invars + eqn.outvars)
         return eqn.primitive.name in ELEMENTWISE or not touches_arrays
 
-    return all(map(is_fine, jaxpr.eqns))
+    return not jaxpr.effects and all(map(is_fine, jaxpr.eqns))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
@@ -19,14 +20,7 @@ from jax.extend.core import ClosedJaxpr, Var, jaxpr_as_fun
 from jax.sharding import SingleDeviceSharding
 
 from gradtx.fusion import separated
-
-CONFIG = (
-    "jax_enable_x64",
-    "jax_default_matmul_precision",
-    "jax_default_prng_impl",
-    "jax_threefry_partitionable",
-)
-"""The settings of JAX that what a rule computes depends on."""
+from gradtx.rule import at_path
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,19 +39,21 @@ class Parts:
 
 
 class Shared(NamedTuple):
-    """What all leaves get, flat, and all that a trace depends on because of it."""
+    """What all leaves get, flat, and a token of all that a trace depends on besides."""
 
     whole: Any
     leaves: list[Any]
-    key: Hashable
+    token: Any
 
 
 def shared_of(common: Any) -> Shared:
     """What all leaves get, ready for kernels."""
-    leaves, treedef = jax.tree.flatten(common)
-    config = [getattr(jax.config, name) for name in CONFIG]
-    mesh = jax.sharding.get_abstract_mesh()
-    return Shared(common, leaves, (treedef, *config, mesh, *map(jax.typeof, leaves)))
+    return Shared(common, jax.tree.leaves(common), _probe.trace(common).jaxpr.jaxpr)
+
+
+@jax.jit
+def _probe(common: Any) -> None:
+    """Has one trace for each of JAX's contexts: its settings, mesh, named axes, ..."""
 
 
 class Kernel:
@@ -65,27 +61,38 @@ class Kernel:
 
     def __init__(self, compute: Callable[[Any, Any], Any]):
         self.compute = compute
-        self.parts: dict[Hashable, Parts] = {}
-        self.hoists: dict[Hashable, Callable[..., Any]] = {}
+        # Forgotten with JAX's own traces.
+        self.parts = weakref.WeakKeyDictionary[Any, dict[Hashable, Parts]]()
+        self.hoists = weakref.WeakKeyDictionary[Any, dict[Hashable, Callable]]()
 
-    def place(self, shared: Shared, leaf: Any) -> tuple[Parts, list[Any]]:
-        """The parts for a leaf, and what the leaf gets, flat."""
+    def place(
+        self, shared: Shared, leaf: Any, path: Callable[[], str]
+    ) -> tuple[Parts, list[Any]]:
+        """The parts for a leaf at a path, and what the leaf gets, flat."""
         arrays, treedef = jax.tree.flatten(leaf)
-        key = (shared.key, treedef, *map(_type_of, arrays))
-        if key not in self.parts:
-            self.parts[key] = self._trace(shared, leaf)
-        return self.parts[key], arrays
+        parts = self.parts.setdefault(shared.token, {})
+        key = (treedef, *map(_type_of, arrays))
+        if key not in parts:
+            with at_path(path):
+                parts[key] = self._trace(shared, leaf)
+        return parts[key], arrays
+
+    def run(self, common: Any, leaf: Any, path: Callable[[], str]) -> Any:
+        """The outputs for a leaf, computed operation by operation."""
+        with at_path(path):
+            return self.compute(common, leaf)
 
     def _trace(self, shared: Shared, leaf: Any) -> Parts:
         program = jax.make_jaxpr(self.compute, return_shape=True)
         closed, shape = program(shared.whole, leaf)
         scalars, arrays, number = _split(closed, len(shared.leaves))
+        hoists = self.hoists.setdefault(shared.token, {})
         same = _signature(scalars)  # mostly for all shapes
-        if same not in self.hoists:
-            self.hoists[same] = jax.jit(jaxpr_as_fun(scalars), inline=True)
+        if same not in hoists:
+            hoists[same] = jax.jit(jaxpr_as_fun(scalars), inline=True)
         run = separated(arrays, number)
         run.__name__ = self.compute.__name__
-        return Parts(self.hoists[same], jax.jit(run), jax.tree.structure(shape))
+        return Parts(hoists[same], jax.jit(run), jax.tree.structure(shape))
 
 
 def _type_of(x: Any) -> Any:
@@ -131,7 +138,7 @@ def _signature(closed: ClosedJaxpr) -> Hashable:
     signs: list[Hashable] = []
     for eqn in jaxpr.eqns:
         given = tuple(map(sign, eqn.invars))
-        signs.append((eqn.primitive, given, tuple(eqn.params.items())))
+        signs.append((eqn.primitive, given, tuple(eqn.params.items()), eqn.ctx))
         numbers.update(zip(eqn.outvars, number, strict=False))
     signature = (*signs, *map(sign, jaxpr.outvars))
     try:

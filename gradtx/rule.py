@@ -6,10 +6,11 @@ it. Connectives (`Chain`, `Fork`, `Let`, `Masked`, ...) say how rules are put to
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import dataclasses
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -149,6 +150,16 @@ def _is_none(x: Any) -> bool:
 
 
 current_path: contextvars.ContextVar[Callable[[], str]] = contextvars.ContextVar("path")
+
+
+@contextlib.contextmanager
+def at_path(path: Callable[[], str]) -> Iterator[None]:
+    """What runs inside is about the leaf at this path."""
+    token = current_path.set(path)
+    try:
+        yield
+    finally:
+        current_path.reset(token)
 
 
 def no_state(owner: str, what: str) -> ValueError:

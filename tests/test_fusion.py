@@ -103,6 +103,23 @@ def test_the_setting_comes_too_late_once_something_was_compiled(monkeypatch):
     assert os.environ["XLA_FLAGS"] == "--xla_cpu_use_fusion_emitters=false"
 
 
+def test_a_file_of_flags_is_not_mistaken_for_flags(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "flags.txt")
+    with pytest.raises(ValueError, match="names the file 'flags.txt'"):
+        gradtx.enable_cpu_fusion()
+
+
+def test_an_update_does_not_make_xla_read_its_flags(monkeypatch):
+    """They may still be set: a trace is no operation."""
+
+    def ask():
+        raise AssertionError("read")
+
+    monkeypatch.setattr(fusion, "is_enabled", ask)
+    tx, params = gradtx.adamw(1e-3, b1=0.83), {"w": jnp.ones(3)}
+    jax.eval_shape(tx.update, params, tx.init(params), params)
+
+
 def test_without_the_setting_a_kernel_computes_its_outputs_together():
     tx, params = gradtx.adamw(1e-3), {"w": jnp.ones(3)}
     program = jax.make_jaxpr(tx.update)(params, tx.init(params), params)
@@ -122,6 +139,7 @@ def separating(monkeypatch):
         (lambda x: (x / jnp.sum(x), x), False),
         (lambda x: (x @ x, x.T), False),
         (lambda x: (jnp.cumsum(x, axis=0), x), False),
+        (lambda x: (jax.debug.callback(lambda: None), x, x + 1)[1:], False),
     ],
 )
 def test_only_what_works_element_by_element_is_separated(
