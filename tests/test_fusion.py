@@ -105,7 +105,7 @@ def test_the_setting_comes_too_late_once_something_was_compiled(monkeypatch):
 
 def test_a_file_of_flags_is_not_mistaken_for_flags(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "flags.txt")
-    with pytest.raises(ValueError, match="names the file 'flags.txt'"):
+    with pytest.raises(ValueError, match=r"names the file 'flags.txt'"):
         gradtx.enable_cpu_fusion()
 
 
