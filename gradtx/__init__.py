@@ -302,7 +302,7 @@ from gradtx.wrap import conditionally_mask as conditionally_mask
 from gradtx.wrap import conditionally_transform as conditionally_transform
 from gradtx.zoom import scale_by_zoom_linesearch as scale_by_zoom_linesearch
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 
 def __getattr__(name: str) -> _Any:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
+from jax.core import Tracer
 
 from gradtx import kernel
 from gradtx.binding import Bound
@@ -359,6 +360,11 @@ def run_if(
         given, before = carry
         return otherwise(given), before
 
+    if not isinstance(is_due, Tracer):  # un-jitted, a condition would compile
+        if is_due:
+            return step((updates, state))
+        jax.eval_shape(step, (updates, state))  # for its errors, which come at once
+        return keep((updates, state))
     # In this order: with the branches exchanged XLA copies the state.
     return lax.cond(is_due, step, keep, (updates, state))
 

@@ -64,10 +64,9 @@ def plot_bus(ax: Axes, cells: dict[str, Any]) -> None:
     floor = 1e3 * BYTES * 1e8 / bus
     label = f"{BYTES} bytes a parameter at {bus / 1e9:.0f} GB/s"
     ax.axvline(floor, color="#CC79A7", linestyle="--", label=label)
-    ax.set_xscale("log")
-    ax.set_xlim(right=2 * max(1e3 * x for x in bars.values()))
+    ax.set_xlim(right=1.15e3 * max(bars.values()))
     ax.invert_yaxis()
-    ax.legend(loc="lower right", fontsize="small")
+    ax.legend(loc="upper right", fontsize="small")
     ax.set(title="AdamW on one leaf of 100M", xlabel="ms a step")
 
 
