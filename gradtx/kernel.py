@@ -1,7 +1,7 @@
 """Kernels: the rules of one stage, run on one leaf, traced once for each shape.
 
 A kernel is cached by what it computes (rules without their numbers, their wiring, which
-of them the leaf's masks select, dtypes); `jax.jit` caches its traces by shape. Numbers
+of them the leaf's masks select, dtypes); `hoist.py` keeps its traces by shape. Numbers
 enter as traced scalars, so a new number compiles nothing.
 """
 
@@ -27,7 +27,7 @@ from gradtx.rule import Fork, Leaf, Rule, current_path
 class Common(NamedTuple):
     """What all leaves of a stage get.
 
-    All scalar numbers are one vector: one operand of every kernel instead of many.
+    All scalar numbers are one vector: one operand of an un-jitted call, not many.
     """
 
     numbers: Any
