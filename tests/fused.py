@@ -15,20 +15,16 @@ if __name__ == "__main__":
 
 import jax
 import numpy as np
-import optax
 from jax import numpy as jnp
 
 from tests import equality
-from tests.registry import loss
+from tests.benchmarks import work
 from tests.settings import OF_EXAMPLES, PLAIN
 
 SHAPES = {"matrix": (256, 256), "vector": (512,)}
 STEPS = 3
-PIPELINES = {
-    **{name: make for name, make in PLAIN.items() if name not in OF_EXAMPLES},
-    "clip + adamw": lambda m: m.chain(m.clip_by_global_norm(1.0), m.adamw(1e-3)),
-    "skip": lambda m: m.skip(m.adamw(1e-3)),
-}
+PIPELINES = [name for name in PLAIN if name not in OF_EXAMPLES]
+PIPELINES += ["clip + adamw", "skip"]
 
 
 def arrays(seed: int) -> dict[str, jax.Array]:
@@ -42,30 +38,15 @@ def size_of(tree: Any) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def compiled(name: str) -> tuple[Any, Any]:
-    """The donated step of a pipeline, and its first state."""
-    tx = optax.with_extra_args_support(PIPELINES[name](gradtx))
-    params = arrays(0)
-
-    def step(params: Any, state: Any, grads: Any) -> Any:
-        extra = {"value": 1.0, "grad": grads, "value_fn": loss, "obj_fn": loss}
-        updates, state = tx.update(grads, state, params, **extra)
-        return optax.apply_updates(params, updates), state
-
-    state = tx.init(params)
-    jitted = jax.jit(step, donate_argnums=(0, 1))
-    return jitted.lower(params, state, params).compile(), state
-
-
-def parameters_after(name: str) -> tuple[Any, dict[str, jax.Array]]:
-    """The compiled step, and the parameters after some."""
-    executable, state = compiled(name)
+def parameters_after(name: str) -> tuple[Any, Any, dict[str, jax.Array]]:
+    """The compiled donated step, and the state and the parameters after some."""
     params = arrays(0)
     # Copied: a state may hold the same buffer twice, or the parameters'.
-    state = jax.tree.map(jnp.copy, state)
+    state = jax.tree.map(jnp.copy, work.make(name, "gradtx").init(params))
+    step = work.step_of(name, "gradtx").lower(params, state, params).compile()
     for i in range(STEPS):
-        params, state = executable(params, state, arrays(1 + i))
-    return executable, params
+        params, state = step(params, state, arrays(1 + i))
+    return step, state, params
 
 
 def main(path: str) -> None:
@@ -74,8 +55,7 @@ def main(path: str) -> None:
     figures = {}
     for name in PIPELINES:
         with equality.as_optax_needs():
-            executable, params = parameters_after(name)
-            state = jax.eval_shape(PIPELINES[name](gradtx).init, params)
+            executable, state, params = parameters_after(name)
         written |= {f"{name}/{leaf}": value for leaf, value in params.items()}
         figures[name] = {
             "moved": executable.cost_analysis()["bytes accessed"],
