@@ -68,5 +68,5 @@ def test_the_picture_has_a_panel_for_each_tree_and_the_bus():
     pairs = itertools.product(("24 layers", "one leaf of 100M"), cell.SETTINGS)
     cells = {f"{tree} | adamw | {setting} | step": figures for tree, setting in pairs}
     figure = plot.draw({**cells, "machine": "a machine"})
-    titles = [ax.get_title() for ax in figure.axes]
+    titles = [ax.get_title("left") + ax.get_title() for ax in figure.axes]
     assert titles == ["24 layers", "AdamW on one leaf of 100M"]

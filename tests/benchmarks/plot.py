@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from tests.benchmarks.cell import SETTINGS
@@ -70,13 +70,12 @@ def plot_bus(ax: Axes, cells: dict[str, Any]) -> None:
     ax.set(title="AdamW on one leaf of 100M", xlabel="ms a step")
 
 
-def draw(cells: dict[str, Any]) -> Any:
+def draw(cells: dict[str, Any]) -> Figure:
     """A panel for each tree that was measured."""
     trees = [t for t in TREES if t != ONE and any(key.startswith(t) for key in cells)]
     columns = len(trees) + 1
-    figure, axes = plt.subplots(
-        1, columns, figsize=(5 * columns, 4.6), layout="constrained"
-    )
+    figure = Figure(figsize=(5 * columns, 4.6), layout="constrained")
+    axes = figure.subplots(1, columns)
     for ax, tree in zip(axes, trees, strict=False):
         plot_ratios(ax, cells, tree)
     axes[0].legend(loc="best", fontsize="small")
