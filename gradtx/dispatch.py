@@ -31,8 +31,8 @@ def run_jobs(common: Common, jobs: Sequence[Job]) -> list[Any]:
     shared = shared_of(common)
     placed = [kernel.place(shared, leaf, path) for kernel, leaf, path in jobs]
     parts = [mine for mine, _ in placed]
-    hoists = dict.fromkeys([mine.hoist for mine in parts])
-    scalars = {hoist: hoist(*shared.leaves) for hoist in hoists}
+    distinct = dict.fromkeys([mine.hoist for mine in parts])
+    scalars = {hoist: hoist(*shared.leaves) for hoist in distinct}
     outs: list[Any] = [None] * len(jobs)
     for chosen in _buckets(parts, [leaf.registers[0] for _, leaf, _ in jobs]):
         if len(chosen) == 1:

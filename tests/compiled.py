@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
+import jax
 from jax.extend.core import jaxprs_in_params
 
 ARRAY = re.compile(r"\w+\[([\d,]*)\]")
@@ -35,10 +37,7 @@ def fusions(executable: Any, least: int) -> int:
 
 
 def _size(dimensions: str) -> int:
-    size = 1
-    for n in filter(None, dimensions.split(",")):
-        size *= int(n)
-    return size
+    return math.prod(map(int, filter(None, dimensions.split(","))))
 
 
 def bytes_moved(executable: Any) -> float:
@@ -49,6 +48,11 @@ def bytes_moved(executable: Any) -> float:
 def temporary_bytes(executable: Any) -> int:
     """Bytes that the program needs beside its operands and results."""
     return executable.memory_analysis().temp_size_in_bytes
+
+
+def bytes_of(tree: Any) -> int:
+    """Bytes of a tree's arrays, or of their shapes."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def equations(jaxpr: Any) -> int:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from tests import equality
+from tests import compiled, equality
 from tests.benchmarks import work
 from tests.settings import OF_EXAMPLES, PLAIN
 
@@ -31,11 +31,6 @@ def arrays(seed: int) -> dict[str, jax.Array]:
     """Random parameters or gradients."""
     rng = np.random.default_rng(seed)
     return {k: jnp.asarray(rng.normal(size=s), jnp.float32) for k, s in SHAPES.items()}
-
-
-def size_of(tree: Any) -> int:
-    """Bytes of a tree's arrays."""
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def parameters_after(name: str) -> tuple[Any, Any, dict[str, jax.Array]]:
@@ -58,9 +53,9 @@ def main(path: str) -> None:
             executable, state, params = parameters_after(name)
         written |= {f"{name}/{leaf}": value for leaf, value in params.items()}
         figures[name] = {
-            "moved": executable.cost_analysis()["bytes accessed"],
-            "temporary": executable.memory_analysis().temp_size_in_bytes,
-            "state": size_of(state),
+            "moved": compiled.bytes_moved(executable),
+            "temporary": compiled.temporary_bytes(executable),
+            "state": compiled.bytes_of(state),
             "text": executable.as_text() if name == "adamw" else "",
         }
     np.savez(path, figures=json.dumps(figures), **written)

@@ -170,7 +170,7 @@ GOLDEN = pathlib.Path(__file__).parent / "golden" / "figures.json"
 def figures_of(pipeline, library):
     """What a pipeline's step on two layers is traced, lowered and compiled to."""
     params = work.structs(work.layers(2))
-    size, state = work.number_of_parameters(work.layers(2)), None
+    size = work.number_of_parameters(work.layers(2))
     with equality.as_optax_needs():
         step = work.step_of(pipeline, library)
         state = jax.eval_shape(work.make(pipeline, library).init, params)
@@ -183,8 +183,7 @@ def figures_of(pipeline, library):
         "fusions": compiled.fusions(executable, 256),
         "bytes moved": round(compiled.bytes_moved(executable) / size, 2),
         "temporary bytes": round(compiled.temporary_bytes(executable) / size, 2),
-        "state bytes": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-        / size,
+        "state bytes": compiled.bytes_of(state) / size,
     }
 
 

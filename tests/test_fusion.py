@@ -13,7 +13,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import fusion
-from tests import equality, fused
+from tests import compiled, equality, fused
 
 MORE_BYTES = {
     **dict.fromkeys(
@@ -37,7 +37,7 @@ NEEDS_MEMORY = {
     "lamb", "momo_adam", "prodigy", "dadapt_adamw", "sm3", "adafactor", "noisy_sgd",
     "sophia", "galore", "lbfgs",
 }  # fmt: skip
-PARAMETERS = fused.size_of(jax.eval_shape(lambda: fused.arrays(0)))
+PARAMETERS = compiled.bytes_of(jax.eval_shape(lambda: fused.arrays(0)))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,11 +37,15 @@ class Claim(NamedTuple):
     bound: float | None
     against: str = "optax"
 
+    def is_missed(self, pair: tuple[float, float]) -> bool:
+        """Whether ours over theirs exceeds the bound."""
+        return self.bound is not None and not ratio(pair) <= self.bound
+
 
 def _claims() -> Iterable[Claim]:
-    def step(tree: str, pipeline: str, *bounds: float, **against: str) -> Any:
+    def step(tree: str, pipeline: str, *bounds: float) -> Iterable[Claim]:
         for setting, bound in zip(("default", "keeps memory"), bounds, strict=False):
-            yield Claim(tree, pipeline, setting, "step", "step", bound, **against)
+            yield Claim(tree, pipeline, setting, "step", "step", bound)
 
     yield from step(LAYERS, "adamw", 1.10)
     yield from step(LAYERS, "clip + adamw", 0.6, 0.9)
@@ -88,7 +93,8 @@ def settle(claim: Claim, cells: dict[Cell, Any], rounds: int) -> tuple[float, fl
         return arms["gradtx"], arms.get(claim.against, float("nan"))
 
     runs = [pair(cells[cell])]
-    if claim.bound is not None and ratio(runs[0]) > claim.bound:
+    is_absent = math.isnan(ratio(runs[0]))  # torch, where it is not installed
+    if claim.is_missed(runs[0]) and not is_absent:
         runs += [pair(measured(cell, rounds)) for _ in range(2)]
     return sorted(runs, key=ratio)[len(runs) // 2]
 
@@ -120,7 +126,7 @@ def claims(options: argparse.Namespace, cells: dict[Cell, Any]) -> None:
             f"{ratio((ours, theirs)):.2f}", bound,
         ]  # fmt: skip
         print("| " + " | ".join(row) + " |", flush=True)
-        missed = claim.bound is not None and not ratio((ours, theirs)) <= claim.bound
+        missed = claim.is_missed((ours, theirs))
         table.add_row(*row, style="red" if missed else None)
     show(table)
 
@@ -174,7 +180,7 @@ def optimizers(options: argparse.Namespace, cells: dict[Cell, Any]) -> None:
         times = f"{1e3 * ours:.1f}", f"{1e3 * theirs:.1f}"
         row = [name, *times, f"{ratio((ours, theirs)):.2f}"]
         print("| " + " | ".join(row) + " |", flush=True)
-        table.add_row(*row, style="red" if ours > 1.10 * theirs else None)
+        table.add_row(*row, style="red" if claim.is_missed((ours, theirs)) else None)
     show(table)
 
 
