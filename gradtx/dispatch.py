@@ -11,40 +11,57 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+from jax import numpy as jnp
 from jax.core import Tracer
 
-from gradtx.hoist import Kernel, Parts, shared_of
-from gradtx.kernel import Common, LeafInput
+from gradtx.hoist import Job, Parts, shared_of
+from gradtx.kernel import Common
 
-BUCKET = 8
-"""Leaves that one call updates: more would compile longer at the first un-jitted call,
+TRACED, UNJITTED = 8, 16
+"""Leaves that one call updates. Un-jitted, more would compile longer at the first call,
 fewer would cost more calls."""
-
-Job = tuple[Kernel, LeafInput, Callable[[], str]]
-"""A kernel, what its leaf gets, and where the leaf is."""
 
 
 def run_jobs(common: Common, jobs: Sequence[Job]) -> list[Any]:
     """Run each kernel on its leaf."""
     if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
-        return [kernel.run(common, leaf, path) for kernel, leaf, path in jobs]
+        return [job.kernel.run(common, job) for job in jobs]
     shared = shared_of(common)
-    placed = [kernel.place(shared, leaf, path) for kernel, leaf, path in jobs]
-    parts = [mine for mine, _ in placed]
+    parts = [job.kernel.parts_for(shared, job) for job in jobs]
     distinct = dict.fromkeys([mine.hoist for mine in parts])
     scalars = {hoist: hoist(*shared.leaves) for hoist in distinct}
     outs: list[Any] = [None] * len(jobs)
-    for chosen in _buckets(parts, [leaf.registers[0] for _, leaf, _ in jobs]):
+    for chosen in _buckets(parts, [job.arrays[0] for job in jobs]):
         if len(chosen) == 1:
-            mine, arrays = placed[chosen[0]]
-            results = [mine.run(*scalars[mine.hoist], *arrays)]
+            mine = parts[chosen[0]]
+            results = [mine.run(scalars[mine.hoist], jobs[chosen[0]].arrays)]
         else:
             bucket, hoists = _bucket(tuple([parts[i] for i in chosen]))
             given = [scalars[hoist] for hoist in hoists]
-            results = bucket(given, [placed[i][1] for i in chosen])
+            results = bucket(given, [jobs[i].arrays for i in chosen])
         for i, result in zip(chosen, results, strict=True):
-            outs[i] = parts[i].out.unflatten(result)
+            outs[i] = result
     return outs
+
+
+@functools.partial(jax.jit, inline=True)
+def total(measured: list[dict[int, Any]]) -> dict[int, Any]:
+    """Sums over the leaves, by operation.
+
+    As the end of a cumulative sum: XLA rewrites the sum of stacked scalars as a chain
+    of additions, and copies that into the kernel of every leaf. At 672 leaves this
+    compiled for 274 s, and for 4 s so.
+    """
+
+    def add(*scalars: Any) -> jax.Array:
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.cumsum(jnp.stack(scalars), axis=0)[-1]
+
+    by_op: dict[int, list[Any]] = {}
+    for scalars in measured:
+        for k, mine in scalars.items():
+            by_op.setdefault(k, []).append(mine)
+    return {k: jax.tree.map(add, *each) for k, each in by_op.items()}
 
 
 def _buckets(parts: list[Parts], arrays: list[Any]) -> Iterator[tuple[int, ...]]:
@@ -58,12 +75,13 @@ def _buckets(parts: list[Parts], arrays: list[Any]) -> Iterator[tuple[int, ...]]
         devices = None if isinstance(array, Tracer) else _devices(array.sharding)
         groups.setdefault(devices, {}).setdefault(mine, []).append(i)
     for devices, alike in groups.items():
+        size = TRACED if devices is None else UNJITTED
         rest: list[int] = []
         for indices in alike.values():
-            number = len(indices) // BUCKET * BUCKET
-            yield from _cut(indices[:number], BUCKET)
+            number = len(indices) // size * size
+            yield from _cut(indices[:number], size)
             rest += indices[number:]
-        yield from _cut(rest, 1 if devices is None else BUCKET)
+        yield from _cut(rest, 1 if devices is None else size)
 
 
 def _cut(indices: list[int], size: int) -> Iterator[tuple[int, ...]]:
@@ -85,6 +103,6 @@ def _bucket(kinds: tuple[Parts, ...]) -> tuple[Callable[..., Any], list[Any]]:
     @jax.jit
     def bucket(scalars: list[Any], leaves: list[Any]) -> list[Any]:
         pairs = zip(kinds, leaves, strict=True)
-        return [kind.run(*scalars[order[kind.hoist]], *leaf) for kind, leaf in pairs]
+        return [kind.run(scalars[order[kind.hoist]], leaf) for kind, leaf in pairs]
 
     return bucket, hoists

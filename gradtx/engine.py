@@ -24,11 +24,12 @@ from gradtx.checks import (
     is_float0,
     missing_slots,
 )
-from gradtx.dispatch import Job, run_jobs
-from gradtx.kernel import Common, LeafInput, Precision, select
+from gradtx.dispatch import run_jobs, total
+from gradtx.hoist import Job
+from gradtx.kernel import Common, LeafInput, LeafOutput, Precision, select
 from gradtx.lowering import program_of
 from gradtx.numbers import as_weak
-from gradtx.program import Op, Program, Stage, next_count
+from gradtx.program import Active, Op, Program, Stage, next_count
 from gradtx.rule import Rule, Step, Tree, TreeRule
 from gradtx.state import State, first_slots, is_nothing, keep_tree
 from gradtx.trees import like
@@ -70,7 +71,10 @@ def update_if(
 
 
 class _Update:
-    """One call of `update` on its way through the stages."""
+    """One call of `update` on its way through the stages.
+
+    Registers and slots are columns: lists with a value for each leaf.
+    """
 
     def __init__(
         self,
@@ -87,9 +91,9 @@ class _Update:
         if count is not None:
             self.new_state["count"] = _next_count(count, is_due is None or is_due)
         self.slots = self._open_state()
-        self.registers: list[dict[int, Any]] = [{0: u} for u in leaves.updates]
+        self.registers: dict[int, list[Any]] = {0: leaves.updates}
         self.active = active_of(program, leaves.reference, leaves.treedef)
-        self.fine: set[Any] = set()
+        self.fine: dict[Any, Precision] = {}
         self.precisions = [self._precision(i) for i in range(len(leaves.updates))]
 
     def _open_state(self) -> dict[str, list[Any]]:
@@ -112,13 +116,15 @@ class _Update:
     def _precision(self, i: int) -> Precision | None:
         """The precision of leaf i; None where nothing computes on it."""
         u, p = self.leaves.updates[i], self.leaves.params[i]
-        if u is None or is_float0(u) or not any(self.active[i]) or self._freezes(i):
+        if u is None or not any(self.active[i]) or self._freezes(i):
             return None
         dtypes = u.dtype, None if p is None else p.dtype
-        if p is None or dtypes not in self.fine or p.shape != u.shape:
-            check_leaf(self.leaves, i, self._ops_of(i))
-            self.fine.add(dtypes)
-        return kernel.precision_of(*dtypes)
+        if dtypes in self.fine and p is not None and p.shape == u.shape:
+            return self.fine[dtypes]
+        if is_float0(u):
+            return None
+        check_leaf(self.leaves, i, self._ops_of(i))
+        return self.fine.setdefault(dtypes, kernel.precision_of(*dtypes))
 
     def _freezes(self, i: int) -> bool:
         """Whether leaf i gets no step, where a mask keeps the learning rate from it."""
@@ -155,15 +161,13 @@ class _Update:
         shared = {k: self._settle(k, totals.get(k), before[k]) for k in before}
         common = common._replace(totals=totals, shared=shared)
         make, out = kernel.update_kernel, self.program.out
-        jobs = self._jobs(make, plan, stage, running, out)
-        for i, (outs, slots) in zip(running, run_jobs(common, jobs), strict=True):
-            self.registers[i].update(zip(stage.writes, outs, strict=True))
-            for k, new in slots.items():
-                for name, value in new.items():
-                    self.slots[keys[k][name]][i] = value
-        for i in set(range(len(self.registers))).difference(running):
-            for k in stage.ops:
-                self.registers[i][ops[k].out] = self.registers[i][ops[k].inputs[0]]
+        made = run_jobs(common, self._jobs(make, plan, stage, running, out))
+        for k in stage.ops:  # as they are, where nothing runs
+            self.registers[ops[k].out] = [*self.registers[ops[k].inputs[0]]]
+        columns = {on: self._written(stage, on) for on in set(self.active)}
+        for i, values in zip(running, made, strict=True):
+            for column, value in zip(columns[self.active[i]], values, strict=True):
+                column[i] = value
         for k in stage.ops:
             for name in ops[k].slots:
                 key = keys[k][name]
@@ -183,35 +187,47 @@ class _Update:
         running: Sequence[int],
         *rest: Any,
     ) -> list[Job]:
-        """For each leaf its kernel in a stage, what it gets, and where it is."""
-        ops, keys, memo = self.program.ops, self.program.keys, self.program.memo
-        trees = [
-            (k, [(name, self.slots[keys[k][name]]) for name in ops[k].slots])
-            for k in stage.ops
-            if ops[k].slots
-        ]
-        has_key = any(ops[k].has_key for k in stage.ops)
-        jobs = []
+        """What each leaf has to do in a stage."""
+        memo, jobs = self.program.memo, []
+        read = {on: self._read(stage, on) for on in set(self.active)}
         for i in running:
             active, precision = self.active[i], self.precisions[i]
             place = (make, id(plan), active, precision)
             if place not in memo:
                 chosen = tuple(active[k] for k in stage.ops)
                 memo[place] = make(plan, chosen, precision, *rest)
-            if any(tree[i] is None for _, named in trees for _, tree in named):
+            columns, treedef = read[active]
+            arrays = [column[i] for column in columns]
+            if any([x is None for x in arrays]):
                 self._check_slots(i)
-            leaf = LeafInput(
-                tuple([self.registers[i][r] for r in stage.reads]),
-                {
-                    k: {n: tree[i] for n, tree in named}
-                    for k, named in trees
-                    if active[k]
-                },
-                self.leaves.params[i],
-                np.int32(i) if has_key else None,
-            )
-            jobs.append((memo[place], leaf, functools.partial(self.leaves.path, i)))
+            path = functools.partial(self.leaves.path, i)
+            jobs.append(Job(memo[place], treedef, arrays, path))
         return jobs
+
+    def _read(self, stage: Stage, active: Active) -> tuple[list[Any], Any]:
+        """The columns that leaves read which go through some operations."""
+        has_key = any(self.program.ops[k].has_key for k in stage.ops)
+        columns = LeafInput(
+            tuple([self.registers[r] for r in stage.reads]),
+            self._slots_of(stage, active),
+            self.leaves.params if self.leaves.has_params else None,
+            [*map(np.int32, range(len(self.active)))] if has_key else None,
+        )
+        return jax.tree.flatten(columns, is_leaf=_is_column)
+
+    def _written(self, stage: Stage, active: Active) -> list[Any]:
+        """The columns that they write."""
+        registers = tuple([self.registers[r] for r in stage.writes])
+        columns = LeafOutput(registers, self._slots_of(stage, active))
+        return jax.tree.leaves(columns, is_leaf=_is_column)
+
+    def _slots_of(self, stage: Stage, active: Active) -> dict[int, dict[str, Any]]:
+        ops, keys = self.program.ops, self.program.keys
+        return {
+            k: {name: self.slots[keys[k][name]] for name in ops[k].slots}
+            for k in stage.ops
+            if active[k]
+        }
 
     def _check_slots(self, i: int) -> None:
         """Where a slot has nothing, that must be what its rule wants there."""
@@ -233,7 +249,7 @@ class _Update:
         if not any(self.program.ops[k].measures for k in stage.ops):
             return {}
         jobs = self._jobs(kernel.measure_kernel, plan, stage, running)
-        return _sum(run_jobs(common, jobs))
+        return total(run_jobs(common, jobs))
 
     def _settle(self, k: int, total: Any, before: State) -> State:
         """The whole-tree values for this update, which are kept for the next."""
@@ -276,8 +292,8 @@ class _Update:
         ]
 
         def read(register: int) -> Any:
-            pairs = zip(self.registers, dtypes, strict=True)
-            return only([dtype and _to(dtype, regs[register]) for regs, dtype in pairs])
+            pairs = zip(self.registers[register], dtypes, strict=True)
+            return only([dtype and _to(dtype, x) for x, dtype in pairs])
 
         params = only(leaves.params) if leaves.has_params else None
         updates = read(op.inputs[0])
@@ -310,8 +326,8 @@ class _Update:
         for name, slot in slots.items():
             keep_tree(self.new_state, op, keys[name], slot)
         outs = leaves.flatten(updates, f"what {op.name} returns")
-        for values, out, is_active in zip(self.registers, outs, active, strict=True):
-            values[op.out] = out if is_active else values[op.inputs[0]]
+        triples = zip(active, outs, self.registers[op.inputs[0]], strict=True)
+        self.registers[op.out] = [new if on else old for on, new, old in triples]
 
     def results(self) -> Any:
         """The updates that leave: a skipped leaf as it came, float0 as zeros."""
@@ -329,7 +345,7 @@ class _Update:
             if precision is None:
                 outs.append(select(self.is_due, u, 0))
                 continue
-            out = self.registers[i][self.program.out]
+            out = self.registers[self.program.out][i]
             if out.shape != u.shape and not self._takes_batch(i):
                 raise ValueError(
                     f"{self.program.name}: at {self.leaves.path(i)!r} the update of "
@@ -369,27 +385,11 @@ def run_if(
     return lax.cond(is_due, step, keep, (updates, state))
 
 
+def _is_column(x: Any) -> bool:
+    return isinstance(x, list)
+
+
 _next_count = jax.jit(next_count, inline=True)
-
-
-@functools.partial(jax.jit, inline=True)
-def _sum(measured: list[dict[int, Any]]) -> dict[int, Any]:
-    """Sums over the leaves, by operation.
-
-    As the end of a cumulative sum: XLA rewrites the sum of stacked scalars as a chain
-    of additions, and copies that into the kernel of every leaf. At 672 leaves this
-    compiled for 274 s, and for 4 s so.
-    """
-
-    def total(*scalars: Any) -> jax.Array:
-        with jax.numpy_dtype_promotion("standard"):
-            return jnp.cumsum(jnp.stack(scalars), axis=0)[-1]
-
-    by_op: dict[int, list[Any]] = {}
-    for scalars in measured:
-        for k, mine in scalars.items():
-            by_op.setdefault(k, []).append(mine)
-    return {k: jax.tree.map(total, *each) for k, each in by_op.items()}
 
 
 def _to(dtype: Any, x: Any) -> Any:

@@ -30,12 +30,10 @@ class Parts:
     Attributes:
         hoist: Makes scalars of what all leaves get.
         run: Makes the outputs for a leaf of these scalars and of what the leaf gets.
-        out: The structure of the outputs.
     """
 
     hoist: Callable[..., Any]
-    run: Callable[..., Any]
-    out: Any
+    run: Callable[[list[Any], list[Any]], Any]
 
 
 class Shared(NamedTuple):
@@ -56,6 +54,20 @@ def _probe(common: Any) -> None:
     """Has one trace for each of JAX's contexts: its settings, mesh, named axes, ..."""
 
 
+class Job(NamedTuple):
+    """A kernel and a leaf: what it gets as a tree, taken apart, and where it is."""
+
+    kernel: Kernel
+    treedef: Any
+    arrays: list[Any]
+    path: Callable[[], str]
+
+    @property
+    def leaf(self) -> Any:
+        """What the leaf gets."""
+        return self.treedef.unflatten(self.arrays)
+
+
 class Kernel:
     """A computation on one leaf, traced once for each shape."""
 
@@ -65,34 +77,37 @@ class Kernel:
         self.parts = weakref.WeakKeyDictionary[Any, dict[Hashable, Parts]]()
         self.hoists = weakref.WeakKeyDictionary[Any, dict[Hashable, Callable]]()
 
-    def place(
-        self, shared: Shared, leaf: Any, path: Callable[[], str]
-    ) -> tuple[Parts, list[Any]]:
-        """The parts for a leaf at a path, and what the leaf gets, flat."""
-        arrays, treedef = jax.tree.flatten(leaf)
+    def parts_for(self, shared: Shared, job: Job) -> Parts:
+        """The parts for a leaf."""
         parts = self.parts.setdefault(shared.token, {})
-        key = (treedef, *map(_type_of, arrays))
+        key = (job.treedef, *map(_type_of, job.arrays))
         if key not in parts:
-            with at_path(path):
-                parts[key] = self._trace(shared, leaf)
-        return parts[key], arrays
+            with at_path(job.path):
+                parts[key] = self._trace(shared, job.leaf)
+        return parts[key]
 
-    def run(self, common: Any, leaf: Any, path: Callable[[], str]) -> Any:
+    def run(self, common: Any, job: Job) -> Any:
         """The outputs for a leaf, computed operation by operation."""
-        with at_path(path):
-            return self.compute(common, leaf)
+        with at_path(job.path):
+            return self.compute(common, job.leaf)
 
     def _trace(self, shared: Shared, leaf: Any) -> Parts:
         program = jax.make_jaxpr(self.compute, return_shape=True)
         closed, shape = program(shared.whole, leaf)
         scalars, arrays, number = _split(closed, len(shared.leaves))
+        out = jax.tree.structure(shape)
         hoists = self.hoists.setdefault(shared.token, {})
         same = _signature(scalars)  # mostly for all shapes
         if same not in hoists:
             hoists[same] = jax.jit(jaxpr_as_fun(scalars), inline=True)
-        run = separated(arrays, number)
+        make = separated(arrays, number)
+
+        def run(scalars: list[Any], given: list[Any]) -> Any:
+            there = [x for x in given if x is not None]
+            return out.unflatten(make(*scalars, *there))
+
         run.__name__ = self.compute.__name__
-        return Parts(hoists[same], jax.jit(run), jax.tree.structure(shape))
+        return Parts(hoists[same], jax.jit(run))
 
 
 def _type_of(x: Any) -> Any:
@@ -100,7 +115,7 @@ def _type_of(x: Any) -> Any:
     is_plain = not isinstance(x, Tracer) and isinstance(x, jax.Array)
     if is_plain and type(x.sharding) is SingleDeviceSharding:
         return x.aval
-    return jax.typeof(x)
+    return None if x is None else jax.typeof(x)
 
 
 def _split(closed: ClosedJaxpr, number: int) -> tuple[ClosedJaxpr, ClosedJaxpr, int]:

@@ -49,6 +49,13 @@ class LeafInput(NamedTuple):
     index: Any
 
 
+class LeafOutput(NamedTuple):
+    """What an update makes for one leaf."""
+
+    registers: tuple[Any, ...]
+    slots: dict[int, dict[str, Any]]
+
+
 class Wiring(NamedTuple):
     """The static part of one operation."""
 
@@ -270,7 +277,7 @@ def _whole_tree() -> str:
 
 @functools.lru_cache(maxsize=1024)
 def update_kernel(plan: Plan, active: Active, precision: Precision, out: int) -> Kernel:
-    """The update of one leaf by a stage: its registers and its slots, new."""
+    """The update of one leaf by a stage: the leaves of its `LeafOutput`."""
 
     def update(common: Common, leaf: LeafInput):
         run = _Run(plan, precision, common, leaf)
@@ -295,10 +302,15 @@ def update_kernel(plan: Plan, active: Active, precision: Precision, out: int) ->
                     )
             registers[wiring.out] = u
         outs = [registers[r] for r in plan.writes]
-        return tuple(
-            lax.convert_element_type(jnp.asarray(x), precision.out) if r == out else x
-            for r, x in zip(plan.writes, outs, strict=True)
-        ), new_slots
+        outs = tuple(
+            [
+                lax.convert_element_type(jnp.asarray(x), precision.out)
+                if r == out
+                else x
+                for r, x in zip(plan.writes, outs, strict=True)
+            ]
+        )
+        return jax.tree.leaves(LeafOutput(outs, new_slots), is_leaf=lambda x: x is None)
 
     return Kernel(update)
 

@@ -149,14 +149,16 @@ def test_threads_may_trace_the_same_kernels():
 
 
 def test_a_kernel_forgets_its_traces_when_jax_does():
-    kernel, leaf = hoist.Kernel(lambda number, leaf: leaf * number), jnp.ones(3)
+    kernel, two = hoist.Kernel(lambda number, leaf: leaf * number), jnp.float32(2)
+    arrays, treedef = jax.tree.flatten(jnp.ones(3))
+    job = hoist.Job(kernel, treedef, arrays, str)
 
-    def place():
-        parts, arrays = kernel.place(hoist.shared_of(jnp.float32(2)), leaf, str)
-        return parts.run(*parts.hoist(jnp.float32(2)), *arrays)
+    def run():
+        parts = kernel.parts_for(hoist.shared_of(two), job)
+        return parts.run(parts.hoist(two), arrays)
 
-    assert jnp.all(place()[0] == 2) and len(kernel.parts) == 1
+    assert jnp.all(run() == 2) and len(kernel.parts) == 1
     jax.clear_caches()
     gc.collect()
     assert len(kernel.parts) == 0
-    assert jnp.all(place()[0] == 2)
+    assert jnp.all(run() == 2)
