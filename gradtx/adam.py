@@ -6,6 +6,7 @@ from typing import Any
 
 from jax import numpy as jnp
 
+from gradtx.arithmetic import safe_sqrt
 from gradtx.averages import (
     at_first,
     bias_correction,
@@ -34,7 +35,7 @@ from gradtx.roles import (
     Positive,
     Scalar,
 )
-from gradtx.rule import Fork, Leaf, Step, memoryless, safe_sqrt
+from gradtx.rule import Fork, Leaf, Step, memoryless
 from gradtx.transform import transformation
 
 

@@ -10,6 +10,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.adam import scale_by_adam
+from gradtx.arithmetic import abs2, safe_ratio, safe_sqrt, whole
 from gradtx.combine import chain, let, only
 from gradtx.past_norms import limit_norm_growth
 from gradtx.roles import (
@@ -21,7 +22,7 @@ from gradtx.roles import (
     Positive,
     Size,
 )
-from gradtx.rule import Fork, Leaf, Rule, abs2, memoryless, safe_ratio, safe_sqrt, whole
+from gradtx.rule import Fork, Leaf, Rule, memoryless
 from gradtx.scale import scale as multiply
 from gradtx.subspace import Matrix, is_tall, matrices_of
 from gradtx.transform import transformation

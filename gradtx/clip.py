@@ -8,17 +8,9 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
+from gradtx.arithmetic import abs2, safe_ratio, safe_sqrt
 from gradtx.roles import NonNegative, NumberRole, Positive
-from gradtx.rule import (
-    Leaf,
-    Rule,
-    abs2,
-    memoryless,
-    refuse_complex,
-    safe_ratio,
-    safe_sqrt,
-    squared_norm,
-)
+from gradtx.rule import Leaf, Rule, memoryless, refuse_complex, squared_norm
 from gradtx.transform import transformation
 
 

@@ -9,12 +9,13 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.adam import first_moment
+from gradtx.arithmetic import safe_ratio, whole
 from gradtx.clip import clip_magnitude
 from gradtx.combine import chain, identity, moments
 from gradtx.divide import at_least, divide_by
 from gradtx.noise import hutchinson_estimator_diag_hessian
 from gradtx.roles import Decay, DType, Every, Member, NonNegative, Positive, Scalar
-from gradtx.rule import Leaf, Step, Tree, TreeRule, memoryless, safe_ratio, whole
+from gradtx.rule import Leaf, Step, Tree, TreeRule, memoryless
 from gradtx.scale import scale
 from gradtx.transform import transformation
 from gradtx.trees import like, map_with_none, wide_zeros

@@ -8,6 +8,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from gradtx.arithmetic import abs2, inner, safe_sqrt
 from gradtx.combine import chain, identity, let
 from gradtx.roles import (
     DType,
@@ -19,7 +20,7 @@ from gradtx.roles import (
     Scalar,
     Size,
 )
-from gradtx.rule import Leaf, Rule, Step, abs2, inner, safe_sqrt, unchanged, zero
+from gradtx.rule import Leaf, Rule, Step, unchanged, zero
 from gradtx.scale import norm
 from gradtx.transform import transformation
 

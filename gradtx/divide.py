@@ -8,10 +8,11 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
+from gradtx.arithmetic import abs2, safe_sqrt
 from gradtx.averages import corrected, running_sum, scale_by_ema
 from gradtx.combine import add, chain
 from gradtx.roles import Decay, DType, FirstValue, Member, NonNegative, Positive, Scalar
-from gradtx.rule import Fork, Leaf, Rule, abs2, memoryless, refuse_complex, safe_sqrt
+from gradtx.rule import Fork, Leaf, Rule, memoryless, refuse_complex
 from gradtx.scale import add_decayed_weights, block_norm
 from gradtx.transform import transformation
 

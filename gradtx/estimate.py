@@ -17,12 +17,12 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from gradtx.arithmetic import safe_ratio
 from gradtx.binding import Bound, Remembered, register, remember
 from gradtx.checks import floats
 from gradtx.kernel import wide
 from gradtx.numbers import default_float, is_key
 from gradtx.roles import Rate, Size
-from gradtx.rule import safe_ratio
 
 P = ParamSpec("P")
 

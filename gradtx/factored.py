@@ -11,12 +11,13 @@ import numpy as np
 from jax import numpy as jnp
 
 from gradtx.adam import first_moment
+from gradtx.arithmetic import ratio
 from gradtx.averages import corrected, scale_by_ema
 from gradtx.clip import clip_by_block_rms
 from gradtx.combine import add, chain, identity, let, moments, named, only, recall
 from gradtx.divide import block_mean, divide_by_root, shift, square
 from gradtx.roles import Decay, DType, NonNegative, Positive, Scalar, Share, Size
-from gradtx.rule import Leaf, Rule, ratio
+from gradtx.rule import Leaf, Rule
 from gradtx.transform import transformation
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 from jax import numpy as jnp
 
+from gradtx.arithmetic import safe_ratio, whole
 from gradtx.combine import chain
 from gradtx.kernel import wide
 from gradtx.roles import (
@@ -21,17 +22,7 @@ from gradtx.roles import (
     Scalar,
     Share,
 )
-from gradtx.rule import (
-    Leaf,
-    Rule,
-    Step,
-    Tree,
-    TreeRule,
-    safe_ratio,
-    unchanged,
-    whole,
-    zero,
-)
+from gradtx.rule import Leaf, Rule, Step, Tree, TreeRule, unchanged, zero
 from gradtx.transform import transformation
 from gradtx.trees import like, where
 from gradtx.wrap import run

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import jax
 from jax import numpy as jnp
 
+from gradtx.arithmetic import inner, safe_sqrt
 from gradtx.kernel import wide
 from gradtx.roles import Size
-from gradtx.rule import Tree, TreeRule, inner, safe_sqrt
+from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation
 from gradtx.trees import wide_zeros
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from jax import numpy as jnp
 
+from gradtx.arithmetic import inner, safe_ratio
 from gradtx.averages import difference, scale_by_ema
 from gradtx.binding import Remembered
 from gradtx.clip import clip_by_block_norm
@@ -13,7 +14,7 @@ from gradtx.combine import add, chain, identity
 from gradtx.lowering import program_of
 from gradtx.numbers import is_constant_zero
 from gradtx.roles import Decay, Member, NonNegative, Positive, Scalar
-from gradtx.rule import Fork, Leaf, Masked, inner, memoryless, safe_ratio
+from gradtx.rule import Fork, Leaf, Masked, memoryless
 from gradtx.scale import norm
 from gradtx.transform import transformation
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from jax import numpy as jnp
 
+from gradtx.arithmetic import safe_ratio
 from gradtx.averages import full
 from gradtx.roles import FirstValue, NonNegative, NonPositive, ScalarOrSchedule
-from gradtx.rule import Leaf, Rule, memoryless, refuse_complex, safe_ratio
+from gradtx.rule import Leaf, Rule, memoryless, refuse_complex
 from gradtx.transform import transformation
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from jax import numpy as jnp
 
+from gradtx.arithmetic import safe_ratio, safe_sqrt
 from gradtx.roles import Decay, NonNegative, Positive
-from gradtx.rule import Leaf, Rule, safe_ratio, safe_sqrt, squared_norm
+from gradtx.rule import Leaf, Rule, squared_norm
 from gradtx.scale import norm
 from gradtx.transform import transformation
 

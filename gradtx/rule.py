@@ -16,6 +16,7 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
+from gradtx.arithmetic import abs2
 from gradtx.numbers import as_weak
 
 Slots = Mapping[str, Any]
@@ -316,13 +317,6 @@ class Named:
     inner: Any
 
 
-def abs2(x: Any) -> Any:
-    """|x|**2, real also for complex x."""
-    if jnp.iscomplexobj(x):
-        return jnp.square(x.real) + jnp.square(x.imag)
-    return jnp.square(x)
-
-
 def squared_norm(u: Any, slots: Any, leaf: Leaf) -> Any:
     """Measures the squared norm of the update."""
     return jnp.sum(abs2(u))
@@ -336,56 +330,6 @@ def unchanged(array: Any) -> Any:
 def zero(arrays: Any) -> Any:
     """The first value of a sum over the tree."""
     return jnp.zeros(())
-
-
-def safe_sqrt(x: Any) -> Any:
-    """The root of x, 0 with derivative 0 where x is at most 0; NaN stays NaN."""
-    is_zero = x <= 0
-    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, x)))
-
-
-@jax.custom_jvp
-def bare_sqrt(x: Any) -> Any:
-    """The root of an x of at least 0, with derivative 0 at 0.
-
-    As `safe_sqrt`, but nothing is selected: inside a sum that would be a pass over the
-    array of its own.
-    """
-    return jnp.sqrt(x)
-
-
-@bare_sqrt.defjvp
-def _(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
-    root = jnp.sqrt(primals[0])
-    return root, safe_ratio(tangents[0], 2 * root)
-
-
-def whole(number: Any) -> Any:
-    """A number without a fraction as an int32, to count with."""
-    return jnp.asarray(number).astype(jnp.int32)
-
-
-@jax.custom_jvp
-def ratio(x: Any, y: Any) -> Any:
-    """X / y for reals, its derivative without the square of y, which may underflow."""
-    return x / y
-
-
-@ratio.defjvp
-def _(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
-    (x, y), (dx, dy) = primals, tangents
-    return x / y, (dx - x / y * dy) / y
-
-
-def safe_ratio(x: Any, y: Any) -> Any:
-    """X / y, 0 with derivative 0 where y is 0."""
-    is_zero = y == 0
-    return jnp.where(is_zero, 0, x / jnp.where(is_zero, 1, y))
-
-
-def inner(x: Any, y: Any) -> Any:
-    """The real inner product of two arrays of one shape."""
-    return jnp.sum(jnp.real(jnp.conj(x) * y))
 
 
 def refuse_complex(u: Any, leaf: Leaf) -> None:

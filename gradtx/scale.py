@@ -6,20 +6,12 @@ from typing import Any
 
 from jax import numpy as jnp
 
+from gradtx.arithmetic import abs2, safe_sqrt, whole
 from gradtx.averages import difference, full
 from gradtx.combine import add, identity
 from gradtx.numbers import is_constant_zero
 from gradtx.roles import Every, NonNegative, Positive, Scalar, ScalarOrSchedule
-from gradtx.rule import (
-    Leaf,
-    Masked,
-    Rule,
-    abs2,
-    memoryless,
-    safe_sqrt,
-    squared_norm,
-    whole,
-)
+from gradtx.rule import Leaf, Masked, Rule, memoryless, squared_norm
 from gradtx.transform import transformation
 
 

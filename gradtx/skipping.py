@@ -10,23 +10,13 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.accumulation import decided, first_info
+from gradtx.arithmetic import abs2, safe_sqrt
 from gradtx.binding import Remembered
 from gradtx.evaluation import of_inner
 from gradtx.kernel import wide
 from gradtx.program import next_count
 from gradtx.roles import Decay, Every, Member, NonNegative
-from gradtx.rule import (
-    Leaf,
-    Rule,
-    Step,
-    Tree,
-    TreeRule,
-    abs2,
-    memoryless,
-    safe_sqrt,
-    squared_norm,
-    zero,
-)
+from gradtx.rule import Leaf, Rule, Step, Tree, TreeRule, memoryless, squared_norm, zero
 from gradtx.transform import transformation
 from gradtx.trees import zero_count
 from gradtx.wrap import run, run_unless

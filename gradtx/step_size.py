@@ -7,21 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from jax import numpy as jnp
 
+from gradtx.arithmetic import abs2, bare_sqrt, inner, safe_ratio, safe_sqrt
 from gradtx.roles import Decay, FirstValue, NonNegative, Positive, Rate, Scalar
-from gradtx.rule import (
-    Leaf,
-    Rule,
-    Step,
-    abs2,
-    bare_sqrt,
-    inner,
-    memoryless,
-    safe_ratio,
-    safe_sqrt,
-    squared_norm,
-    unchanged,
-    zero,
-)
+from gradtx.rule import Leaf, Rule, Step, memoryless, squared_norm, unchanged, zero
 from gradtx.transform import transformation
 
 

@@ -12,9 +12,10 @@ from jax import numpy as jnp
 from optax.contrib import GaLoreDimensionNumbers
 
 from gradtx.adam import scale_by_adam
+from gradtx.arithmetic import whole
 from gradtx.combine import chain, let
 from gradtx.roles import Every, Member, Scalar, Size
-from gradtx.rule import Fork, Leaf, Rule, memoryless, whole
+from gradtx.rule import Fork, Leaf, Rule, memoryless
 from gradtx.transform import transformation
 
 
