@@ -61,8 +61,15 @@ from gradtx.combine import only as only
 from gradtx.combine import recall as recall
 from gradtx.combine import stateless as stateless
 from gradtx.combine import stateless_with_tree_map as stateless_with_tree_map
+from gradtx.config import from_config as from_config
+from gradtx.config import register as register
+from gradtx.config import to_config as to_config
 from gradtx.curvature import average_every as average_every
 from gradtx.curvature import scale_by_sophia as scale_by_sophia
+from gradtx.diagnostics import clipping as clipping
+from gradtx.diagnostics import metrics as metrics
+from gradtx.diagnostics import norms as norms
+from gradtx.diagnostics import record as record
 from gradtx.distance import mechanize as mechanize
 from gradtx.distance import scale_by_cocob as scale_by_cocob
 from gradtx.distance import (
@@ -97,13 +104,20 @@ from gradtx.factored import scale_by_came as scale_by_came
 from gradtx.factored import scale_by_factored_rms as scale_by_factored_rms
 from gradtx.factored import scale_by_sm3 as scale_by_sm3
 from gradtx.fusion import enable_cpu_fusion as enable_cpu_fusion
-from gradtx.groups import freeze as freeze
-from gradtx.groups import masked as masked
-from gradtx.groups import multi_transform as multi_transform
-from gradtx.groups import named_chain as named_chain
-from gradtx.groups import partition as partition
-from gradtx.groups import selective_transform as selective_transform
-from gradtx.hyperparams import inject_hyperparams as inject_hyperparams
+from gradtx.grouping import freeze as freeze
+from gradtx.grouping import frozen as frozen
+from gradtx.grouping import groups as groups
+from gradtx.grouping import masked as masked
+from gradtx.grouping import multi_transform as multi_transform
+from gradtx.grouping import named_chain as named_chain
+from gradtx.grouping import partition as partition
+from gradtx.grouping import selective_transform as selective_transform
+from gradtx.hyperparameters import editable as editable
+from gradtx.hyperparameters import hyperparams as hyperparams
+from gradtx.hyperparameters import inject_hyperparams as inject_hyperparams
+from gradtx.inspection import describe as describe
+from gradtx.inspection import explain as explain
+from gradtx.inspection import memory as memory
 from gradtx.interchange import from_optax as from_optax
 from gradtx.interchange import to_optax as to_optax
 from gradtx.iterates import average_params as average_params
@@ -208,6 +222,8 @@ from gradtx.optimizers.second_order import sophia as sophia
 from gradtx.past_norms import adagc as adagc
 from gradtx.past_norms import limit_norm_growth as limit_norm_growth
 from gradtx.plateau import reduce_on_plateau as reduce_on_plateau
+from gradtx.restoring import Restored as Restored
+from gradtx.restoring import restore as restore
 from gradtx.roles import Constant as Constant
 from gradtx.roles import Decay as Decay
 from gradtx.roles import DType as DType
@@ -302,7 +318,7 @@ from gradtx.wrap import conditionally_mask as conditionally_mask
 from gradtx.wrap import conditionally_transform as conditionally_transform
 from gradtx.zoom import scale_by_zoom_linesearch as scale_by_zoom_linesearch
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 
 def __getattr__(name: str) -> _Any:

@@ -9,7 +9,6 @@ import jax
 import optax
 from jax import numpy as jnp
 
-from gradtx.evaluation import of_inner
 from gradtx.program import next_count
 from gradtx.roles import DType, EveryAtItsOwnCount, Member
 from gradtx.rule import Tree, TreeRule
@@ -78,11 +77,10 @@ def _accumulating(
         nothing = wide_zeros(params)
         return nothing if dtype is None else jax.tree.map(cast, nothing)
 
-    slots = {"mini_step": zero_count, "gradient_step": zero_count, key: transform.init}
-    slots["acc_grads"] = first
+    slots = {"mini_step": zero_count, "gradient_step": zero_count, "acc_grads": first}
     if skips is not None:
         slots["skip_state"] = functools.partial(first_info, SKIPS, skips)
-    return TreeRule(update, slots, takes=("**",), evaluate=of_inner(transform, key))
+    return TreeRule(update, slots, inner={key: transform}, takes=("**",))
 
 
 @transformation

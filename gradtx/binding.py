@@ -14,7 +14,7 @@ import functools
 import inspect
 import operator
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 from gradtx.identity import hash_of, same
-from gradtx.numbers import DecayValue
+from gradtx.numbers import DecayValue, scheduled
 from gradtx.roles import PLAIN, MemberRole, NumberRole, Role, role_of
 
 _in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("body", default=False)
@@ -55,6 +55,14 @@ class Spec:
         self.factory, self.treedefs = factory, treedefs
         self.statics, self.roles, self.names = statics, roles, names
         self._hash = hash((factory, treedefs, *map(hash_of, statics)))
+
+    def paths(self) -> list[Any]:
+        """For each leaf its path in its argument."""
+        trees = [jax.tree.unflatten(t, range(t.num_leaves)) for t in self.treedefs]
+        pairs = [
+            pair for tree in trees for pair in jax.tree_util.tree_leaves_with_path(tree)
+        ]
+        return [path for path, _ in pairs]
 
     def __hash__(self) -> int:
         return self._hash
@@ -138,7 +146,12 @@ class Factory:
             if is_variadic and isinstance(role, MemberRole):
                 is_leaf = functools.partial(operator.is_not, value)
             role.check_whole(value, self.name, name)
-            leaves, treedef = jax.tree.flatten(value, is_leaf=is_leaf)
+            try:
+                leaves, treedef = jax.tree.flatten(value, is_leaf=is_leaf)
+            except ValueError as error:  # keys that cannot be sorted
+                keys = sorted(map(repr, value)) if isinstance(value, Mapping) else value
+                message = f"{self.name}: {name} must be a tree, got {keys}: {error}"
+                raise TypeError(message) from None
             treedefs.append(treedef)
             roles += [role] * len(leaves)
             names += [name] * len(leaves)
@@ -247,23 +260,26 @@ class Bound:
 
     def at(self, count: Any) -> Bound:
         """The same with every number that a schedule gives evaluated at `count`."""
-        spec, statics, children = self.spec, list(self.spec.statics), []
-        for i, (role, leaf) in enumerate(zip(spec.roles, self.leaves(), strict=True)):
-            if isinstance(role, NumberRole) and role.is_schedule(leaf):
-                # A count is an int32: `0.1 * count` is an error where promotion is
-                # strict, and schedules are the user's own functions.
-                with jax.numpy_dtype_promotion("standard"):
-                    value = leaf(count + role.steps_ahead)
-                leaf, statics[i] = (
-                    role.take(value, self.factory.name, spec.names[i]),
-                    CHILD,
-                )
-            if statics[i] is CHILD:
-                children.append(leaf)
-        resolved = Spec(
-            spec.factory, spec.treedefs, tuple(statics), spec.roles, spec.names
-        )
-        return Bound(resolved, tuple(children))
+
+        def resolve(role: Role, leaf: Any, name: str) -> Any:
+            if not (isinstance(role, NumberRole) and role.is_schedule(leaf)):
+                return leaf
+            value = scheduled(leaf, count + role.steps_ahead)
+            return role.take(value, self.factory.name, name)
+
+        return self.mapped(resolve)
+
+    def mapped(self, function: Callable[[Role, Any, str], Any]) -> Bound:
+        """The same with each leaf as `(role, leaf, argument)` gives it."""
+        spec, statics, children = self.spec, [], []
+        triples = zip(spec.roles, self.leaves(), spec.names, strict=True)
+        for role, *leaf in triples:
+            new = function(role, *leaf)
+            is_child = isinstance(new, Remembered) or role.is_child(new)
+            statics.append(CHILD if is_child else new)
+            children += [new] * is_child
+        made = Spec(spec.factory, spec.treedefs, tuple(statics), spec.roles, spec.names)
+        return Bound(made, tuple(children))
 
 
 class Remembered:
@@ -359,21 +375,15 @@ def remember(function: Callable, cls: Callable[[Bound], Any]) -> Any:
 def register(cls: type[Remembered]) -> None:
     """Register a remembered class as a pytree, its leaves keyed by argument."""
 
-    def keys(spec: Spec) -> list[Any]:
-        names = []
-        for name, treedef in zip(
-            spec.factory.signature.parameters, spec.treedefs, strict=True
-        ):
-            places = jax.tree.unflatten(treedef, range(treedef.num_leaves))
-            paths = jax.tree_util.tree_leaves_with_path(places)
-            names += [f"{name}{jax.tree_util.keystr(path)}" for path, _ in paths]
-        kept = zip(names, spec.statics, strict=True)
-        return [jax.tree_util.GetAttrKey(name) for name, s in kept if s is CHILD]
-
     def flatten_with_keys(it: Any) -> tuple[list, Spec]:
-        return list(
-            zip(keys(it.bound.spec), it.bound.children, strict=True)
-        ), it.bound.spec
+        spec = it.bound.spec
+        paths = zip(spec.names, spec.paths(), spec.statics, strict=True)
+        keys = [
+            jax.tree_util.GetAttrKey(f"{name}{jax.tree_util.keystr(path)}")
+            for name, path, static in paths
+            if static is CHILD
+        ]
+        return list(zip(keys, it.bound.children, strict=True)), spec
 
     jax.tree_util.register_pytree_with_keys(
         cls,

@@ -12,7 +12,8 @@ from jax import numpy as jnp
 
 from gradtx.binding import suggest
 from gradtx.numbers import is_concrete
-from gradtx.program import Active, Op, Program, Setting
+from gradtx.paths import is_none, name_of, names_of, some
+from gradtx.program import Active, Mask, Op, Program, Setting
 from gradtx.rule import no_state
 
 HOST_ARGUMENTS = (
@@ -22,21 +23,6 @@ HOST_ARGUMENTS = (
 """Extra arguments that hosts and libraries pass to `update`."""
 
 
-def _is_none(x: Any) -> bool:
-    return x is None
-
-
-def _paths(tree: Any) -> list[str]:
-    """Where each leaf is, `None` included, as `layers/0/kernel`."""
-    pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_none)
-    return [show_path(path) for path, _ in pairs]
-
-
-def show_path(path: Any) -> str:
-    """A path as `layers/0/kernel`."""
-    return jax.tree_util.keystr(path, simple=True, separator="/") or "<root>"
-
-
 def floats(tree: Any, owner: str) -> Any:
     """The tree, its leaves as arrays; raises `TypeError` at one that is no float."""
 
@@ -44,7 +30,7 @@ def floats(tree: Any, owner: str) -> Any:
         leaf = jnp.asarray(leaf)
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             return leaf
-        where, dtype = show_path(path), leaf.dtype.name
+        where, dtype = name_of(path), leaf.dtype.name
         raise TypeError(f"{owner}: {where} must be floats, got {dtype}")
 
     return jax.tree.map_with_path(one, tree)
@@ -101,11 +87,14 @@ class Leaves:
         except ValueError:
             leaves = None
         if leaves is None or not all(map(_is_leaf, leaves)):
-            mine, its = set(_paths(self.reference)), set(_paths(tree))
+            mine, its = (
+                set(names_of(self.reference, is_none)),
+                set(names_of(tree, is_none)),
+            )
             parts = []
             for missing, where in ((mine - its, "lacks"), (its - mine, "also has")):
                 if missing:
-                    parts.append(f"{where} {_some(sorted(missing))}")
+                    parts.append(f"{where} {some(sorted(missing))}")
             raise ValueError(
                 f"{self.owner}: {what} must have the structure of "
                 f"{'the parameters' if self.has_params else 'the updates'}, but "
@@ -122,13 +111,13 @@ class Leaves:
 
     def path(self, i: int) -> str:
         """Where leaf i is."""
-        is_leaf = _is_none if self._admits_none else None
+        is_leaf = is_none if self._admits_none else None
         pairs = jax.tree_util.tree_leaves_with_path(self.reference, is_leaf=is_leaf)
-        return show_path(pairs[i][0])
+        return name_of(pairs[i][0])
 
     def _admit_none(self) -> None:
         self._admits_none = True
-        self.treedef = jax.tree.structure(self.reference, is_leaf=_is_none)
+        self.treedef = jax.tree.structure(self.reference, is_leaf=is_none)
 
     def _array(self, i: int, x: Any) -> Any:
         if x is None or isinstance(x, jax.Array) or is_float0(x):
@@ -146,11 +135,6 @@ def _is_leaf(x: Any) -> bool:
     return x is None or jax.tree_util.all_leaves([x])
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(map(repr, names[:most]))
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def is_float0(x: Any) -> bool:
     """Whether this is the gradient of something that has none."""
     return getattr(x, "dtype", None) == jax.dtypes.float0
@@ -158,32 +142,54 @@ def is_float0(x: Any) -> bool:
 
 def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool]]:
     """Each of the program's masks, leaf by leaf."""
-    masks = []
-    for owner, mask in program.masks:
-        tree = mask_tree(mask, leaves_like)
-        try:
-            whole = jax.tree.broadcast(tree, leaves_like, is_leaf=_is_none)
-            flags = treedef.flatten_up_to(whole)
-        except ValueError as error:
-            raise ValueError(
-                f"{owner}: the mask must be a tree of bools with the structure of the "
-                f"parameters or a prefix of it: {error}"
-            ) from None
-        leaves = treedef.flatten_up_to(leaves_like)
-        for i, (flag, leaf) in enumerate(zip(flags, leaves, strict=True)):
-            if not _is_bool(flag) and leaf is not None:
-                paths = _paths(treedef.unflatten(range(len(leaves))))
-                raise TypeError(
-                    f"{owner}: the mask must hold bools, got {flag!r} at {paths[i]!r}"
-                )
-        masks.append([bool(flag) for flag in flags])
+    masks: list[list[bool]] = []
+    told: dict[int, list[Any]] = {}  # once for all groups of a grouping
+    leaves = treedef.flatten_up_to(leaves_like)
+    for mask in program.masks:
+        if id(mask.given) not in told:
+            given = leaves_like
+            if mask.label is not None and mask.within:
+                around = zip(*(masks[m] for m in mask.within), strict=True)
+                pairs = zip(leaves, around, strict=True)
+                given = treedef.unflatten([x if all(on) else None for x, on in pairs])
+            told[id(mask.given)] = _told_by(mask, given, treedef)
+        found = told[id(mask.given)]
+        masks.append(found if mask.label is None else [x == mask.label for x in found])
     return masks
+
+
+def _told_by(mask: Mask, leaves_like: Any, treedef: Any) -> list[Any]:
+    """What the tree of a mask has for each leaf."""
+    tree = mask_tree(mask.given, leaves_like)
+    try:
+        whole = jax.tree.broadcast(tree, leaves_like, is_leaf=is_none)
+        flags = treedef.flatten_up_to(whole)
+    except ValueError as error:
+        bools, labels = "mask must be a tree of bools", "labels must be a tree"
+        raise ValueError(
+            f"{mask.owner}: the {bools if mask.label is None else labels} with the "
+            f"structure of the parameters or a prefix of it: {error}"
+        ) from None
+    if mask.label is not None:
+        return flags
+    leaves = treedef.flatten_up_to(leaves_like)
+    for i, (flag, leaf) in enumerate(zip(flags, leaves, strict=True)):
+        if not _is_bool(flag) and leaf is not None:
+            path = names_of(treedef.unflatten(range(len(leaves))))[i]
+            raise TypeError(
+                f"{mask.owner}: the mask must hold bools, got {flag!r} at {path!r}"
+            )
+    return [bool(flag) for flag in flags]
 
 
 def mask_tree(mask: Any, params: Any) -> Any:
     """A mask, or what a function makes of the parameters; a module may be callable."""
-    is_function = callable(mask) and not _is_mask_tree(mask)
-    return mask(params) if is_function else mask
+    return mask(params) if is_function(mask) else mask
+
+
+def is_function(given: Any) -> bool:
+    """Whether this is a function and no tree: modules of equinox may be callable."""
+    return callable(given) and jax.tree_util.all_leaves([given])
 
 
 def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
@@ -209,11 +215,6 @@ def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
     ]
 
 
-def _is_mask_tree(mask: Any) -> bool:
-    leaves = jax.tree.leaves(mask)
-    return bool(leaves) and all(map(_is_bool, leaves))
-
-
 def _is_bool(x: Any) -> bool:
     """Whether this is True or False, a scalar of NumPy or jax included."""
     return isinstance(x, bool) or (
@@ -229,7 +230,7 @@ def check_state(owner: str, state: Any) -> None:
         kind = type(state).__name__
         raise TypeError(
             f"{owner}: the state must be the dict that init makes, got a {kind}"
-            + (f" with {_some(sorted(state))}" if isinstance(state, Mapping) else "")
+            + (f" with {some(sorted(state))}" if isinstance(state, Mapping) else "")
         )
 
 
@@ -242,18 +243,17 @@ def check_keys(program: Program, state: Mapping[str, Any], optional: set[str]) -
         raise missing_slots(program, missing, state)
     if unknown:
         raise ValueError(
-            f"{program.name}: the state holds {_some(unknown)}, "
-            f"which nothing here keeps"
+            f"{program.name}: the state holds {some(unknown)}, which nothing here keeps"
         )
 
 
 def missing_slots(program: Program, missing: Sequence[str], state: Any) -> ValueError:
     """The error for slots that the state does not hold."""
     if not state:
-        return no_state(program.name, f"keeps {_some(missing)}")
+        return no_state(program.name, f"keeps {some(missing)}")
     return ValueError(
-        f"{program.name}: the state lacks {_some(missing)}; "
-        f"it holds {_some(sorted(state))}"
+        f"{program.name}: the state lacks {some(missing)}; "
+        f"it holds {some(sorted(state))}"
     )
 
 
@@ -272,7 +272,7 @@ def check_extra(program: Program, extra: Iterable[str]) -> None:
         given = ", ".join(f"{need}=..." for need in mine)
         raise TypeError(
             f"{_who(program.name, who)} needs the extra argument"
-            f"{'s' * (len(mine) > 1)} {_some(mine)}; "
+            f"{'s' * (len(mine) > 1)} {some(mine)}; "
             f"call update(updates, state, params, {given})"
         )
 

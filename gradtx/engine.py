@@ -128,7 +128,7 @@ class _Update:
 
     def _freezes(self, i: int) -> bool:
         """Whether leaf i gets no step, where a mask keeps the learning rate from it."""
-        return bool(self.program.freezing) and self.program.freezes(self.active[i])
+        return self.program.may_freeze and self.program.freezes(self.active[i])
 
     def _ops_of(self, i: int) -> list[Op]:
         """The operations that leaf i goes through."""

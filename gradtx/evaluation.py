@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -50,7 +51,7 @@ def eval_params(tx: Any, state: Any, params: Any) -> Any:
     active = active_of(program, params, leaves.treedef)
     found = list(leaves.updates)
     for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
-        if op.node.evaluate is None:
+        if op.node.evaluate is None and not op.node.inner:
             continue
         if not isinstance(state, Mapping):
             raise no_state(op.name, "keeps what to evaluate with")
@@ -78,13 +79,14 @@ def _of_leaf(op: Op, leaves: Leaves, chosen: Any, kept: Any) -> Any:
 
 
 def _of_tree(op: Op, leaves: Leaves, chosen: Any, kept: Any) -> Any:
-    evaluate: Any = op.node.evaluate
+    evaluate: Any = op.node.evaluate or functools.partial(_of_inner, op.node.inner)
     masked = [x if i in chosen else None for i, x in enumerate(leaves.updates)]
     new = evaluate(leaves.treedef.unflatten(masked), kept)
     flat = leaves.flatten(new, f"what {op.name} evaluates with")
     return [(i, flat[i]) for i in chosen]
 
 
-def of_inner(transform: Any, key: str) -> Callable[[Any, Any], Any]:
-    """How to evaluate what keeps the state of a transformation whole under a key."""
-    return lambda params, slots: eval_params(transform, slots[key], params)
+def _of_inner(inner: Mapping[str, Any], params: Any, slots: Any) -> Any:
+    for slot, transform in inner.items():
+        params = eval_params(transform, slots[slot], params)
+    return params

@@ -34,8 +34,8 @@ def from_optax(tx: GradientTransformation, optax_state: Any) -> State:
     """The state with which `tx` goes on where the same optimizer of optax is.
 
     Args:
-        tx: A transformation of names that optax has, in optax's order; of those that
-            keep the state of another whole (`MultiSteps`, ...) there is none yet.
+        tx: A transformation of names that optax has, in optax's order; `groups` for a
+            `partition`, `accumulate` for `MultiSteps`.
         optax_state: The state of the same transformation of optax.
 
     Returns:
@@ -47,15 +47,19 @@ def from_optax(tx: GradientTransformation, optax_state: Any) -> State:
     """
     _check_ours("from_optax", tx)
     found: list[tuple[str, Any, Any]] = []
-    _rebuild("from_optax", optax_state, lambda *field: found.append(field))
+    _rebuild("from_optax", optax_state, lambda *field: found.append(field), _wholes(tx))
     state: State = {"count": _count(found)}
     for op, name, key in _slots(tx):
         at = next((i for i, (field, _, _) in enumerate(found) if field == name), None)
         if at is None and name not in OWN:
             raise ValueError(f"from_optax: optax's state has no {name!r} for {key!r}")
-        value = jnp.zeros(()) if at is None else _to_ours(*found.pop(at))
-        state[key] = _stored(op, name, value)
-    rest = sorted({name for name, _, _ in found} - {*COUNTS})
+        field = (name, jnp.zeros(()), None) if at is None else found.pop(at)
+        if inner := _inner_of(op, name):
+            state[key] = from_optax(inner, field[1])
+            continue
+        value = _stored(op, name, _to_ours(*field))
+        state[key] = _joined(state[key], value) if key in state else value
+    rest = sorted({name for name, x, _ in found if jax.tree.leaves(x)} - {*COUNTS})
     if rest:
         raise ValueError(f"from_optax: {tx.name} keeps nothing like optax's {rest}")
     return state
@@ -74,7 +78,7 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
             reverse.
     """
     _check_ours("to_optax", tx)
-    slots = [(name, state[key]) for _, name, key in _slots(tx)]
+    slots = [(name, state[key], _inner_of(op, name)) for op, name, key in _slots(tx)]
     ops = program_of(tx.bound, state["count"]).ops
     periods = [
         op.bound.values()[0] for op in ops if op.bound and op.name == "apply_every"
@@ -84,13 +88,18 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
         if name in COUNTS:
             period = periods.pop(0) if isinstance(owner, optax.ApplyEvery) else None
             return _told(name, state["count"], period).astype(old.dtype)
-        at = next((i for i, (slot, _) in enumerate(slots) if slot == name), None)
+        at = next((i for i, (slot, *_) in enumerate(slots) if slot == name), None)
+        if at is None and not jax.tree.leaves(old):
+            return old
         if at is None:
             raise ValueError(f"to_optax: {tx.name} keeps no {name!r}")
-        return _to_theirs(name, slots.pop(at)[1], old, owner)
+        _, value, inner = slots.pop(at)
+        if inner is not None:
+            return to_optax(inner, value, old)
+        return _to_theirs(name, value, old, owner)
 
-    rebuilt = _rebuild("to_optax", like, visit)
-    rest = sorted({name for name, value in slots if jax.tree.leaves(value)} - {*OWN})
+    rebuilt = _rebuild("to_optax", like, visit, _wholes(tx))
+    rest = sorted({name for name, x, _ in slots if jax.tree.leaves(x)} - {*OWN})
     if rest:
         raise ValueError(f"to_optax: optax's state keeps nothing like {rest}")
     return rebuilt
@@ -107,25 +116,47 @@ def _slots(tx: GradientTransformation) -> Iterator[tuple[Op, str, str]]:
     for op, keys in zip(program.ops, program.keys, strict=True):
         for slot in (*op.shared, *op.slots):
             is_key_of_optax = slot == "key" and op.has_key
-            yield op, "rng_key" if is_key_of_optax else slot, keys[slot]
+            yield op, "rng_key" if is_key_of_optax else _theirs(slot), keys[slot]
 
 
-def _rebuild(owner: str, state: Any, visit: Callable[[str, Any, Any], Any]) -> Any:
-    """A state of optax with each field as `visit(name, value, state)` gives it."""
+def _theirs(slot: str) -> str:
+    return "inner_opt_state" if slot == "inner" else slot  # of MultiSteps
+
+
+def _inner_of(op: Op, name: str) -> Any:
+    """The transformation whose whole state a slot is, by the slot's name in optax."""
+    return {_theirs(slot): tx for slot, tx in op.node.inner.items()}.get(name)
+
+
+def _wholes(tx: GradientTransformation) -> set[str]:
+    """The names in optax of slots that are whole states."""
+    return {name for op, name, _ in _slots(tx) if _inner_of(op, name) is not None}
+
+
+def _rebuild(
+    owner: str, state: Any, visit: Callable[[str, Any, Any], Any], wholes: set[str]
+) -> Any:
+    """A state of optax with each field as `visit(name, value, state)` gives it.
+
+    Fields that hold states are gone into, but for those of wrappers.
+    """
     if state is None or isinstance(state, optax.MaskedNode):
         return state
+
+    def again(inner: Any) -> Any:
+        return _rebuild(owner, inner, visit, wholes)
+
+    def field(name: str, value: Any) -> Any:
+        if name == "inner_states":  # of groups, by label
+            return {label: again(inner) for label, inner in sorted(value.items())}
+        is_whole = name in wholes and not isinstance(state, optax.MaskedState)
+        is_state = name in INNER and not is_whole
+        return again(value) if is_state else visit(name, value, state)
+
     if hasattr(state, "_fields"):
-        pairs = zip(state._fields, state, strict=True)
-        return type(state)(
-            *[
-                _rebuild(owner, value, visit)
-                if name in INNER
-                else visit(name, value, state)
-                for name, value in pairs
-            ]
-        )
+        return type(state)(*map(field, state._fields, state))
     if isinstance(state, tuple | list):
-        return type(state)(_rebuild(owner, inner, visit) for inner in state)
+        return type(state)(map(again, state))
     kind = type(state).__name__
     raise TypeError(f"{owner}: takes a state that optax's init makes, found a {kind}")
 
@@ -217,13 +248,20 @@ def _to_theirs(name: str, slot: Any, old: Any, owner: Any) -> Any:
         return jax.random.wrap_key_data(slot, impl=jax.random.key_impl(old))
 
     def one(old: Any, new: Any) -> Any:
-        if new is None:
+        if new is None or _is_masked(old):
             return old
         return jnp.array(new, old.dtype).reshape(old.shape)
 
     leaves, treedef = jax.tree.flatten(old, is_leaf=_is_masked)
     flat = zip(leaves, treedef.flatten_up_to(slot), strict=True)
     return treedef.unflatten([one(*pair) for pair in flat])
+
+
+def _joined(one: Any, other: Any) -> Any:
+    """A slot of two groups: each has None where the other one has an array."""
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, one, other, is_leaf=lambda x: x is None
+    )
 
 
 def _stored(op: Op, name: str, value: Any) -> Any:

@@ -221,4 +221,4 @@ def _restart(transform: Member, period: Every):
         anew = like(transform.init(tree.own), after)
         return out, {"inner": where(is_last, anew, after)}
 
-    return TreeRule(update, {"inner": transform.init}, takes=("**",))
+    return TreeRule(update, inner={"inner": transform}, takes=("**",))

@@ -2,55 +2,85 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
+Holder = tuple[int, str]
+"""An operation, by index, and one of its slots."""
 
-def settle_keys(ops: Sequence[Any], root: str) -> tuple[dict[str, str], ...]:
+
+def settle_keys(
+    ops: Sequence[Any], masks: Sequence[Any], root: str
+) -> tuple[dict[str, str], ...]:
     """The state's key for each slot of each operation.
 
-    A slot's own name, unless several hold it: then all get the path of factories down
-    to where theirs differ, and those that differ nowhere their place among their equals
-    and how many these are. So an edit that makes or ends a clash is a missing key.
+    A slot's own name, unless several hold it: then all are `qualified`. So an edit that
+    makes or ends a clash is a missing key. Slots of different groups of leaves do not
+    clash: they are one tree.
     """
     holders = [
         (i, name) for i, op in enumerate(ops) for name in (*op.slots, *op.shared)
     ]
     keys: tuple[dict[str, str], ...] = tuple({} for _ in ops)
 
-    def settle(group: list[tuple[int, str]], level: int) -> None:
-        if len(group) == 1 and level == 0:
-            keys[group[0][0]][group[0][1]] = group[0][1]
-            return
-        by_factory: dict[str | None, list[tuple[int, str]]] = {}
-        for i, name in group:
-            trail = ops[i].trail
-            place = trail[level] if level < len(trail) else None
-            by_factory.setdefault(place, []).append((i, name))
-        for place, members in by_factory.items():
-            if place is not None and len({ops[i].trail for i, _ in members}) > 1:
-                settle(members, level + 1)
-                continue
-            for n, (i, name) in enumerate(members, start=1):
-                prefix = ".".join(ops[i].trail[: level + 1])
-                index = f".{n}of{len(members)}" if len(members) > 1 else ""
-                keys[i][name] = f"{prefix}.{name}{index}"
+    def are_apart(one: Holder, other: Holder) -> bool:
+        """Whether no leaf has both."""
+        if not all(ops[i].keeps_by_leaf(name) for i, name in (one, other)):
+            return False
+        mine, theirs = ([masks[m] for m in ops[i].masks] for i, _ in (one, other))
+        return any(a.excludes(b) for a in mine for b in theirs)
 
-    by_name: dict[str, list[tuple[int, str]]] = {}
+    def clash(group: list[Holder]) -> bool:
+        pairs = itertools.combinations(group, 2)
+        return not all(itertools.starmap(are_apart, pairs))
+
+    by_name: dict[str, list[Holder]] = {}
     for i, name in holders:
         if name == "count":
             raise ValueError(f"{ops[i].name}: a slot cannot be named 'count'")
-        if ops[i].pin is not None:
-            keys[i][name] = f"{ops[i].pin}.{name}"
-        else:
-            by_name.setdefault(name, []).append((i, name))
-    for group in by_name.values():
-        settle(group, 0)
-    counts = Counter(key for op_keys in keys for key in op_keys.values())
-    for key, n in counts.items():
-        if n > 1:
+        by_name.setdefault(name, []).append((i, name))
+    for name, group in by_name.items():
+        free = [(i, name) for i, _ in group if ops[i].pin is None]
+        if clash(free):
+            told = qualified(name, [ops[i].trail for i, _ in free])
+            for (i, _), key in zip(free, told, strict=True):
+                keys[i][name] = key
+        for i, _ in group:
+            pin = ops[i].pin
+            keys[i].setdefault(name, name if pin is None else f"{pin}.{name}")
+    by_key: dict[str, list[Holder]] = {}
+    for i, name in holders:
+        by_key.setdefault(keys[i][name], []).append((i, name))
+    for key, group in by_key.items():
+        if clash(group):
             raise ValueError(
-                f"{root}: {n} slots are kept under {key!r}; name them apart"
+                f"{root}: {len(group)} slots are kept under {key!r}; name them apart"
             )
     return keys
+
+
+def qualified(name: str, trails: Sequence[tuple[str, ...]]) -> list[str]:
+    """Distinct names for several things of one name, each in a trail of factories.
+
+    Each gets the trail down to where theirs differ, and those that differ nowhere their
+    place among their equals and how many these are.
+    """
+    names = [""] * len(trails)
+
+    def settle(group: list[int], level: int) -> None:
+        by_factory: dict[str | None, list[int]] = {}
+        for i in group:
+            place = trails[i][level] if level < len(trails[i]) else None
+            by_factory.setdefault(place, []).append(i)
+        for place, members in by_factory.items():
+            if place is not None and len({trails[i] for i in members}) > 1:
+                settle(members, level + 1)
+                continue
+            for n, i in enumerate(members, start=1):
+                prefix = ".".join(trails[i][: level + 1])
+                index = f".{n}of{len(members)}" if len(members) > 1 else ""
+                names[i] = f"{prefix}.{name}{index}"
+
+    settle([*range(len(trails))], 0)
+    return names

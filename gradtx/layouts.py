@@ -55,7 +55,8 @@ def flatten(inner: Member):
         vector = eval_params(inner, slots["inner"], _vector(params, params))
         return _parts(vector, params, params)
 
-    return TreeRule(update, {"inner": first}, takes=("**",), evaluate=evaluate)
+    slots, kept = {"inner": first}, {"inner": inner}
+    return TreeRule(update, slots, inner=kept, takes=("**",), evaluate=evaluate)
 
 
 def _pairs(tree: Any, like: Any) -> list[tuple[Any, Any]]:
@@ -155,5 +156,5 @@ def split_real_and_imaginary(inner: Member):
         pairs = _split(params, params)
         return _join(eval_params(inner, slots["inner_state"], pairs), params)
 
-    slots = {"inner_state": first}
-    return TreeRule(update, slots, takes=("**",), evaluate=evaluate)
+    slots, kept = {"inner_state": first}, {"inner_state": inner}
+    return TreeRule(update, slots, inner=kept, takes=("**",), evaluate=evaluate)

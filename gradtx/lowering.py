@@ -17,10 +17,11 @@ from jax.core import Tracer
 
 from gradtx.binding import Bound, Remembered
 from gradtx.keys import settle_keys
-from gradtx.program import STEPS, Op, Program, Stage
+from gradtx.program import STEPS, Mask, Op, Part, Program, Stage
 from gradtx.rule import (
     Chain,
     Fork,
+    Groups,
     Let,
     Masked,
     Named,
@@ -53,6 +54,8 @@ class _Scope:
     pin: str | None = None
     is_step: bool = False
     splits_extra: bool = False
+    part: int | None = None
+    label: str | None = None
 
     def mark(self, **registers: int) -> _Scope:
         """The same with more named registers."""
@@ -64,8 +67,8 @@ class _Lowering:
     def __init__(self, count: Any):
         self.count = count
         self.ops: list[Op] = []
-        self.masks: list[tuple[str, Any]] = []
-        self.freezing: set[int] = set()
+        self.masks: list[Mask] = []
+        self.parts: list[Part] = []
         self.registers = 1
         self.is_timed = False
 
@@ -76,9 +79,9 @@ class _Lowering:
             bound.factory.name,
             tuple(self.ops),
             _stages(self.ops, out),
-            settle_keys(self.ops, bound.factory.name),
+            settle_keys(self.ops, self.masks, bound.factory.name),
             tuple(self.masks),
-            frozenset(self.freezing),
+            tuple(self.parts),
             out,
             self.is_timed,
         )
@@ -99,9 +102,11 @@ class _Lowering:
         """Add a transformation that reads register u; the register that it writes."""
         if isinstance(tx, Remembered):
             return self.remembered(tx.bound, u, scope)
-        return self.emit(None, _foreign(tx), (u,), scope, _name_of_foreign(tx))
+        return self.emit(None, _foreign(tx), (u,), scope, name_of_foreign(tx))
 
     def remembered(self, bound: Bound, u: int, scope: _Scope) -> int:
+        self.parts.append(Part(bound, scope.part, scope.label))
+        scope = dataclasses.replace(scope, part=len(self.parts) - 1, label=None)
         if bound.is_scheduled:
             if self.count is None:
                 raise no_state(bound.factory.name, "has a schedule, which counts")
@@ -134,13 +139,16 @@ class _Lowering:
                     return self.emit(bound, node, (u,), scope, name)
                 return registers[mark]
             case Masked(inner, mask, splits_extra, freezes):
-                if freezes:
-                    self.freezing.add(len(self.masks))
-                masks = (*scope.masks, len(self.masks))
-                self.masks.append((scope.trail[-1] if name[0] == "_" else name, mask))
-                splits = scope.splits_extra or splits_extra
-                scope = dataclasses.replace(scope, masks=masks, splits_extra=splits)
-                return self.lower(inner, u, scope)
+                owner = scope.trail[-1] if name[0] == "_" else name
+                mask = Mask(owner, mask, freezes=freezes)
+                return self.lower(inner, u, self.masked(scope, mask, splits_extra))
+            case Groups(members, labels, splits_extra):
+                for label, member in members.items():
+                    inner = self.masked(scope, Mask(name, labels, label), splits_extra)
+                    trail = (*scope.trail, name, str(label))
+                    inner = dataclasses.replace(inner, trail=trail, label=str(label))
+                    u = self.lower(member, u, inner)
+                return u
             case Named(key, inner):
                 pin = key if scope.pin is None else f"{scope.pin}.{key}"
                 return self.lower(inner, u, dataclasses.replace(scope, pin=pin))
@@ -158,17 +166,25 @@ class _Lowering:
             f"got {node!r}"
         )
 
+    def masked(self, scope: _Scope, mask: Mask, splits_extra: bool) -> _Scope:
+        """A scope with one more mask."""
+        masks = (*scope.masks, len(self.masks))
+        self.masks.append(mask._replace(within=scope.masks))
+        splits_extra |= scope.splits_extra
+        return dataclasses.replace(scope, masks=masks, splits_extra=splits_extra)
+
     def emit(
         self, bound: Bound | None, node: Any, inputs: Any, scope: _Scope, name: str
     ):
         out, self.registers = self.registers, self.registers + 1
+        marks = scope.marks + ((("entered", 0),) if node.sees_entry else ())
         # Users know the recipe around a private factory, and not that.
         is_private = name.startswith("_") and scope.trail
         trail = scope.trail if is_private else (*scope.trail, name)
         self.ops.append(
             Op(
-                bound, node, inputs, scope.marks, out, scope.masks, trail, scope.pin,
-                scope.is_step, scope.splits_extra,
+                bound, node, inputs, marks, out, scope.masks, trail, scope.pin,
+                scope.is_step, scope.splits_extra, scope.part or 0,
             )
         )  # fmt: skip
         return out
@@ -195,7 +211,7 @@ def _stages(ops: list[Op], out: int) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def _name_of_foreign(tx: optax.GradientTransformation) -> str:
+def name_of_foreign(tx: optax.GradientTransformation) -> str:
     """`scale_by_adam` of the function `scale_by_adam.<locals>.update_fn`."""
     return getattr(tx.update, "__qualname__", "optax").split(".")[0]
 
@@ -203,7 +219,7 @@ def _name_of_foreign(tx: optax.GradientTransformation) -> str:
 def _foreign(tx: optax.GradientTransformation) -> TreeRule:
     """A foreign optax transformation; its state is whole under its name."""
     inner = optax.with_extra_args_support(tx)
-    name = _name_of_foreign(tx)
+    name = name_of_foreign(tx)
 
     def update(updates: Any, slots: Any, tree: Any) -> tuple[Any, Any]:
         updates, state = inner.update(updates, slots[name], tree.params, **tree.extra)

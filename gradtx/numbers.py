@@ -26,6 +26,16 @@ def default_float() -> np.dtype:
     return jax.dtypes.canonicalize_dtype(float)
 
 
+def scheduled(schedule: Any, count: Any) -> Any:
+    """What a schedule gives after so many updates.
+
+    Schedules may be a user's own functions, and a count is an int32: where promotion is
+    strict `0.1 * count` is an error.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return schedule(count)
+
+
 def raw_key(key: Any) -> jax.Array:
     """A seed, or a PRNG key of either kind, as the raw key that a state keeps."""
     if is_key(key):

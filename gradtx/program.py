@@ -33,6 +33,8 @@ class Op:
         pin: A pinned name for its slots.
         is_step: Whether it, or a factory around it, takes a learning rate.
         splits_extra: Whether a mask around it splits the extra arguments, too.
+        part: The part of the transformation that it is, by index; the one around it
+            for a foreign one.
     """
 
     bound: Bound | None
@@ -45,6 +47,7 @@ class Op:
     pin: str | None
     is_step: bool
     splits_extra: bool
+    part: int
 
     @property
     def name(self) -> str:
@@ -59,7 +62,8 @@ class Op:
     @functools.cached_property
     def slots(self) -> dict[str, Callable[[Any], Any]]:
         """For each slot its first value."""
-        return dict(self.node.slots)
+        inner = {slot: tx.init for slot, tx in self.node.inner.items()}
+        return inner | dict(self.node.slots)
 
     @functools.cached_property
     def shared(self) -> dict[str, Callable[[Any], Any]]:
@@ -68,6 +72,10 @@ class Op:
         if key is not None:
             shared["key"] = lambda arrays: raw_key(key)
         return shared
+
+    def keeps_by_leaf(self, name: str) -> bool:
+        """Whether a slot has a value for each leaf, and is not one for the tree."""
+        return isinstance(self.node, Rule) and name in self.slots
 
     @property
     def holds_foreign(self) -> bool:
@@ -88,6 +96,42 @@ class Op:
     def needs(self) -> tuple[str, ...]:
         """The extra arguments that this needs."""
         return self.node.needs
+
+
+class Mask(NamedTuple):
+    """Which leaves a transformation acts on.
+
+    Attributes:
+        owner: The name of the transformation, for messages.
+        given: A tree of bools, or of labels; or a function from the parameters to one.
+        label: What the tree has for these leaves; None if it holds bools.
+        freezes: Whether it freezes the others, if it keeps the learning rate from them.
+        within: The masks, by index, around it.
+    """
+
+    owner: str
+    given: Any
+    label: Any = None
+    freezes: bool = False
+    within: tuple[int, ...] = ()
+
+    def excludes(self, other: Mask) -> bool:
+        """Whether no leaf is in both: they are two groups of one grouping."""
+        return self.given is other.given and self.label != other.label
+
+
+class Part(NamedTuple):
+    """What a factory made, in a transformation.
+
+    Attributes:
+        bound: The factory and its arguments, as they were given.
+        around: The part around it, by index; None for the whole.
+        label: The group that it is, if it is one of `groups`.
+    """
+
+    bound: Bound
+    around: int | None
+    label: str | None
 
 
 class Setting(NamedTuple):
@@ -119,8 +163,8 @@ class Program:
         ops: All operations.
         stages: How they run.
         keys: For each operation, the state's key for each of its slots.
-        masks: The masks that operations refer to, with the owner of each.
-        freezing: The masks, by index, that freeze what they leave without a step.
+        masks: The masks that operations refer to.
+        parts: What factories made, each behind what is around it.
         out: The register that leaves.
         is_timed: Whether numbers depend on the count.
         memo: Whatever the engine derives from the program.
@@ -130,8 +174,8 @@ class Program:
     ops: tuple[Op, ...]
     stages: tuple[Stage, ...]
     keys: tuple[dict[str, str], ...]
-    masks: tuple[tuple[str, Any], ...]
-    freezing: frozenset[int]
+    masks: tuple[Mask, ...]
+    parts: tuple[Part, ...]
     out: int
     is_timed: bool
     memo: dict[Any, Any] = dataclasses.field(default_factory=dict)
@@ -139,13 +183,25 @@ class Program:
     def freezes(self, active: Active) -> bool:
         """Whether a leaf that goes through some operations gets no step.
 
-        That is, a mask that freezes keeps a learning rate from it, and nothing else
-        scales it: its gradient would leave as its update.
+        That is, one of them freezes it; or a mask that freezes keeps a learning rate
+        from it, and nothing else scales it: its gradient would leave as its update.
         """
         pairs = list(zip(self.ops, active, strict=True))
+        if any(on and op.node.freezes for op, on in pairs):
+            return True
         if any(on and (op.is_step or op.name in SCALES) for op, on in pairs):
             return False
         return any(op.is_step and self.freezing & {*op.masks} for op, _ in pairs)
+
+    @functools.cached_property
+    def may_freeze(self) -> bool:
+        """Whether there is a leaf that may get no step."""
+        return bool(self.freezing) or any(op.node.freezes for op in self.ops)
+
+    @functools.cached_property
+    def freezing(self) -> set[int]:
+        """The masks, by index, that freeze what they leave without a step."""
+        return {m for m, mask in enumerate(self.masks) if mask.freezes}
 
     @property
     def foreign_arguments(self) -> set[str]:

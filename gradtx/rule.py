@@ -34,6 +34,9 @@ class _Node:
     takes_batch: bool = False
     setting: Callable[[Any], Any] | None = None
     evaluate: Callable[..., Any] | None = None
+    freezes: bool = False
+    sees_entry: bool = False
+    inner: Mapping[str, Any] = types.MappingProxyType({})
 
 
 def key_of_leaf(key: Any, index: Any) -> Any:
@@ -50,11 +53,9 @@ class Rule(_Node):
     """A gradient transformation of one array.
 
     Attributes:
-        update: `(u, slots, leaf) -> (u, slots)`. u has at least float32 precision; the
-            slots come and go under the names given here.
+        update: `(u, slots, leaf) -> (u, slots)`, u in at least float32.
         slots: For each slot its first value, `(array) -> array`, or None where a leaf
-            keeps nothing. The array is what reaches the rule: the parameter, or what
-            the rules before make of it, at least float32.
+            keeps nothing; the array is what reaches the rule, in at least float32.
         measure: `(u, slots, leaf) -> scalars`, summed over the leaves of the rule's
             mask into `leaf.total` before any leaf is updated.
         shared: For each whole-tree scalar its first value, `(arrays) -> scalar`.
@@ -67,6 +68,8 @@ class Rule(_Node):
         setting: `(params) -> tree` of something hashable for each leaf, which is then
             `leaf.setting`, and a second argument of what `slots` and `out` hold.
         evaluate: `(param, slots, shared) -> param`, what to evaluate with in its place.
+        freezes: Whether its leaves get zeros, and nothing else acts on them.
+        sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.
     """
 
     update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
@@ -81,6 +84,8 @@ class Rule(_Node):
     takes_batch: bool = False
     setting: Callable[[Any], Any] | None = None
     evaluate: Callable[[Any, Any, Any], Any] | None = None
+    freezes: bool = False
+    sees_entry: bool = False
 
 
 def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
@@ -98,8 +103,10 @@ class TreeRule(_Node):
         slots: For each slot its first value, `(params) -> pytree`.
         needs: Extra arguments of `update` that must be given.
         takes: Extra arguments that it knows, given or not; "**" for any.
-        evaluate: `(params, slots) -> params`, what to evaluate with in their place.
+        evaluate: `(params, slots) -> params`, what to evaluate with in their place; if
+            None, as the inner transformations say.
         is_step: Whether it takes a learning rate, which its arguments do not show.
+        inner: For each slot that is the whole state of a transformation, which one.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
@@ -108,6 +115,7 @@ class TreeRule(_Node):
     takes: tuple[str, ...] = ()
     evaluate: Callable[[Any, Any], Any] | None = None
     is_step: bool = False
+    inner: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,6 +315,24 @@ class Masked:
     mask: Any
     splits_extra: bool = False
     freezes: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """Transformations of disjoint groups of leaves.
+
+    Since no leaf is in two of them, slots of one name are one tree for all.
+
+    Attributes:
+        members: For each label its transformation.
+        labels: `(params) -> tree` of labels, with the structure of the parameters or a
+            prefix of it.
+        splits_extra: As of `Masked`.
+    """
+
+    members: Mapping[Any, Any]
+    labels: Callable[[Any], Any]
+    splits_extra: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from gradtx.evaluation import eval_params, of_inner
+from gradtx.evaluation import eval_params
 from gradtx.roles import Member, Size
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation
@@ -98,18 +98,15 @@ def sam(
         }
 
     def evaluate(params: Any, slots: Any) -> Any:
-        low = where(slots["steps_since_sync"] == 0, params, slots["cache"])
-        return eval_params(optimizer, slots["opt_state"], low)
+        if not opaque_mode:
+            params = where(slots["steps_since_sync"] == 0, params, slots["cache"])
+        return eval_params(optimizer, slots["opt_state"], params)
 
-    slots = {
-        "steps_since_sync": zero_count,
-        "opt_state": optimizer.init,
-        "adv_state": adv_optimizer.init,
-    }
+    slots: dict[str, Any] = {"steps_since_sync": zero_count}
+    inner = {"opt_state": optimizer, "adv_state": adv_optimizer}
     if opaque_mode:
-        of_optimizer = of_inner(optimizer, "opt_state")
         return TreeRule(
-            at_once, slots, needs=("grad_fn",), takes=("**",), evaluate=of_optimizer
+            at_once, slots, ("grad_fn",), ("**",), evaluate=evaluate, inner=inner
         )
     slots["cache"] = lambda params: params
-    return TreeRule(in_turns, slots, takes=("**",), evaluate=evaluate)
+    return TreeRule(in_turns, slots, inner=inner, takes=("**",), evaluate=evaluate)

@@ -12,7 +12,6 @@ from jax import numpy as jnp
 from gradtx.accumulation import decided, first_info
 from gradtx.arithmetic import abs2, safe_sqrt
 from gradtx.binding import Remembered
-from gradtx.evaluation import of_inner
 from gradtx.kernel import wide
 from gradtx.program import next_count
 from gradtx.roles import Decay, Every, Member, NonNegative
@@ -162,9 +161,9 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
         }
 
     counts = dict.fromkeys(("gradient_step", "total_skipped"), zero_count)
-    slots = {"inner": transform.init, "skip_state": first, **counts}
-    evaluate = of_inner(transform, "inner")
-    return TreeRule(update, slots, takes=("**",), evaluate=evaluate)
+    kept = {"inner": transform} | ({"skip_state": when} if is_ours else {})
+    slots = {"skip_state": first, **counts}
+    return TreeRule(update, slots, takes=("**",), inner=kept)
 
 
 @transformation
@@ -204,9 +203,8 @@ def apply_if_finite(inner: Member, max_consecutive_errors: NonNegative):
 
     counts = dict.fromkeys(("notfinite_count", "total_notfinite"), zero_count)
     always = {"last_finite": lambda params: jnp.ones([], bool)}
-    slots = {**counts, **always, "inner_state": inner.init}
-    evaluate = of_inner(inner, "inner_state")
-    return TreeRule(update, slots, takes=("**",), evaluate=evaluate)
+    kept = {"inner_state": inner}
+    return TreeRule(update, {**counts, **always}, takes=("**",), inner=kept)
 
 
 def skip_not_finite(

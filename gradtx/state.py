@@ -44,8 +44,9 @@ def init(bound: Bound, params: Any) -> State:
                 state[keys[name]] = own(scalar(present))
             for name, slot in op.slots.items():
                 if isinstance(op.node, Rule):
-                    tree = [s.get(keys[name]) for s in first]
-                    state[keys[name]] = treedef.unflatten([own(x) for x in tree])
+                    tree = [s.get(keys[name]) for s in first]  # of all groups
+                    if keys[name] not in state:
+                        state[keys[name]] = treedef.unflatten(map(own, tree))
                 else:
                     is_whole = all(on[k] for on in active)
                     tree = slot(params if is_whole else treedef.unflatten(mine))

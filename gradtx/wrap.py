@@ -14,7 +14,6 @@ from jax import numpy as jnp
 
 from gradtx import engine
 from gradtx.binding import Remembered
-from gradtx.evaluation import of_inner
 from gradtx.program import next_count
 from gradtx.roles import Member
 from gradtx.rule import Tree, TreeRule
@@ -70,9 +69,8 @@ def _conditionally(
         out, after = run_if(is_due, inner, updates, before, tree, *otherwise)
         return out, {"inner_state": after, "step": next_count(step)}
 
-    slots = {"inner_state": inner.init, "step": zero_count}
-    evaluate = of_inner(inner, "inner_state")
-    return TreeRule(update, slots, takes=("**",), evaluate=evaluate)
+    kept = {"inner_state": inner}
+    return TreeRule(update, {"step": zero_count}, takes=("**",), inner=kept)
 
 
 @transformation

@@ -26,6 +26,11 @@ def size_of(updates):
     return sum(squares, jnp.zeros(()))
 
 
+def measured(updates, params):
+    """What someone may record."""
+    return size_of(updates).astype(jnp.float32)
+
+
 def doubled(updates, params):
     """What someone may give to `stateless`."""
     return jax.tree.map(lambda u: 2 * u, updates)
@@ -74,6 +79,8 @@ EXAMPLES = {
         "average": gradtx.ema(0.9),
     },
     "name": lambda: "marked",
+    "patterns": lambda: ("**",),
+    "record.measure": lambda: measured,
     **dict.fromkeys(("cautious.transform", "grams.transform"), gradtx.scale_by_adam),
     "named_chain.args": lambda: (
         ("first", gradtx.scale(2.0)),
@@ -95,6 +102,7 @@ EXAMPLES = {
         ("partition.transforms", "multi_transform.transforms"),
         lambda: {"all": gradtx.trace(0.9), "none": gradtx.scale(2.0)},
     ),
+    "groups.transforms": lambda: {"**": gradtx.trace(0.9)},
     "transforms": lambda: (gradtx.scale(2.0), gradtx.trace(0.5)),
     "value": lambda: gradtx.trace(0.9),
 }

@@ -1,3 +1,6 @@
+"""Groups of parameters by pattern, by label, in one state."""
+
+import re
 from typing import Any
 
 import jax
@@ -7,244 +10,178 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from tests import equality
-from tests.settings import INNER, LINE, OPTAX, is_matrix
 
 anything: Any = gradtx  # what mistakes are made with
-PARAMS = {
+
+MODEL = {
+    "embed": {"kernel": jnp.ones((4, 3))},
     "dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)},
-    "head": jnp.ones(2),
+    "head": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2), "scale": jnp.ones(2)},
 }
-GRADS = jax.tree.map(lambda p: 0.5 * p, PARAMS)
-MASK = {"dense": {"kernel": True, "bias": False}, "head": True}
+SLOPES = jax.tree.map(lambda p: 0.5 * p, MODEL)
 
 
-def is_no_matrix(params):
-    return jax.tree.map(lambda p: p.ndim < 2, params)
-
-
-def by_axes(params):
-    return jax.tree.map(lambda p: "matrices" if p.ndim > 1 else "others", params)
-
-
-PART = {"scalar": True, "absent": False, "nested": True, "four": False}
-WRAPPED = {
-    "masked": lambda m, tx: m.chain(
-        m.masked(tx, is_matrix), m.masked(m.scale(-0.1), is_no_matrix)
-    ),
-    "masked, first": lambda m, tx: m.chain(
-        m.masked(m.add_decayed_weights(0.1), PART), tx
-    ),
-    "partition": lambda m, tx: m.partition(
-        {"matrices": tx, "others": m.sgd(LINE)}, by_axes
-    ),
-    "multi_transform": lambda m, tx: m.multi_transform(
-        {True: tx, False: m.set_to_zero()}, PART
-    ),
-    "freeze": lambda m, tx: m.chain(tx, m.freeze(PART)),
-    "selective_transform": lambda m, tx: m.selective_transform(tx, freeze_mask=PART),
-    "named_chain": lambda m, tx: m.named_chain(
-        ("clip", m.clip_by_global_norm(1.0)), ("inner", tx), ("last", m.trace(0.5))
-    ),
-    "three deep": lambda m, tx: m.partition(
+def by_module(more=None, embed="embed/**"):
+    return gradtx.groups(
         {
-            True: m.named_chain(
-                ("norm", m.clip_by_global_norm(0.5)),
-                ("masked", m.masked(m.add_decayed_weights(0.1), is_matrix)),
-                ("tx", tx),
-            ),
-            False: m.selective_transform(tx, freeze_mask=is_never(PART)),
-        },
-        PART,
-    ),
-}
-
-
-def is_never(tree):
-    return jax.tree.map(lambda _: False, tree)
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", WRAPPED)
-def test_group_equals_optax_over_thirty_steps(name, dtype):
-    """Around each of the inner settings."""
-    equality.assert_wrapped_equals_optax(WRAPPED[name], INNER, dtype)
-
-
-def first(tree):
-    return jax.tree.map(lambda x: float(jnp.ravel(x)[0]), tree)
-
-
-@pytest.mark.parametrize(
-    "tx",
-    [
-        gradtx.masked(gradtx.sgd(1.0), MASK),
-        gradtx.chain(gradtx.clip(1.0), gradtx.masked(gradtx.sgd(1.0), MASK)),
-        gradtx.chain(gradtx.masked(gradtx.scale_by_learning_rate(1.0), MASK)),
-        gradtx.named_chain(("sgd", gradtx.masked(gradtx.sgd(1.0), lambda p: MASK))),
-        gradtx.masked(gradtx.skip(gradtx.accumulate(gradtx.sgd(1.0), 1)), MASK),
-        gradtx.masked(gradtx.inject_hyperparams(gradtx.sgd)(1.0), MASK),
-    ],
-)
-@pytest.mark.parametrize("is_jitted", [False, True])
-def test_a_leaf_that_a_mask_leaves_without_a_step_is_frozen(tx, is_jitted):
-    """In optax it gets its gradient, which climbs."""
-    update = jax.jit(tx.update) if is_jitted else tx.update
-    updates, _ = update(GRADS, tx.init(PARAMS), PARAMS)
-    assert first(updates) == {"dense": {"kernel": -0.5, "bias": 0.0}, "head": -0.5}
-    theirs = optax.masked(optax.sgd(1.0), MASK)
-    climbing, _ = theirs.update(GRADS, theirs.init(PARAMS), PARAMS)
-    assert first(climbing)["dense"]["bias"] == 0.5  # pyright: ignore
-
-
-@pytest.mark.parametrize(
-    ("tx", "bias"),
-    [
-        (gradtx.masked(gradtx.clip(0.1), MASK), 0.5),
-        (gradtx.chain(gradtx.masked(gradtx.trace(0.9), MASK), gradtx.sgd(1.0)), -0.5),
-        (gradtx.chain(gradtx.masked(gradtx.sgd(1.0), MASK), gradtx.scale(3.0)), 1.5),
-        (gradtx.only(gradtx.sgd(1.0), MASK), 0.5),
-    ],
-)
-def test_a_leaf_that_a_mask_leaves_out_passes_where_something_else_scales_it(tx, bias):
-    updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
-    assert first(updates)["dense"]["bias"] == bias
-
-
-def test_the_slots_of_groups_are_flat_under_their_labels_with_one_count():
-    tx = gradtx.partition(
-        {"body": gradtx.adam(0.1), "head": gradtx.sgd(0.1, 0.9)},
-        {"dense": "body", "head": "head"},
+            embed: gradtx.frozen(),
+            "**/bias|**/scale": gradtx.adamw(0.1, weight_decay=0.0),
+            "**": gradtx.adamw(0.2, weight_decay=0.5),
+        }
+        | (more or {})
     )
-    state = tx.init(PARAMS)
-    assert state.keys() == {"count", "body.mu", "body.nu", "head.trace"}
-    assert jax.tree.map(jnp.shape, state["head.trace"]) == {
-        "dense": {"kernel": None, "bias": None},
-        "head": (2,),
+
+
+def test_each_leaf_gets_the_transformation_of_its_group():
+    tx = by_module({"head/kernel": gradtx.sgd(1.0)})
+    updates, _ = tx.update(SLOPES, tx.init(MODEL), MODEL)
+    found = jax.tree.map(lambda u: round(float(u.ravel()[0]), 4), updates)
+    assert found == {
+        "embed": {"kernel": 0.0},
+        "dense": {"kernel": -0.3, "bias": -0.1},
+        "head": {"kernel": -0.5, "bias": -0.1, "scale": -0.1},
     }
-    named = gradtx.named_chain(("a", gradtx.adam(0.1)), ("b", optax.trace(0.9)))
-    assert named.init(PARAMS).keys() == {"count", "a.mu", "a.nu", "b.trace"}
 
 
-def test_groups_take_foreign_transformations_and_numbers_that_change():
-    tx = gradtx.partition(
-        {"ours": gradtx.sgd(0.1), "theirs": optax.adam(0.1)},
-        {"dense": "ours", "head": "theirs"},
+def test_slots_of_one_name_are_one_tree_for_all_groups():
+    state = by_module({"head/kernel": gradtx.sgd(1.0, momentum=0.9)}).init(MODEL)
+    assert state.keys() == {"count", "mu", "nu", "trace"}
+    assert jax.tree.map(jnp.shape, state["mu"]) == {
+        "embed": {"kernel": None},
+        "dense": {"kernel": (2, 3), "bias": (3,)},
+        "head": {"kernel": None, "bias": (2,), "scale": (2,)},
+    }
+    assert jax.tree.map(jnp.shape, state["trace"])["head"]["kernel"] == (3, 2)
+
+
+def test_renaming_a_pattern_or_moving_a_leaf_changes_no_state():
+    tx = by_module()
+    _, state = tx.update(SLOPES, tx.init(MODEL), MODEL)
+    renamed = by_module({"dense/*": gradtx.adam(0.1)}, embed="embed/kernel|nothing")
+    assert jax.tree.structure(renamed.init(MODEL)) == jax.tree.structure(state)
+    renamed.update(SLOPES, state, MODEL)
+
+
+def test_whole_tree_values_of_two_groups_have_the_keys_of_their_patterns():
+    tx = gradtx.groups({"embed/**": gradtx.prodigy(), "**": gradtx.prodigy()})
+    state = tx.init(MODEL)
+    assert {"groups.embed/**.estim_lr", "groups.**.estim_lr"} <= (state.keys())
+    updates, after = tx.update(SLOPES, state, MODEL)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    alone, _ = gradtx.prodigy().update(
+        {"embed": SLOPES["embed"]},
+        gradtx.prodigy().init({"embed": MODEL["embed"]}),
+        {"embed": MODEL["embed"]},
     )
-    updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
-    np.testing.assert_allclose(updates["head"], -0.1, rtol=1e-5)
-    doubled = jax.tree.map(lambda x: 2 * x, tx)
-    more, _ = doubled.update(GRADS, tx.init(PARAMS), PARAMS)
     np.testing.assert_allclose(
-        more["dense"]["bias"], 2 * updates["dense"]["bias"], rtol=1e-6
+        updates["embed"]["kernel"], alone["embed"]["kernel"], rtol=1e-6
     )
 
 
-def test_groups_run_in_scan_and_under_vmap():
-    tx = gradtx.partition(
-        {"matrices": gradtx.adam(0.1), "others": gradtx.sgd(0.1, 0.9)}, by_axes
+def test_groups_equal_a_partition_by_labels():
+    made: Any = {"decay": gradtx.adamw(0.1), "plain": gradtx.sgd(0.1, momentum=0.9)}
+
+    def label(name, leaf):
+        return "decay" if leaf.ndim > 1 and "embed" not in name else "plain"
+
+    labels = jax.tree.map_with_path(
+        lambda path, p: "plain" if p.ndim < 2 or path[0].key == "embed" else "decay",
+        MODEL,
     )
+    runs = []
+    for tx in (
+        gradtx.groups(made, label),
+        gradtx.groups(made, labels),
+        gradtx.partition(made, labels),
+        gradtx.groups({"dense/kernel|head/kernel": made["decay"], "**": made["plain"]}),
+    ):
+        params, state = MODEL, tx.init(MODEL)
+        for _ in range(3):
+            updates, state = jax.jit(tx.update)(SLOPES, state, params)
+            params = optax.apply_updates(params, updates)
+        runs.append(params)
+    for run in runs[1:]:
+        jax.tree.map(np.testing.assert_array_equal, run, runs[0])
 
-    def train(params):
-        def step(carry, _):
-            updates, state = tx.update(carry[0], carry[1], carry[0])
-            return (optax.apply_updates(carry[0], updates), state), None
 
-        return jax.lax.scan(step, (params, tx.init(params)), length=3)[0][0]
-
-    stacked = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), PARAMS)
-    both = jax.vmap(train)(stacked)
-    for i in range(2):
-        alone = train(jax.tree.map(lambda p: p[i], stacked))  # noqa: B023
-        for a, b in zip(jax.tree.leaves(both), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(a[i], b, rtol=1e-6)
+def test_a_group_in_a_group_sees_the_leaves_of_that_group_only():
+    inner = gradtx.groups({"**/bias": gradtx.sgd(1.0), "**/scale": gradtx.frozen()})
+    tx = gradtx.groups({"**/kernel": gradtx.sgd(0.1), "**": inner})
+    updates, _ = tx.update(SLOPES, tx.init(MODEL), MODEL)
+    found = jax.tree.map(lambda u: float(u.ravel()[0]), updates)["head"]
+    assert found == {"kernel": pytest.approx(-0.05), "bias": -0.5, "scale": 0.0}
 
 
-@pytest.mark.parametrize("library", [gradtx, OPTAX])
-def test_foreign_members_get_masked_extra_arguments_if_these_are_asked_for(library):
-    def update(updates, state, params=None, **extra):
-        factors = extra["factors"]
-        return jax.tree.map(lambda u, f: u * f, updates, factors), state
-
-    foreign = optax.GradientTransformationExtraArgs(
-        lambda params: optax.EmptyState(), update
+def test_a_frozen_leaf_is_in_no_norm_and_may_have_any_dtype():
+    params = {"w": jnp.ones(4), "table": jnp.arange(3), "big": jnp.ones(2)}
+    grads = {"w": jnp.ones(4), "table": None, "big": jnp.full(2, jnp.inf)}
+    tx = gradtx.chain(
+        gradtx.clip_by_global_norm(1.0),
+        gradtx.groups({"w": gradtx.sgd(1.0, momentum=0.9), "**": gradtx.frozen()}),
     )
-    tx = library.masked(foreign, MASK, mask_compatible_extra_args=True)
-    factors = jax.tree.map(lambda p: 3.0 * p, PARAMS)
-    updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS, factors=factors)
-    assert first(updates) == {"dense": {"kernel": 1.5, "bias": 0.5}, "head": 1.5}
+    updates, state = tx.update(grads, tx.init(params), params)
+    np.testing.assert_allclose(updates["w"], -0.5)
+    assert updates["table"] is None and not updates["big"].any()
+    assert state["trace"]["big"] is None and state["trace"]["table"] is None
+
+
+def test_a_recipe_of_layerwise_decay_is_a_line():
+    params = {"layers": [{"w": jnp.ones(2)} for _ in range(3)], "head": jnp.ones(2)}
+    layers = {f"layers/{i}/**": gradtx.sgd(0.5 ** (3 - i)) for i in range(3)}
+    tx = gradtx.groups({**layers, "**": gradtx.sgd(1.0)})
+    updates, _ = tx.update(params, tx.init(params), params)
+    found = [-float(u[0]) for u in jax.tree.leaves(updates)]
+    assert found == [1.0, 0.125, 0.25, 0.5]
+
+
+TX = gradtx.frozen()
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "message"),
+    ("make", "kind", "message"),
     [
         (
-            lambda: gradtx.partition(
-                {"a": gradtx.sgd(0.1)}, {"dense": "a", "head": "b"}
+            lambda: gradtx.groups({"embed/**": gradtx.frozen()}),
+            ValueError,
+            "groups: no pattern matches 'dense/bias', 'dense/kernel', 'head/bias', "
+            "'head/kernel', 'head/scale'; '**' matches whatever is left",
+        ),
+        (
+            lambda: gradtx.groups(
+                {"x": gradtx.sgd(1.0)}, lambda name, leaf: name.split("/")[0]
             ),
             ValueError,
-            "partition: param_labels must be among ['a'], got 'b' at 'head'",
+            "groups: labels must be among ['x'], got 'dense' at 'dense/bias'",
         ),
         (
-            lambda: gradtx.named_chain(
-                ("a", gradtx.sgd(0.1)), ("a", gradtx.trace(0.9))
-            ),
+            lambda: gradtx.groups({"x": gradtx.sgd(1.0)}, {"dense": "x"}),
             ValueError,
-            "named_chain: names must differ, got ['a', 'a']",
+            "groups: the labels must be a tree with the structure of the parameters",
         ),
         (
-            lambda: gradtx.named_chain(gradtx.identity()),
+            lambda: anything.groups({"**": gradtx.frozen}),
+            TypeError,
+            "groups: transforms must be gradient transformations, got "
+            "<function frozen",
+        ),
+        (
+            lambda: anything.groups(dict.fromkeys(("**", re.compile("a")), TX)),
+            TypeError,
+            "groups: transforms must be a tree, got [\"'**'\", \"re.compile('a')\"]: ",
+        ),
+        (
+            lambda: anything.groups([gradtx.frozen()]),
+            TypeError,
+            "groups: transforms must be a mapping",
+        ),
+        (
+            lambda: gradtx.groups({}),
             ValueError,
-            "named_chain: takes pairs of a name and a transformation, got identity()",
-        ),
-        (
-            lambda: anything.partition({"a": 0.1}, "a"),
-            TypeError,
-            "partition: transforms must be gradient transformations, got 0.1",
-        ),
-        (
-            lambda: anything.masked(gradtx.adam, True),
-            TypeError,
-            f"masked: inner must be gradient transformations, got {gradtx.adam!r}; "
-            "call it to make one",
-        ),
-        (
-            lambda: gradtx.masked(gradtx.sgd(0.1), {"dense": 1.0, "head": True}),
-            TypeError,
-            "masked: the mask must hold bools, got 1.0 at 'dense/bias'",
+            "groups: transforms must hold at least one group",
         ),
     ],
-)
-def test_errors_name_the_group_and_what_is_wrong(make, error, message):
-    with pytest.raises(error) as raised:
-        make().init(PARAMS)
-    assert str(raised.value) == message
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda tx: gradtx.average_params(tx, 0.5),
-        lambda tx: gradtx.lookahead(tx, 2, 0.5),
-        lambda tx: gradtx.schedule_free(tx, 0.1),
-        lambda tx: gradtx.chain(tx, gradtx.trace(0.9)),
-    ],
-)
-def test_nothing_behind_a_mask_sees_the_gradient_of_a_frozen_leaf(wrap):
-    tx = wrap(gradtx.masked(gradtx.sgd(0.1), MASK))
-    params, state = PARAMS, tx.init(PARAMS)
-    for _ in range(3):
-        updates, state = tx.update(GRADS, state, params)
-        params = gradtx.apply_updates(params, updates)
-    evaluated = gradtx.eval_params(tx, state, params)
-    for tree in (params, evaluated):
-        np.testing.assert_array_equal(tree["dense"]["bias"], PARAMS["dense"]["bias"])
-        assert np.any(tree["head"] != PARAMS["head"])
-
-
-def test_the_norm_behind_a_mask_is_without_frozen_leaves():
-    masked = gradtx.masked(gradtx.sgd(1.0), MASK)
-    tx = gradtx.chain(masked, gradtx.clip_by_global_norm(1.0))
-    grads = {"dense": {"kernel": GRADS["dense"]["kernel"], "bias": 1e6 * jnp.ones(3)}}
-    updates, _ = tx.update(grads | {"head": GRADS["head"]}, tx.init(PARAMS), PARAMS)
-    np.testing.assert_allclose(optax.tree.norm(updates), 1, rtol=1e-6)
+)  # fmt: skip
+def test_a_mistake_in_groups_is_an_error_that_lists_the_leaves(make, kind, message):
+    with pytest.raises(kind) as error:
+        make().init(MODEL)
+    assert str(error.value).startswith(message)

@@ -1,14 +1,20 @@
 import equinox as eqx
 import flax.linen as nn
 import flax.serialization
+import haiku as hk
 import jax
 import numpy as np
+import numpyro
 import optax
+import optimistix
 import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 from flax.training.train_state import TrainState
 from jax import numpy as jnp
+from numpyro import infer
+from numpyro.infer.autoguide import AutoNormal
+from safetensors import flax as safetensors
 
 import gradtx
 
@@ -140,3 +146,88 @@ def test_a_jitted_step_is_exported():
     tx, params, state = trained_state()
     exported = jax.export.export(jax.jit(tx.update))(params, state, params)
     close(exported.call(params, state, params), tx.update(params, state, params))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_haiku_network_trains_as_with_optax(name):
+    net = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([4, 2])(x)))
+
+    def train(library):
+        params = net.init(jax.random.key(0), X)
+        tx = MAKERS[name](library)
+        state = tx.init(params)
+
+        @jax.jit
+        def step(params, state):
+            grads = jax.grad(lambda p: jnp.mean(net.apply(p, X) ** 2))(params)
+            updates, state = tx.update(grads, state, params)
+            return library.apply_updates(params, updates), state
+
+        for _ in range(3):
+            params, state = step(params, state)
+        return params
+
+    close(train(gradtx), train(optax))
+
+
+@pytest.mark.parametrize("name", [*MAKERS, "plateau"])
+def test_a_numpyro_svi_runs_as_with_optax(name):
+    """With the loss as `value`, which is handed through the chain."""
+
+    def model(data):
+        mean = numpyro.sample("mean", numpyro.distributions.Normal(0.0, 10.0))
+        numpyro.sample("data", numpyro.distributions.Normal(mean, 1.0), obs=data)
+
+    def run(library):
+        def plateau(m):
+            return m.chain(m.adam(0.1), contrib.reduce_on_plateau(patience=1))
+
+        contrib = library if library is gradtx else optax.contrib
+        tx = {**MAKERS, "plateau": plateau}[name](library)
+        svi = infer.SVI(model, AutoNormal(model), tx, infer.Trace_ELBO())
+        data = jnp.array([3.0, 4.0, 5.0])
+        return svi.run(jax.random.key(0), 20, data, progress_bar=False).params
+
+    close(run(gradtx), run(optax))
+
+
+@pytest.mark.parametrize("name", ["adam", "lbfgs"])
+def test_an_optimistix_minimiser_ends_as_with_optax(name):
+    makers = {"adam": lambda m: m.adam(0.1), "lbfgs": lambda m: m.lbfgs()}
+
+    def run(library):
+        solver = optimistix.OptaxMinimiser(makers[name](library), rtol=1e-5, atol=1e-5)
+        return optimistix.minimise(
+            lambda y, target: jnp.sum((y - target) ** 2),
+            solver,
+            jnp.zeros(3),
+            jnp.arange(3.0),
+            max_steps=500,
+        ).value
+
+    close(run(gradtx), run(optax))
+
+
+def test_a_flat_file_of_safetensors_restores_a_state():
+    tx, params, state = trained_state()
+    pairs = jax.tree_util.tree_leaves_with_path(state)
+    flat = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in pairs
+    }
+    restored = gradtx.restore(tx, params, safetensors.load(safetensors.save(flat)))
+    jax.tree.map(np.testing.assert_array_equal, restored.state, state)
+
+
+def test_numbers_and_metrics_are_read_in_an_nnx_optimizer():
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    tx = gradtx.editable(gradtx.chain(gradtx.sgd(0.1), gradtx.norms()))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    grads = nnx.grad(lambda m: jnp.mean(m(X) ** 2))(model)
+    optimizer.opt_state["hyperparams"]["learning_rate"][...] = jnp.float32(0.0)
+    before = model.kernel[...]
+    optimizer.update(model, grads)
+    state = nnx.as_pure(optimizer.opt_state)
+    assert float(gradtx.hyperparams(tx, state)["learning_rate"]) == 0
+    assert float(gradtx.metrics(state)["update_norm"]) == 0
+    np.testing.assert_array_equal(model.kernel[...], before)

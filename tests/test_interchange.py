@@ -1,14 +1,16 @@
 import functools
+from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
 from jax import numpy as jnp
 
 import gradtx
 from tests import equality
 from tests.equality import bitwise
-from tests.settings import OF_EXAMPLES, OPTAX, PLAIN
+from tests.settings import LINE, OF_EXAMPLES, OPTAX, PLAIN
 
 STEPS = 6
 # Parts of the tree that optax fails on.
@@ -73,6 +75,59 @@ def test_a_chain_goes_there_and_back_by_the_order_of_its_members():
     updates, _ = ours.update(params, state, params)
     for a, b in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def go_there_and_back(ours, theirs, params):
+    """After three updates of optax; the fourth is the same."""
+    with equality.as_optax_needs():
+        first = half = theirs.init(params)
+        for _ in range(3):
+            _, half = theirs.update(params, half, params)
+        expected, _ = theirs.update(params, half, params)
+    state = gradtx.from_optax(ours, half)
+    assert jax.tree.structure(state) == jax.tree.structure(ours.init(params))
+    bitwise(gradtx.to_optax(ours, state, first), half)
+    updates, _ = ours.update(params, state, params)
+    for a, b in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["partition", "groups"])
+def test_states_of_groups_go_there_and_back(kind):
+    params = {"w": jnp.ones((2, 3)), "b": jnp.arange(3.0), "c": jnp.ones(2)}
+    labels = {"w": "fast", "b": "slow", "c": "fast"}
+
+    def made(m) -> Any:
+        return {"fast": m.adam(0.1), "slow": m.chain(m.clip(0.5), m.adam(LINE))}
+
+    with equality.as_optax_needs():
+        theirs = optax.partition(made(optax), labels)
+    go_there_and_back(getattr(gradtx, kind)(made(gradtx), labels), theirs, params)
+
+
+WRAPPED = {
+    "apply_if_finite": lambda m: m.apply_if_finite(m.adam(LINE), 2),
+    "conditionally_mask": lambda m: m.conditionally_mask(
+        m.chain(m.trace(0.5), m.adam(LINE)), lambda step: step % 2 == 0
+    ),
+    "a chain": lambda m: m.chain(
+        m.masked(m.trace(0.5), {"w": True, "b": False}),
+        m.apply_if_finite(m.apply_if_finite(m.adam(0.1), 1), 2),
+    ),
+    "accumulate": lambda m: (
+        m.accumulate(m.adam(LINE), 2)
+        if m is gradtx
+        else m.MultiSteps(m.adam(LINE), 2).gradient_transformation()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_states_of_wrappers_go_there_and_back(name):
+    params = {"w": jnp.ones((2, 3)), "b": jnp.arange(3.0)}
+    with equality.as_optax_needs():
+        theirs = WRAPPED[name](optax)
+    go_there_and_back(WRAPPED[name](gradtx), theirs, params)
 
 
 def test_what_has_no_counterpart_is_named():

@@ -1,12 +1,14 @@
 import math
 
 import jax
+import optax
 import pytest
 from jax import numpy as jnp
 
 import gradtx
 from gradtx import testing
 from gradtx.roles import NumberRole
+from tests import equality
 from tests.registry import (
     CASES,
     EXAMPLES,
@@ -109,7 +111,34 @@ def test_check_names_the_broken_law_and_the_transformation():
 
         return gradtx.Rule(update)
 
-    with pytest.raises(
-        AssertionError, match=r"forgetful\(\) breaks the law 'zero gradients are fine'"
-    ):
+    message = r"forgetful\(\) breaks 3 of 16 laws:\n  'zero gradients are fine': Asser"
+    with pytest.raises(AssertionError, match=message):
         testing.check(forgetful(), parameters("float32"))
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype", "laws"),
+    [
+        (lambda: optax.adam(0.1), "float32", {"derivatives are finite"}),
+        (
+            lambda: optax.adam(0.1),
+            "float16",
+            {"zero gradients are fine", "derivatives are finite"},
+        ),
+        (lambda: optax.sgd(0.1), "float32", set()),
+        (lambda: optax.contrib.cocob(), "float32", {"donation works"}),
+        (
+            lambda: optax.contrib.prodigy(),
+            "float32",
+            {"donation works", "zero gradients are fine", "derivatives are finite"},
+        ),
+        (lambda: optax.adagrad(0.1), "float32", set()),
+    ],
+)
+def test_the_laws_find_what_is_known_of_optax(make, dtype, laws):
+    """Half-precision zeros, buffers in a state twice, derivatives at zero."""
+    params = {"w": jnp.ones((3, 2), dtype), "b": jnp.ones(2, dtype)}
+    with equality.as_optax_needs():
+        found = {*testing.broken(make(), params)}
+    known = {"zero gradients are fine", "donation works", "derivatives are finite"}
+    assert found & known == laws

@@ -7,7 +7,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from tests import equality, test_groups
+from tests import equality, test_grouping
 from tests.equality import bitwise
 from tests.registry import every_second, size_of
 from tests.settings import INNER
@@ -128,7 +128,7 @@ def test_wrapper_equals_optax_over_thirty_steps(name, dtype):
     )
 
 
-EACH = {**WRAPPED, **test_groups.WRAPPED}
+EACH = {**WRAPPED, **test_grouping.WRAPPED}
 EXTRA = {"value": 1.0, "grad_fn": equality.gradient_at}
 
 

@@ -1,18 +1,21 @@
-"""Transformations of some of the parameters: by mask, by label, by name."""
+"""Transformations of some of the parameters: by pattern, by label, by mask."""
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 import jax
 import optax
+from jax import numpy as jnp
 
-from gradtx.checks import mask_tree
+from gradtx.checks import is_function, mask_tree
 from gradtx.combine import chain, named, only
+from gradtx.paths import matched, name_of
 from gradtx.roles import Member
-from gradtx.rule import Masked
+from gradtx.rule import Groups, Masked, memoryless
 from gradtx.scale import set_to_zero
 from gradtx.transform import transformation
 
@@ -40,6 +43,75 @@ def masked(inner: Member, mask: Any, *, mask_compatible_extra_args: bool = False
 
 
 @transformation
+def groups(transforms: Mapping[str, Member], labels: Any = None):
+    """Parameter groups: to each parameter the transformation of its group.
+
+    `groups({"**/bias|**/scale": adamw(1e-3, weight_decay=0), "embed/**": frozen(),
+    "**": adamw(1e-3)})`. Leaves are named `encoder/layers/0/kernel`, in any library; of
+    the patterns that match, the one that spells out more of the name counts: parts
+    without wildcards first, then parts with some, then `*`; regular expressions most.
+
+    Args:
+        transforms: By pattern: globs with `|` between them (`*` in a part, `**` over
+            parts), or "re:" and a regular expression. Or by label.
+        labels: For transformations by label: `(name, leaf) -> label`, or a tree of
+            labels with the structure of the parameters or a prefix of it.
+
+    The slots of one name are one tree for all groups, and one count counts: what a
+    group is called, and which leaves are in it, changes no state.
+
+    Raises:
+        ValueError: At `init`: no pattern matches a leaf, or two of one rank do; a
+            pattern matches no leaf; a label has no transformation.
+    """
+    _check_members("groups", transforms)
+    if labels is None:
+        given = functools.partial(_by_pattern, tuple(transforms))
+    else:
+        given = functools.partial(
+            _by_label, "groups: labels", tuple(transforms), labels
+        )
+    return Groups(transforms, given)
+
+
+@transformation
+def frozen():
+    """Leave parameters as they are: their updates are zeros, and they keep nothing.
+
+    A group of `groups`. Nothing else in the transformation acts on these parameters:
+    their gradients are in no norm, and may be None, or of any dtype.
+    """
+    return memoryless(lambda u, leaf: jnp.zeros_like(u), freezes=True)
+
+
+def _check_members(owner: str, transforms: Any) -> None:
+    if not isinstance(transforms, Mapping):
+        raise TypeError(f"{owner}: transforms must be a mapping, got {transforms!r}")
+    if not transforms:
+        raise ValueError(f"{owner}: transforms must hold at least one group")
+
+
+def _by_pattern(patterns: tuple[str, ...], params: Any) -> Any:
+    """The tree of patterns."""
+    treedef = jax.tree.structure(params)
+    return treedef.unflatten(matched("groups", patterns, treedef))
+
+
+def _by_label(argument: str, known: tuple[Any, ...], labels: Any, params: Any) -> Any:
+    """The tree of labels, each of them known."""
+    if is_function(labels):
+        pairs, treedef = jax.tree_util.tree_flatten_with_path(params)
+        labels = treedef.unflatten([labels(name_of(path), x) for path, x in pairs])
+    for path, label in jax.tree_util.tree_leaves_with_path(labels):
+        if label not in known:
+            raise ValueError(
+                f"{argument} must be among {sorted(map(str, known))}, "
+                f"got {label!r} at {name_of(path)!r}"
+            )
+    return labels
+
+
+@transformation
 def partition(
     transforms: Mapping[Hashable, Member],
     param_labels: Any,
@@ -58,37 +130,14 @@ def partition(
     Raises:
         ValueError: At `init`: a label has no transformation.
     """
+    _check_members("partition", transforms)
+    members = {label: named(str(label), tx) for label, tx in transforms.items()}
 
-    def mask(label: Hashable) -> Any:
-        def is_labelled(params: Any) -> Any:
-            labels = param_labels(params) if callable(param_labels) else param_labels
-            _check_labels(labels, transforms)
-            return jax.tree.map(lambda it: it == label, labels)
+    def labels_of(params: Any) -> Any:
+        labels = param_labels(params) if is_function(param_labels) else param_labels
+        return _by_label("partition: param_labels", tuple(members), labels, params)
 
-        return is_labelled
-
-    return chain(
-        *(
-            named(str(label), _split(tx, mask(label), mask_compatible_extra_args))
-            for label, tx in transforms.items()
-        )
-    )
-
-
-@transformation
-def _split(inner: Member, mask: Any, splits_extra: bool):
-    """As `only`, and maybe with extra arguments that are masked, too."""
-    return Masked(inner, mask, splits_extra)
-
-
-def _check_labels(labels: Any, transforms: Mapping[Hashable, Any]) -> None:
-    for path, label in jax.tree_util.tree_leaves_with_path(labels):
-        if label not in transforms:
-            place = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise ValueError(
-                f"partition: param_labels must be among "
-                f"{sorted(map(str, transforms))}, got {label!r} at {place!r}"
-            )
+    return Groups(members, labels_of, mask_compatible_extra_args)
 
 
 @transformation

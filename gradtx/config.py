@@ -1,0 +1,169 @@
+"""Transformations and schedules as plain dicts, for JSON and YAML, and back."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from gradtx.binding import Factory, Remembered, suggest
+from gradtx.numbers import DecayValue, is_concrete
+from gradtx.roles import PLAIN
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+REGISTERED: dict[str, Any] = {}
+"""What users registered, by name."""
+TAGS = ("type", "tuple", "array", "pairs", "function")
+"""First keys of dicts that stand for something else."""
+
+
+def register(function: T) -> T:
+    """Let configs name a factory of your own, or a function such as a mask.
+
+    A decorator, above `@gradtx.transformation` or `@gradtx.schedule`.
+
+    Raises:
+        ValueError: The name is gradtx's, or that of another function.
+    """
+    name = _name_of(function)
+    if name in _own() or REGISTERED.get(name, function) is not function:
+        raise ValueError(f"register: the name {name!r} is taken")
+    REGISTERED[name] = function
+    return function
+
+
+def to_config(made: Any) -> dict[str, Any]:
+    """A transformation or a schedule as a plain dict: its name and its arguments.
+
+    `{"type": "adamw", "learning_rate": {"type": "constant_schedule", "value": 0.1},
+    "b1": 0.9, ...}`. It holds dicts, lists, strings, numbers, bools and None only.
+
+    Raises:
+        TypeError: An argument has no such form: it is foreign, a function that is not
+            registered, or an array that has no value yet.
+    """
+    if not isinstance(made, Remembered):
+        raise TypeError(f"to_config: takes what gradtx's factories make, got {made!r}")
+    factory = made.bound.factory
+    if _known().get(factory.name) is not factory.public:
+        raise TypeError(
+            f"to_config: {factory.name} is not known by its name; decorate it with "
+            f"@gradtx.register"
+        )
+    config: dict[str, Any] = {"type": factory.name}
+    names, values = factory.signature.parameters, made.bound.values()
+    for name, role, value in zip(names, factory.roles, values, strict=True):
+        is_tuple = type(value) is tuple and role is not PLAIN  # of numbers, of members
+        whole = list(value) if is_tuple else value
+        config[name] = _plain(whole, f"{factory.name}: {name}")
+    return config
+
+
+def _plain(value: Any, place: str) -> Any:
+    if isinstance(value, Remembered):
+        return to_config(value)
+    if isinstance(value, DecayValue):
+        return _plain(value.value, place)
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, np.dtype):
+        return value.name
+    if hasattr(value, "dtype") and is_concrete(value):
+        array = np.asarray(value)
+        return {"array": array.tolist(), "dtype": array.dtype.name}
+    if type(value) in (tuple, list):
+        items = [_plain(x, f"{place}[{i}]") for i, x in enumerate(value)]
+        return items if isinstance(value, list) else {"tuple": items}
+    if isinstance(value, Mapping):
+        plain = {key: _plain(x, f"{place}[{key!r}]") for key, x in value.items()}
+        is_plain = all(isinstance(key, str) and key not in TAGS for key in plain)
+        return plain if is_plain else {"pairs": [list(it) for it in plain.items()]}
+    if _known().get(_name_of(value)) is value:
+        return {"function": _name_of(value)}
+    hint = "; decorate it with @gradtx.register" if inspect.isfunction(value) else ""
+    raise TypeError(f"to_config: {place} is {value!r}, which no config holds{hint}")
+
+
+def from_config(config: Mapping[str, Any]) -> Any:
+    """What `to_config` made a dict of, or a person wrote so.
+
+    Arguments that are not there have their defaults.
+
+    Raises:
+        ValueError: A name is not known; a near miss is suggested.
+        TypeError: An argument is unknown, missing, or not what it must be.
+    """
+    if not isinstance(config, Mapping) or not isinstance(config.get("type"), str):
+        raise TypeError(
+            f"from_config: takes a dict with the name of a factory, got {config!r}"
+        )
+    factory = _find(config["type"])
+    if not isinstance(getattr(factory, "factory", None), Factory):
+        raise ValueError(f"from_config: {config['type']!r} is no factory")
+    parameters = inspect.signature(factory).parameters
+    args: list[Any] = []
+    kwargs = {name: _made(value) for name, value in config.items() if name != "type"}
+    for name, parameter in parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL and name in kwargs:
+            args += kwargs.pop(name)
+    return factory(*args, **kwargs)
+
+
+def _made(value: Any) -> Any:
+    """What a part of a config stands for."""
+    if isinstance(value, list):
+        return [*map(_made, value)]
+    match value:
+        case {"type": str()}:
+            return from_config(value)
+        case {"tuple": list(items), **rest} if not rest:
+            return tuple(map(_made, items))
+        case {"pairs": list(items), **rest} if not rest:
+            return {key: _made(x) for key, x in items}
+        case {"array": items, "dtype": str(name), **rest} if not rest:
+            return np.asarray(items, name)[()]
+        case {"function": str(name), **rest} if not rest:
+            return _find(name)
+        case Mapping():
+            return {key: _made(x) for key, x in value.items()}
+    return value
+
+
+def _find(name: str) -> Any:
+    known = _known()
+    if name not in known:
+        raise ValueError(f"from_config: unknown name {name!r}{suggest(name, known)}")
+    return known[name]
+
+
+def _known() -> dict[str, Any]:
+    return {**_own(), **REGISTERED}
+
+
+@functools.cache
+def _own() -> dict[str, Any]:
+    """The functions of gradtx, by name."""
+    modules = map(importlib.import_module, ("gradtx.hyperparameters", "gradtx"))
+    public = {name: it for module in modules for name, it in vars(module).items()}
+    factories = {
+        made.factory.name: made
+        for made in public.values()
+        if isinstance(getattr(made, "factory", None), Factory)
+    }
+    parameters = (it.factory.signature.parameters for it in factories.values())
+    defaults = [p.default for each in parameters for p in each.values()]
+    functions = {
+        made.__name__: made
+        for made in [*public.values(), *defaults]
+        if inspect.isfunction(made) and made.__module__.startswith("gradtx.")
+    }
+    return functions | factories
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__name__", repr(function))

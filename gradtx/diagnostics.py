@@ -1,0 +1,157 @@
+"""What is seen inside a chain: scalars in the state, read with `metrics`.
+
+Measuring reads arrays again. But whoever does not return these scalars from the jitted
+step pays nothing for them: XLA drops what nobody reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.arithmetic import abs2, inner, safe_ratio, safe_sqrt
+from gradtx.combine import chain, identity, let
+from gradtx.paths import matched
+from gradtx.roles import Member
+from gradtx.rule import Leaf, Rule, Step, Tree, TreeRule, zero
+from gradtx.transform import transformation
+
+PREFIX = "metrics."
+"""What keys of the state begin with that hold a metric."""
+
+
+@transformation
+def record(name: str, measure: Callable[[Any, Any], Any]):
+    """Keep a scalar that a function makes of the updates that pass, and the parameters.
+
+    Args:
+        name: `metrics(state)[name]` is the last one; at first 0.
+        measure: `(updates, params) -> scalar`; params are None without parameters.
+
+    Raises:
+        ValueError: At `update`: what the function gives is no scalar.
+    """
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        value = jnp.asarray(measure(updates, tree.params))
+        if value.shape:
+            raise ValueError(
+                f"record: {name!r} must be a scalar, got {value.dtype}{[*value.shape]}"
+            )
+        return updates, {PREFIX + name: value.astype(jnp.float32)}
+
+    return TreeRule(update, {PREFIX + name: lambda params: jnp.zeros([], jnp.float32)})
+
+
+@transformation
+def norms(*patterns: str):
+    """Keep norms of gradients, updates and parameters, and how they compare.
+
+    Put it last: `chain(clip_by_global_norm(1.0), adamw(1e-3), norms())`. Gradients are
+    what entered `update`, updates what reaches this place.
+
+    Args:
+        patterns: Patterns as of `groups`: then for each group apart, `name/pattern`.
+
+    `metrics(state)` has `grad_norm`, `update_norm`, `param_norm`, `update_ratio` (the
+    norm of the updates over that of the parameters), and `cosine` (of the gradients and
+    the updates, -1 for plain descent); where a norm is 0, ratios are 0.
+
+    Raises:
+        ValueError: At `init`: patterns do not fit, as of `groups`.
+    """
+
+    def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
+        grad, param = leaf.recall("entered"), leaf.param
+        squares = [jnp.sum(abs2(x)) for x in (grad, u, param)]
+        mine = jnp.stack([*squares, inner(grad, u)])
+        if not patterns:
+            return mine
+        return (
+            jnp.zeros((len(patterns), len(mine)), mine.dtype).at[leaf.setting].set(mine)
+        )
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        rows = [(f"/{p}", total[i]) for i, p in enumerate(patterns)] or [("", total)]
+        return {
+            f"{PREFIX}{name}{suffix}": value
+            for suffix, row in rows
+            for name, value in _norms_of(row).items()
+        }
+
+    def setting(params: Any) -> Any:
+        treedef = jax.tree.structure(params)
+        labels = matched("norms", patterns, treedef)
+        return treedef.unflatten([patterns.index(label) for label in labels])
+
+    suffixes = [f"/{p}" for p in patterns] or [""]
+    names = [f"{PREFIX}{name}{suffix}" for suffix in suffixes for name in NORMS]
+    return Rule(
+        lambda u, slots, leaf: (u, slots),
+        measure=measure,
+        shared=dict.fromkeys(names, zero),
+        settle=settle,
+        setting=setting if patterns else None,
+        sees_entry=True,
+    )
+
+
+NORMS = ("grad_norm", "update_norm", "param_norm", "update_ratio", "cosine")
+
+
+def _norms_of(sums: Any) -> dict[str, Any]:
+    grad, update, param = safe_sqrt(sums[:3])
+    cosine = safe_ratio(sums[3], grad * update)
+    values = grad, update, param, safe_ratio(update, param), cosine
+    return dict(zip(NORMS, values, strict=True))
+
+
+@transformation
+def clipping(transform: Member):
+    """Keep on which share of the updates a clip changed something.
+
+    `chain(clipping(clip_by_global_norm(1.0)), adamw(1e-3))`; the share is
+    `metrics(state)["clipped_share"]`.
+
+    Args:
+        transform: The clip; or anything that sometimes changes nothing.
+    """
+    return let("unclipped", identity(), chain(transform, _share()))
+
+
+@transformation
+def _share():
+    name = f"{PREFIX}clipped_share"
+
+    def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
+        return jnp.sum(u != leaf.recall("unclipped"), dtype=jnp.float32)
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        is_clipped = (total > 0).astype(jnp.float32)
+        return {name: shared[name] + (is_clipped - shared[name]) / step.t}
+
+    return Rule(
+        lambda u, slots, leaf: (u, slots),
+        measure=measure,
+        shared={name: zero},
+        settle=settle,
+    )
+
+
+def metrics(state: Any) -> dict[str, Any]:
+    """What `record`, `norms` and `clipping` keep, by name, from anywhere in a state.
+
+    Where several keep one name, theirs are qualified as the keys of the state are.
+    """
+    found: dict[str, Any] = {}
+    if not isinstance(state, Mapping) or "count" not in state:
+        return found  # a slot, and no state
+    for key, value in state.items():
+        before, is_metric, name = key.rpartition(PREFIX)
+        if is_metric:
+            found[before + name] = value
+        found |= metrics(value)
+    return found

@@ -1,0 +1,284 @@
+"""What a transformation is, what it keeps and what that costs, for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax import numpy as jnp
+
+from gradtx.binding import Remembered
+from gradtx.checks import active_of, masks_of
+from gradtx.lowering import name_of_foreign, program_of
+from gradtx.paths import name_of
+from gradtx.program import Part, Program
+from gradtx.roles import NumberRole
+from gradtx.transform import GradientTransformation
+
+
+class Shown:
+    """What rich shows: in a terminal, in a notebook, as plain text.
+
+    Needs `pip install 'gradtx[show]'`.
+    """
+
+    def __init__(self, renderable: Any):
+        self.renderable = renderable
+
+    def __rich__(self) -> Any:
+        return self.renderable
+
+    def __str__(self) -> str:
+        lines = self._console().export_text().splitlines()
+        return "\n".join(line.rstrip() for line in lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self._console().export_html(
+            inline_styles=True, code_format='<pre style="line-height:1.2">{code}</pre>'
+        )
+
+    def _console(self) -> Any:
+        import io
+
+        from rich.console import Console
+
+        console = Console(record=True, file=io.StringIO(), width=WIDTH)
+        console.print(self.renderable)
+        return console
+
+
+WIDTH = 88
+
+
+class Memory(NamedTuple):
+    """Bytes.
+
+    Attributes:
+        slots: Of each key of the state.
+        total: Of the whole state.
+        temporary: What the compiled update takes beside its inputs and outputs, if that
+            was asked for.
+    """
+
+    slots: dict[str, int]
+    total: int
+    temporary: int | None = None
+
+
+def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Memory:
+    """What the state of a transformation takes; nothing is allocated.
+
+    Args:
+        tx: A transformation, ours or foreign.
+        params: Parameters, or their shapes.
+        compiled: Whether to compile the update, too, for its temporary memory. Its
+            state is donated, as it should be.
+        extra: Extra arguments of the update, or their shapes.
+    """
+    shapes = jax.eval_shape(lambda: params)
+    state = jax.eval_shape(tx.init, shapes)
+    parts = state.items() if isinstance(state, Mapping) else [("state", state)]
+    slots = {key: _bytes(part) for key, part in parts}
+    temporary = None
+    if compiled:
+        update = jax.jit(tx.update, donate_argnums=(0, 1))
+        program: Any = update.lower(shapes, state, shapes, **extra).compile()
+        temporary = program.memory_analysis().temp_size_in_bytes
+    return Memory(slots, sum(slots.values()), temporary)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def describe(tx: GradientTransformation, params: Any = None) -> Shown:
+    """A transformation as a tree: each step, its numbers, and the slots that it keeps.
+
+    `print(describe(tx, params))`; a notebook shows it by itself.
+
+    Args:
+        tx: The transformation.
+        params: Parameters, or their shapes: then slots are shown with their shapes,
+            dtypes and bytes.
+
+    Raises:
+        TypeError: `tx` is no transformation of gradtx.
+    """
+    from rich.tree import Tree
+
+    _check_ours("describe", tx)
+    state = None if params is None else jax.eval_shape(tx.init, params)
+    root = Tree("", hide_root=True, guide_style="dim")
+    _add(root, tx, params, state)
+    return Shown(root)
+
+
+def _check_ours(owner: str, tx: Any) -> None:
+    if not isinstance(tx, Remembered):
+        raise TypeError(f"{owner}: takes a transformation of gradtx, got {tx!r}")
+
+
+def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
+    """Add a transformation to a tree of rich's, and the state that it has."""
+    if not isinstance(tx, Remembered):
+        root.add(f"{name_of_foreign(tx)}{_cost(jax.tree.leaves(state))}")
+        return
+    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
+    nodes: list[Any] = []
+    for part in program.parts:
+        parent = root if part.around is None else nodes[part.around]
+        is_only_a_chain = part.bound.factory.name == "chain" and part.label is None
+        is_seen = part.around is None or not is_only_a_chain
+        nodes.append(parent.add(_line(part)) if is_seen else parent)
+    for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
+        node = nodes[op.part]
+        if op.bound is None:
+            node = node.add(op.name)
+        for slot, key in keys.items():
+            line = f"[cyan]{_escape(key)}[/cyan]"
+            kept = None if state is None else state.get(key)
+            if slot in op.node.inner:
+                is_own = slot in op.node.slots  # a state as of other parameters
+                _add(
+                    node.add(line),
+                    op.node.inner[slot],
+                    None if is_own else params,
+                    kept,
+                )
+            else:
+                node.add(line + _cost(_leaves_of(program, k, slot, params, kept)))
+
+
+def _leaves_of(program: Program, k: int, slot: str, params: Any, kept: Any) -> Any:
+    """The arrays that an operation keeps in a slot, which several groups may share."""
+    op = program.ops[k]
+    if kept is None or params is None or not op.keeps_by_leaf(slot):
+        return jax.tree.leaves(kept)
+    treedef = jax.tree.structure(params)
+    active = active_of(program, params, treedef)
+    pairs = zip(treedef.flatten_up_to(kept), active, strict=True)
+    return [x for x, on in pairs if on[k] and x is not None]
+
+
+def _line(part: Part) -> str:
+    """The factory of a part, its numbers, and what is not as by default."""
+    factory, shown = part.bound.factory, []
+    given = zip(factory.signature.parameters.values(), factory.roles, strict=True)
+    made = factory.cls(part.bound)
+    for parameter, role in given:
+        value = made.arguments[parameter.name]
+        is_number = isinstance(role, NumberRole) and value is not None
+        if is_number or not (_has_members(value) or value == parameter.default):
+            shown.append(f"{parameter.name}={_short(value)}")
+    label = "" if part.label is None else f"[green]{_escape(part.label)}[/green]  "
+    return f"{label}[bold]{factory.name}[/bold]  {_escape('  '.join(shown))}".rstrip()
+
+
+def _has_members(value: Any) -> bool:
+    def is_one(x: Any) -> bool:
+        return isinstance(x, optax.GradientTransformation)
+
+    return any(map(is_one, jax.tree.leaves(value, is_leaf=is_one)))
+
+
+def _short(value: Any, most: int = 60) -> str:
+    if isinstance(value, np.generic):
+        return f"{value.item():.6g}"
+    text = getattr(value, "__name__", None) or repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _cost(leaves: Any) -> str:
+    """How many arrays, of which dtype and shape, and how large."""
+    if not leaves:
+        return ""
+    dtypes = " ".join(sorted({x.dtype.name for x in leaves}))
+    shapes = sorted({x.shape for x in leaves}, key=lambda s: (-math.prod(s), s))
+    few = ", ".join(str([*shape]) for shape in shapes[:3])
+    more = ", ..." if len(shapes) > 3 else ""
+    what = f"{dtypes} {few}{more}".replace(" []", "")
+    number = f"{len(leaves)} of " if len(leaves) > 1 else ""
+    return _escape(f"  {number}{what}, {size(_bytes(leaves))}")
+
+
+def size(number: float) -> str:
+    """A number of bytes for people: `1.2 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
+
+def explain(tx: GradientTransformation, params: Any) -> Shown:
+    """Which parameter is in which group: a table of names, shapes and groups.
+
+    Args:
+        tx: A transformation with `groups`, or `partition`, anywhere in it.
+        params: The parameters, or their shapes.
+
+    Raises:
+        TypeError: `tx` is no transformation of gradtx.
+        ValueError: It has no groups; or a leaf has none, as `groups` says.
+    """
+    from rich.table import Table
+
+    _check_ours("explain", tx)
+    rows = [*_rows(tx, params)]
+    counts: dict[str, int] = {}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("parameter", "shape", "number", "group"):
+        table.add_column(heading, justify="right" if heading == "number" else "left")
+    for name, shape, group in rows:
+        number = math.prod(shape)
+        counts[group] = counts.get(group, 0) + number
+        table.add_row(
+            _escape(name), _escape(str(list(shape))), f"{number:,}", _escape(group)
+        )
+    table.add_section()
+    for group, number in counts.items():
+        table.add_row("in all", "", f"{number:,}", _escape(group), style="bold")
+    return Shown(table)
+
+
+def _rows(tx: Any, params: Any) -> Iterator[tuple[str, tuple[int, ...], str]]:
+    pairs = jax.tree_util.tree_leaves_with_path(params)
+    told = _groups_of(tx, params)
+    if not any(told):
+        raise ValueError(f"explain: there are no groups in {tx.name}")
+    for (path, leaf), labels in zip(pairs, told, strict=True):
+        yield name_of(path), jnp.shape(leaf), " > ".join(labels)
+
+
+def _groups_of(tx: Any, params: Any) -> list[list[str]]:
+    """For each leaf the labels of its groups, outermost first."""
+    treedef = jax.tree.structure(params)
+    told: list[list[str]] = [[] for _ in range(treedef.num_leaves)]
+    if not isinstance(tx, Remembered):
+        return told
+    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
+    for mask, flags in zip(
+        program.masks, masks_of(program, params, treedef), strict=True
+    ):
+        for labels, is_in in zip(told, flags, strict=True):
+            labels += [str(mask.label)] * (is_in and mask.label is not None)
+    active = active_of(program, params, treedef)
+    for k, op in enumerate(program.ops):
+        for slot, inner in op.node.inner.items():
+            if slot in op.node.slots:
+                continue  # a state of its own making, as of other parameters
+            for i, labels in enumerate(_groups_of(inner, params)):
+                told[i] += labels if active[i][k] else []
+    return told

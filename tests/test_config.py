@@ -1,0 +1,175 @@
+import inspect
+import json
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax import numpy as jnp
+
+import gradtx
+from gradtx import config
+from tests import registry
+from tests.test_schedules import SCHEDULES
+
+anything: Any = gradtx
+
+
+@gradtx.register
+@gradtx.transformation
+def halved(by: gradtx.Scalar = 2.0):
+    """What a user may write."""
+    return gradtx.memoryless(lambda u, leaf: u / by)
+
+
+@gradtx.register
+def vectors(params):
+    return jax.tree.map(lambda p: p.ndim == 1, params)
+
+
+MADE = {
+    "numbers": lambda: gradtx.adamw(1e-3, b2=0.95, mu_dtype="bfloat16"),
+    "a schedule": lambda: gradtx.sgd(
+        gradtx.warmup_cosine_decay_schedule(0.0, 0.1, 10, 100), momentum=0.9
+    ),
+    "a schedule of schedules": lambda: gradtx.join_schedules(
+        [gradtx.constant_schedule(0.1), gradtx.linear_schedule(0.1, 0.0, 10)], [5]
+    ),
+    "a chain": lambda: gradtx.chain(gradtx.clip(1.0), halved(), gradtx.sgd(0.1)),
+    "groups": lambda: gradtx.groups(
+        {"**/bias": gradtx.frozen(), "**": gradtx.chain(gradtx.sgd(0.1))}
+    ),
+    "a mask of a user": lambda: gradtx.adamw(0.1, mask=vectors),
+    "a mask": lambda: gradtx.masked(gradtx.sgd(0.1), {"w": True, "b": (False, True)}),
+    "a mask with our words": lambda: gradtx.adamw(0.1, mask={"type": True, "a": False}),
+    "numbers by step": lambda: gradtx.piecewise_constant_schedule(1.0, {5: 0.5}),
+    "a condition": lambda: gradtx.skip(gradtx.sgd(0.1), gradtx.norm_above(2.0)),
+    "a weight each": lambda: gradtx.add(
+        gradtx.identity(), gradtx.trace(0.5), weights=(1.0, 0.5)
+    ),
+    "an array": lambda: gradtx.sgd(np.float32(0.1)),
+    "a factory in it": lambda: gradtx.inject_hyperparams(gradtx.sgd)(0.1),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_config_goes_through_json_and_makes_an_equal_value(name):
+    made = MADE[name]()
+    text = json.dumps(gradtx.to_config(made))
+    assert gradtx.from_config(json.loads(text)) == made
+
+
+@pytest.fixture
+def all_registered(monkeypatch):
+    """The functions that the registry gives to transformations."""
+    found = {name: it for name, it in vars(registry).items() if inspect.isfunction(it)}
+    monkeypatch.setattr(config, "REGISTERED", {**config.REGISTERED, **found})
+
+
+@pytest.mark.usefixtures("all_registered")
+@pytest.mark.parametrize("name", registry.factories())
+def test_every_transformation_has_a_config(name):
+    made = registry.example(registry.factories()[name])
+    text = json.dumps(gradtx.to_config(made))
+    assert gradtx.from_config(json.loads(text)) == made
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_has_a_config(name):
+    made = SCHEDULES[name](gradtx)
+    if any(map(inspect.isfunction, jax.tree.leaves(made.arguments))):
+        return  # a user's own, which is registered or refused
+    text = json.dumps(gradtx.to_config(made))
+    assert gradtx.from_config(json.loads(text)) == made
+
+
+def test_a_config_is_plain_and_short():
+    assert gradtx.to_config(gradtx.sgd(0.1, momentum=0.9)) == {
+        "type": "sgd", "learning_rate": 0.1, "momentum": 0.9, "nesterov": False,
+        "accumulator_dtype": None, "dampening": None,
+    }  # fmt: skip
+
+
+def test_a_person_may_write_what_matters_only():
+    written = {
+        "type": "chain",
+        "transforms": [
+            {"type": "clip_by_global_norm", "max_norm": 1},
+            {"type": "adamw", "learning_rate": 1e-3, "mu_dtype": "bfloat16"},
+        ],
+    }
+    assert gradtx.from_config(written) == gradtx.chain(
+        gradtx.clip_by_global_norm(1.0), gradtx.adamw(1e-3, mu_dtype=jnp.bfloat16)
+    )
+
+
+def mistaken(**more):
+    return lambda: gradtx.from_config({"type": "adamw", "learning_rate": 0.1, **more})
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (
+            lambda: gradtx.from_config({"type": "adamww"}),
+            ValueError,
+            "from_config: unknown name 'adamww'; did you mean 'adamw'?",
+        ),
+        (
+            mistaken(weight_deacy=0.1),
+            TypeError,
+            "adamw: unknown argument 'weight_deacy'; did you mean 'weight_decay'?",
+        ),
+        (
+            mistaken(b1=1.5),
+            ValueError,
+            "adamw: b1 must be in [0, 1), got 1.5",
+        ),
+        (
+            lambda: gradtx.from_config({"type": "eval_params"}),
+            ValueError,
+            "from_config: 'eval_params' is no factory",
+        ),
+        (
+            lambda: anything.from_config(["adamw"]),
+            TypeError,
+            "from_config: takes a dict with the name of a factory, got ['adamw']",
+        ),
+        (
+            lambda: gradtx.to_config(optax.sgd(0.1)),
+            TypeError,
+            "to_config: takes what gradtx's factories make, got ",
+        ),
+        (
+            lambda: gradtx.to_config(gradtx.chain(gradtx.clip(1.0), optax.sgd(0.1))),
+            TypeError,
+            "to_config: chain: transforms[1] is GradientTransformationExtraArgs(",
+        ),
+        (
+            lambda: gradtx.to_config(gradtx.sgd(lambda count: 0.1)),
+            TypeError,
+            "to_config: sgd: learning_rate is <function ",
+        ),
+        (
+            lambda: gradtx.register(lambda: None) and gradtx.register(lambda: None),
+            ValueError,
+            "register: the name '<lambda>' is taken",
+        ),
+    ],
+)
+def test_what_is_no_config_is_an_error_that_says_where(call, kind, message):
+    with pytest.raises(kind) as error:
+        call()
+    config.REGISTERED.pop("<lambda>", None)
+    assert str(error.value).startswith(message)
+
+
+def test_what_is_not_known_by_its_name_is_an_error():
+    @gradtx.transformation
+    def mine():
+        return gradtx.memoryless(lambda u, leaf: u)
+
+    message = "to_config: mine is not known by its name; decorate it with"
+    with pytest.raises(TypeError, match=message):
+        gradtx.to_config(gradtx.chain(mine()))

@@ -1,0 +1,110 @@
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from jax import numpy as jnp
+
+import gradtx
+
+PARAMS = {
+    "embed": {"w": jnp.ones((4, 3))},
+    "head": {"w": jnp.ones(5), "b": jnp.ones(5)},
+}
+PLAIN = gradtx.adamw(1e-3)
+
+
+def trained(tx, params=PARAMS, steps=2):
+    state = tx.init(params)
+    for _ in range(steps):
+        _, state = tx.update(params, state, params)
+    return state
+
+
+def equal(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+CHANGED = {
+    "a stateless step in front": gradtx.chain(gradtx.clip_by_global_norm(1.0), PLAIN),
+    "a schedule for a constant": gradtx.adamw(gradtx.linear_schedule(1e-3, 0.0, 9)),
+    "in groups": gradtx.groups({"embed/**": PLAIN, "**": gradtx.adamw(0.1)}),
+    "in groups by label": gradtx.groups(
+        {"a": PLAIN, "b": gradtx.adamw(0.1)}, lambda name, leaf: "ab"["head" in name]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_state_restores_into_a_changed_pipeline(name):
+    saved = trained(PLAIN)
+    restored = gradtx.restore(CHANGED[name], PARAMS, saved)
+    equal(restored.state, saved)
+    assert not (restored.new or restored.dropped or restored.renamed)
+    assert len(restored.matched) == 7
+    CHANGED[name].update(PARAMS, restored.state, PARAMS)
+
+
+def test_a_renamed_group_keeps_its_whole_tree_values():
+    def grouped(first, second="**"):
+        return gradtx.groups({first: gradtx.prodigy(), second: gradtx.prodigy()})
+
+    saved = trained(grouped("embed/**"))
+    restored = gradtx.restore(grouped("embed/*"), PARAMS, saved)
+
+    def told(state):
+        return {key.rpartition(".")[2]: state[key] for key in state if "embed" in key}
+
+    equal(told(restored.state), told(saved))
+    assert restored.state["exp_avg"] is not None and not restored.new
+    old = "groups.embed/**.estim_lr"
+    assert restored.renamed["groups.embed/*.estim_lr"] == old
+
+
+def test_what_is_new_and_what_is_dropped_are_errors_unless_allowed():
+    saved = trained(PLAIN)
+    tx = gradtx.sgd(0.1, momentum=0.9)
+    with pytest.raises(ValueError) as error:
+        gradtx.restore(tx, PARAMS, saved)
+    assert str(error.value) == (
+        "restore: sgd: not saved: 'trace/embed/w', 'trace/head/b', 'trace/head/w' "
+        "(allow that with new=True); without a place: 'mu/embed/w', 'mu/head/b', "
+        "'mu/head/w', 'nu/embed/w', 'nu/head/b' and 1 more "
+        "(allow that with dropped=True)"
+    )
+    restored = gradtx.restore(tx, PARAMS, saved, new=True, dropped=True)
+    assert restored.matched == ["count"] and restored.state["count"] == 2
+    assert restored.new == ["trace/embed/w", "trace/head/b", "trace/head/w"]
+    assert not any(x.any() for x in jax.tree.leaves(restored.state["trace"]))
+
+
+def test_a_new_layer_begins_anew_and_the_others_go_on():
+    grown = {**PARAMS, "extra": {"w": jnp.ones(2)}}
+    restored = gradtx.restore(PLAIN, grown, trained(PLAIN), new=True)
+    assert restored.new == ["mu/extra/w", "nu/extra/w"]
+    np.testing.assert_array_equal(
+        restored.state["mu"]["head"]["w"], trained(PLAIN)["mu"]["head"]["w"]
+    )
+
+
+def test_another_shape_or_dtype_is_an_error():
+    saved = trained(PLAIN)
+    saved["mu"]["head"]["w"] = jnp.ones(4)
+    saved["nu"]["head"]["w"] = jnp.ones(5, "bfloat16")
+    with pytest.raises(ValueError) as error:
+        gradtx.restore(PLAIN, PARAMS, saved)
+    assert str(error.value) == (
+        "restore: adamw: 'mu/head/w' was saved as float32[4] and must be float32[5]; "
+        "'nu/head/w' was saved as bfloat16[5] and must be float32[5]"
+    )
+    with pytest.raises(TypeError, match="restore: saved must be a state of gradtx"):
+        gradtx.restore(PLAIN, PARAMS, [saved])
+
+
+def test_what_orbax_gives_back_restores(tmp_path):
+    saved = trained(CHANGED["in groups"])
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", saved)
+        checkpointer.wait_until_finished()
+        raw = checkpointer.restore(tmp_path / "state")
+    equal(gradtx.restore(PLAIN, PARAMS, raw).state, saved)
