@@ -1,7 +1,9 @@
 import importlib.util
 import pathlib
+import re
 import sys
 
+import jax
 import matplotlib.image
 import numpy as np
 import pytest
@@ -11,8 +13,8 @@ OPTIMIZERS = ["sgd", "momentum", "rmsprop", "adam"]
 OPTIONS = ["epochs", "batch-size", "learning-rate", "seed", "out"]
 
 
-def load_script():
-    spec = importlib.util.spec_from_file_location("train_digits", SCRIPT)
+def load_script(path=SCRIPT):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -171,3 +173,15 @@ def test_help_lists_all_options(run, capsys):
     printed = capsys.readouterr().out
     assert all(f"--{option} " in printed for option in ["optimizer", *OPTIONS])
     assert all(name in printed for name in OPTIMIZERS)
+
+
+def test_a_transformer_goes_on_from_its_checkpoint_bit_for_bit(tmp_path, capsys):
+    finetune = load_script(SCRIPT.with_name("finetune.py"))
+    out = tmp_path / "finetune.png"
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        finetune.main(["--steps", "40", "--out", str(out)])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the resumed run is the same bit for bit" in printed
+    loss = re.search(r"loss (.*) to (.*); the", printed)
+    assert loss is not None and float(loss[2]) < float(loss[1]) - 1.5
+    assert matplotlib.image.imread(out).shape[1] > 1000
