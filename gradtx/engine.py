@@ -31,7 +31,13 @@ from gradtx.lowering import program_of
 from gradtx.numbers import as_weak
 from gradtx.program import Active, Op, Program, Stage, next_count
 from gradtx.rule import Rule, Step, Tree, TreeRule
-from gradtx.state import State, first_slots, is_nothing, keep_tree
+from gradtx.state import (
+    State,
+    first_slots,
+    is_nothing,
+    keep_tree,
+    measured_nothing,
+)
 from gradtx.trees import like
 
 
@@ -261,7 +267,7 @@ class _Update:
             self.new_state[keys["key"]] = select(self.is_due, following, before["key"])
         if op.node.settle is not None:
             if total is None and op.measures:
-                total = kernel.measured_nothing(op)
+                total = measured_nothing(op)
             extra = {need: self.extra[need] for need in op.needs}
             with kernel.place(op.name):
                 step = Step(as_weak(self.count) + 1, extra)

@@ -21,7 +21,7 @@ from gradtx.binding import Bound
 from gradtx.hoist import Kernel
 from gradtx.numbers import DecayValue, as_weak, default_float
 from gradtx.program import Active, Op, Stage
-from gradtx.rule import Fork, Leaf, Rule, current_path
+from gradtx.rule import Fork, Leaf, current_path
 
 
 class Common(NamedTuple):
@@ -76,6 +76,7 @@ class Plan(NamedTuple):
         places: For each number there, where it is passed: at an index of the vector
             (a decay's complement behind it), or, if negative, of the arrays.
         decays: For each number there, whether it is a decay.
+        owners: For each number there, whose it is, by its place in `ops`.
         reads: The registers that the stage reads.
         writes: The registers that it writes for later stages.
     """
@@ -85,6 +86,7 @@ class Plan(NamedTuple):
     treedef: Any
     places: tuple[int, ...]
     decays: tuple[bool, ...]
+    owners: tuple[int, ...]
     reads: tuple[int, ...]
     writes: tuple[int, ...]
 
@@ -102,13 +104,14 @@ def plan_of(stage: Stage, ops: Sequence[Op]) -> Plan:
         else:
             places.append(scalars)
             scalars += 2 if _is_decay(leaf) else 1
+    owners = [k for k, op in enumerate(chosen) for _ in _numbers_of([op])[0]]
     wirings = tuple(
         Wiring(op.bound and op.bound.spec, op.name, op.inputs, op.marks, op.out)
         for op in chosen
     )
     return Plan(
         tuple(stage.ops), wirings, treedef, tuple(places),
-        tuple(map(_is_decay, leaves)), stage.reads, stage.writes,
+        tuple(map(_is_decay, leaves)), tuple(owners), stage.reads, stage.writes,
     )  # fmt: skip
 
 
@@ -144,14 +147,22 @@ def _stack(scalars: list[Any]) -> jax.Array:
     return jnp.stack([jnp.asarray(x).astype(float) for x in scalars])
 
 
-def _unpack(plan: Plan, common: Common) -> list[Any]:
-    """The children of each operation, their numbers as weakly typed scalars."""
+def _unpack(plan: Plan, common: Common, active: Active) -> list[Any]:
+    """The children of each operation, their numbers as weakly typed scalars.
+
+    What a leaf does not go through has None for numbers, and is not made.
+    """
 
     def scalar(i: int) -> Any:
         return as_weak(lax.squeeze(lax.slice(common.numbers, (i,), (i + 1,)), (0,)))
 
     numbers = []
-    for place, is_decay in zip(plan.places, plan.decays, strict=True):
+    for place, is_decay, owner in zip(
+        plan.places, plan.decays, plan.owners, strict=True
+    ):
+        if not active[owner]:
+            numbers.append(None)
+            continue
         if place < 0:
             parts = common.arrays[-1 - place]
         else:
@@ -212,7 +223,12 @@ class _Run:
     """One leaf on its way through a stage."""
 
     def __init__(
-        self, plan: Plan, precision: Precision, common: Common, leaf: LeafInput
+        self,
+        plan: Plan,
+        active: Active,
+        precision: Precision,
+        common: Common,
+        leaf: LeafInput,
     ):
         self.precision, self.common, self.leaf = precision, common, leaf
         registers = map(precision.cast, leaf.registers)
@@ -224,10 +240,11 @@ class _Run:
         self.param = None
         if leaf.param is not None:
             self.param = jnp.asarray(leaf.param).astype(precision.compute)
-        self.nodes: list[Rule | Fork] = [
-            Bound(wiring.spec, children).call()
-            for wiring, children in zip(
-                plan.wirings, _unpack(plan, common), strict=True
+        children = _unpack(plan, common, active)
+        self.nodes: list[Any] = [
+            Bound(wiring.spec, numbers).call() if is_active else None
+            for wiring, numbers, is_active in zip(
+                plan.wirings, children, active, strict=True
             )
         ]
 
@@ -280,7 +297,7 @@ def update_kernel(plan: Plan, active: Active, precision: Precision, out: int) ->
     """The update of one leaf by a stage: the leaves of its `LeafOutput`."""
 
     def update(common: Common, leaf: LeafInput):
-        run = _Run(plan, precision, common, leaf)
+        run = _Run(plan, active, precision, common, leaf)
         registers, new_slots = run.registers, {}
         for i, wiring, node, is_active in zip(
             plan.ops, plan.wirings, run.nodes, active, strict=True
@@ -360,7 +377,7 @@ def measure_kernel(plan: Plan, active: Active, precision: Precision) -> Kernel:
     """The measurements of one leaf, by operation."""
 
     def measure(common: Common, leaf: LeafInput):
-        run = _Run(plan, precision, common, leaf)
+        run = _Run(plan, active, precision, common, leaf)
         totals = {}
         for i, wiring, node, is_active in zip(
             plan.ops, plan.wirings, run.nodes, active, strict=True
@@ -373,21 +390,3 @@ def measure_kernel(plan: Plan, active: Active, precision: Precision) -> Kernel:
         return totals
 
     return Kernel(measure)
-
-
-def measured_nothing(op: Op) -> Any:
-    """What an operation measures where there are no leaves: zeros."""
-
-    def measure(u: Any) -> Any:
-        assert op.node.measure is not None
-        slots = {name: first(u) for name, first in op.slots.items()}
-        shared = {name: first([]) for name, first in op.shared.items()}
-        marks = {name: u for name, _ in op.marks}
-        extra = dict.fromkeys(op.needs, u)
-        leaf = Leaf(
-            op.name, u, u, marks, u, None, shared, shared, None, extra, None, u
-        )  # fmt: skip
-        return op.node.measure(u, slots, leaf)
-
-    shapes = jax.eval_shape(measure, jax.ShapeDtypeStruct((), jnp.float32))
-    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)

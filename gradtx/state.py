@@ -18,7 +18,7 @@ from gradtx.checks import Leaves, active_of
 from gradtx.kernel import place, wide
 from gradtx.lowering import program_of
 from gradtx.program import Active, Op, Program, Setting
-from gradtx.rule import Rule
+from gradtx.rule import Leaf, Rule
 
 State = dict[str, Any]
 
@@ -69,6 +69,24 @@ def first_slots(program: Program, active: Active, array: Any) -> State:
                     slots[keys[name]] = first(like, *setting)
                 flow[op.out] = op.node.out(like, *setting)
     return slots
+
+
+def measured_nothing(op: Op) -> Any:
+    """What an operation measures where there are no leaves: zeros."""
+
+    def measure(u: Any) -> Any:
+        assert op.node.measure is not None
+        slots = {name: first(u) for name, first in op.slots.items()}
+        shared = {name: first([]) for name, first in op.shared.items()}
+        marks = {name: u for name, _ in op.marks}
+        extra = dict.fromkeys(op.needs, u)
+        leaf = Leaf(
+            op.name, u, u, marks, u, None, shared, shared, None, extra, None, u
+        )  # fmt: skip
+        return op.node.measure(u, slots, leaf)
+
+    shapes = jax.eval_shape(measure, jax.ShapeDtypeStruct((), jnp.float32))
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
 
 class _Owner:
