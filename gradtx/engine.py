@@ -31,13 +31,7 @@ from gradtx.lowering import program_of
 from gradtx.numbers import as_weak
 from gradtx.program import Active, Op, Program, Stage, next_count
 from gradtx.rule import Rule, Step, Tree, TreeRule
-from gradtx.state import (
-    State,
-    first_slots,
-    is_nothing,
-    keep_tree,
-    measured_nothing,
-)
+from gradtx.state import State, first_slots, is_nothing, keep_tree, measured_nothing
 from gradtx.trees import like
 
 
