@@ -51,6 +51,22 @@ def test_a_half_finished_run_of_optax_continues(name):
     assert equality.distance(continued, expected, by_step=False) < 1e-5
 
 
+def go_there_and_back(ours, theirs, params, steps=3):
+    """A state of optax after some updates, as ours; the next update is the same."""
+    with equality.as_optax_needs():
+        first = half = theirs.init(params)
+        for _ in range(steps):
+            _, half = theirs.update(params, half, params)
+        expected, _ = theirs.update(params, half, params)
+    state = gradtx.from_optax(ours, half)
+    assert jax.tree.structure(state) == jax.tree.structure(ours.init(params))
+    bitwise(gradtx.to_optax(ours, state, first), half)
+    updates, _ = ours.update(params, state, params)
+    for a, b in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    return state
+
+
 def test_a_chain_goes_there_and_back_by_the_order_of_its_members():
     def make(m):
         return m.chain(
@@ -63,33 +79,9 @@ def test_a_chain_goes_there_and_back_by_the_order_of_its_members():
         )
 
     params = {"w": jnp.ones((2, 3)), "b": jnp.arange(3.0)}
-    ours, theirs = make(gradtx), make(OPTAX)
     with equality.as_optax_needs():
-        first = half = theirs.init(params)
-        for _ in range(4):
-            _, half = theirs.update(params, half, params)
-        expected, _ = theirs.update(params, half, params)
-    state = gradtx.from_optax(ours, half)
-    assert int(state["count"]) == 4
-    bitwise(gradtx.to_optax(ours, state, first), half)
-    updates, _ = ours.update(params, state, params)
-    for a, b in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
-
-
-def go_there_and_back(ours, theirs, params):
-    """After three updates of optax; the fourth is the same."""
-    with equality.as_optax_needs():
-        first = half = theirs.init(params)
-        for _ in range(3):
-            _, half = theirs.update(params, half, params)
-        expected, _ = theirs.update(params, half, params)
-    state = gradtx.from_optax(ours, half)
-    assert jax.tree.structure(state) == jax.tree.structure(ours.init(params))
-    bitwise(gradtx.to_optax(ours, state, first), half)
-    updates, _ = ours.update(params, state, params)
-    for a, b in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5)
+        theirs = make(OPTAX)
+    assert int(go_there_and_back(make(gradtx), theirs, params, 4)["count"]) == 4
 
 
 @pytest.mark.parametrize("kind", ["partition", "groups"])
