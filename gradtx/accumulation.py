@@ -9,6 +9,7 @@ import jax
 import optax
 from jax import numpy as jnp
 
+from gradtx.fusion import apart
 from gradtx.program import next_count
 from gradtx.roles import DType, EveryAtItsOwnCount, Member
 from gradtx.rule import Tree, TreeRule
@@ -52,8 +53,8 @@ def _accumulating(
             if a is None:
                 return None
             u = jnp.zeros_like(a) if u is None else u
-            a = a.astype(u.dtype)
-            grown = a + ((u - a) / (n + 1).astype(u.real.dtype) if mean else u)
+            a, u, size = apart(a.astype(u.dtype), u, (n + 1).astype(u.real.dtype))
+            grown = a + ((u - a) / size if mean else u)
             return jnp.where(is_skipped, a, grown)
 
         def rest(total: Any, out: Any) -> Any:

@@ -79,6 +79,15 @@ def _is_used() -> bool:
     return is_asked and is_enabled() and jax.default_backend() == "cpu"
 
 
+def apart(*values: Any) -> tuple[Any, ...]:
+    """The values, shared with no other leaf, where XLA writes several arrays in a loop.
+
+    Else what two leaves do with one number would become one loop, which cannot
+    overwrite the arrays of both.
+    """
+    return lax.optimization_barrier(values) if _is_used() else values
+
+
 def separated(closed: ClosedJaxpr, numbers: int) -> Callable[..., list[Any]]:
     """A program as a function that computes each output on its own, where that pays.
 

@@ -21,10 +21,10 @@ from tests import compiled, equality
 from tests.benchmarks import work
 from tests.settings import OF_EXAMPLES, PLAIN
 
-SHAPES = {"matrix": (256, 256), "vector": (512,)}
-STEPS = 3
+SHAPES = {"matrix": (256, 256), "other": (256, 256), "vector": (512,)}
+STEPS = 4  # accumulate makes one of them
 PIPELINES = [name for name in PLAIN if name not in OF_EXAMPLES]
-PIPELINES += ["clip + adamw", "skip"]
+PIPELINES += ["clip + adamw", "skip", "accumulate"]
 
 
 def arrays(seed: int) -> dict[str, jax.Array]:

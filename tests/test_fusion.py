@@ -25,6 +25,7 @@ MORE_BYTES = {
     ),
     "clip + adamw": "the norm reads the gradient once more",
     "skip": "the test reads the gradient once more",
+    "accumulate": "the mean is written and read on the way",
     "polyak_sgd": "the squared norm reads the gradient once more",
     **dict.fromkeys(
         ("prodigy", "dadapt_adamw", "sm3", "adafactor", "noisy_sgd", "sophia"),
@@ -36,6 +37,7 @@ MORE_BYTES = {
 NEEDS_MEMORY = {
     "lamb", "momo_adam", "prodigy", "dadapt_adamw", "sm3", "adafactor", "noisy_sgd",
     "sophia", "galore", "lbfgs",
+    "polyak_sgd",  # XLA writes out a zero for two equal leaves, to begin their norm
 }  # fmt: skip
 PARAMETERS = compiled.bytes_of(jax.eval_shape(lambda: fused.arrays(0)))
 
@@ -90,9 +92,9 @@ def test_clipping_by_the_global_norm_adds_one_reading_of_the_gradient(figures):
 
 def test_a_leaf_is_one_loop(figures):
     entry = figures["adamw"]["text"].split("ENTRY")[1]
-    for shape in ("256,256", "512"):
+    for shape, leaves in (("256,256", 2), ("512", 1)):
         loops = [x for x in entry.splitlines() if "fusion(" in x and f"[{shape}]" in x]
-        assert len(loops) == 1
+        assert len(loops) == leaves
 
 
 def test_the_setting_comes_too_late_once_something_was_compiled(monkeypatch):
