@@ -114,7 +114,7 @@ from gradtx.grouping import partition as partition
 from gradtx.grouping import selective_transform as selective_transform
 from gradtx.hyperparameters import editable as editable
 from gradtx.hyperparameters import hyperparams as hyperparams
-from gradtx.hyperparameters import inject_hyperparams as inject_hyperparams
+from gradtx.injection import inject_hyperparams as inject_hyperparams
 from gradtx.inspection import describe as describe
 from gradtx.inspection import explain as explain
 from gradtx.inspection import memory as memory

@@ -144,18 +144,29 @@ def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool
     """Each of the program's masks, leaf by leaf."""
     masks: list[list[bool]] = []
     told: dict[int, list[Any]] = {}  # once for all groups of a grouping
-    leaves = treedef.flatten_up_to(leaves_like)
     for mask in program.masks:
         if id(mask.given) not in told:
-            given = leaves_like
-            if mask.label is not None and mask.within:
-                around = zip(*(masks[m] for m in mask.within), strict=True)
-                pairs = zip(leaves, around, strict=True)
-                given = treedef.unflatten([x if all(on) else None for x, on in pairs])
+            around = mask.within if mask.label is not None else ()
+            given = _within(leaves_like, treedef, [masks[m] for m in around])
             told[id(mask.given)] = _told_by(mask, given, treedef)
         found = told[id(mask.given)]
         masks.append(found if mask.label is None else [x == mask.label for x in found])
     return masks
+
+
+def _within(tree: Any, treedef: Any, masks: Sequence[Sequence[Any]]) -> Any:
+    """A tree with None where a mask is off."""
+    if not masks:
+        return tree
+    pairs = zip(treedef.flatten_up_to(tree), zip(*masks, strict=True), strict=True)
+    return treedef.unflatten([x if all(on) else None for x, on in pairs])
+
+
+def seen_by(program: Program, k: int, params: Any, treedef: Any = None) -> Any:
+    """The parameters that an operation sees, None where a mask is off."""
+    treedef = jax.tree.structure(params) if treedef is None else treedef
+    masks = masks_of(program, params, treedef)
+    return _within(params, treedef, [masks[m] for m in program.ops[k].masks])
 
 
 def _told_by(mask: Mask, leaves_like: Any, treedef: Any) -> list[Any]:
@@ -198,7 +209,9 @@ def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
         return []
     masks = masks_of(program, leaves_like, treedef)
     settings = {
-        k: treedef.flatten_up_to(op.node.setting(leaves_like))
+        k: treedef.flatten_up_to(
+            op.node.setting(_within(leaves_like, treedef, [masks[m] for m in op.masks]))
+        )
         for k, op in enumerate(program.ops)
         if op.node.setting is not None
     }
@@ -230,7 +243,11 @@ def check_state(owner: str, state: Any) -> None:
         kind = type(state).__name__
         raise TypeError(
             f"{owner}: the state must be the dict that init makes, got a {kind}"
-            + (f" with {some(sorted(state))}" if isinstance(state, Mapping) else "")
+            + (
+                f" with {some(sorted(state))}"
+                if isinstance(state, dict) and state
+                else ""
+            )
         )
 
 

@@ -25,16 +25,27 @@ TAGS = ("type", "tuple", "array", "pairs", "function")
 def register(function: T) -> T:
     """Let configs name a factory of your own, or a function such as a mask.
 
-    A decorator, above `@gradtx.transformation` or `@gradtx.schedule`.
+    A decorator, above `@gradtx.transformation` or `@gradtx.schedule`. The same function
+    defined anew, as in a notebook, takes the place of the old one.
 
     Raises:
         ValueError: The name is gradtx's, or that of another function.
     """
     name = _name_of(function)
-    if name in _own() or REGISTERED.get(name, function) is not function:
+    before = REGISTERED.get(name, function)
+    is_again = _origin(before) == _origin(function) and "<" not in _origin(function)[1]
+    if name in _own() or not (before is function or is_again):
         raise ValueError(f"register: the name {name!r} is taken")
     REGISTERED[name] = function
     return function
+
+
+def _origin(function: Any) -> tuple[str, str]:
+    """Where a function is defined; a `<` in it says that others may be there, too."""
+    return (
+        getattr(function, "__module__", ""),
+        getattr(function, "__qualname__", "<unknown>"),
+    )
 
 
 def to_config(made: Any) -> dict[str, Any]:
@@ -69,7 +80,7 @@ def _plain(value: Any, place: str) -> Any:
         return to_config(value)
     if isinstance(value, DecayValue):
         return _plain(value.value, place)
-    if value is None or isinstance(value, str | bool | int | float):
+    if value is None or type(value) in (str, bool, int, float):
         return value
     if isinstance(value, np.dtype):
         return value.name
@@ -79,7 +90,7 @@ def _plain(value: Any, place: str) -> Any:
     if type(value) in (tuple, list):
         items = [_plain(x, f"{place}[{i}]") for i, x in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
-    if isinstance(value, Mapping):
+    if type(value) is dict:
         plain = {key: _plain(x, f"{place}[{key!r}]") for key, x in value.items()}
         is_plain = all(isinstance(key, str) and key not in TAGS for key in plain)
         return plain if is_plain else {"pairs": [list(it) for it in plain.items()]}
@@ -110,7 +121,13 @@ def from_config(config: Mapping[str, Any]) -> Any:
     kwargs = {name: _made(value) for name, value in config.items() if name != "type"}
     for name, parameter in parameters.items():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL and name in kwargs:
-            args += kwargs.pop(name)
+            given = kwargs.pop(name)
+            if not isinstance(given, list | tuple):
+                raise TypeError(
+                    f"from_config: {name} of {config['type']!r} must be a list, "
+                    f"got {given!r}"
+                )
+            args += given
     return factory(*args, **kwargs)
 
 
@@ -148,7 +165,7 @@ def _known() -> dict[str, Any]:
 @functools.cache
 def _own() -> dict[str, Any]:
     """The functions of gradtx, by name."""
-    modules = map(importlib.import_module, ("gradtx.hyperparameters", "gradtx"))
+    modules = map(importlib.import_module, ("gradtx.injection", "gradtx"))
     public = {name: it for module in modules for name, it in vars(module).items()}
     factories = {
         made.factory.name: made

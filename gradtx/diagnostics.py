@@ -6,7 +6,7 @@ step pays nothing for them: XLA drops what nobody reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -130,13 +130,16 @@ def _share():
         return jnp.sum(u != leaf.recall("unclipped"), dtype=jnp.float32)
 
     def settle(total: Any, shared: Any, step: Step) -> Any:
-        is_clipped = (total > 0).astype(jnp.float32)
-        return {name: shared[name] + (is_clipped - shared[name]) / step.t}
+        is_clipped, t = (total > 0).astype(jnp.float32), shared["clip_count"] + 1
+        return {
+            name: shared[name] + (is_clipped - shared[name]) / t,
+            "clip_count": t,
+        }
 
     return Rule(
         lambda u, slots, leaf: (u, slots),
         measure=measure,
-        shared={name: zero},
+        shared={name: zero, "clip_count": zero},
         settle=settle,
     )
 
@@ -144,14 +147,25 @@ def _share():
 def metrics(state: Any) -> dict[str, Any]:
     """What `record`, `norms` and `clipping` keep, by name, from anywhere in a state.
 
-    Where several keep one name, theirs are qualified as the keys of the state are.
+    Where several keep one name, theirs are qualified as the keys of the state are, and
+    by the keys of the states that they are in: `inner.grad_norm`.
     """
-    found: dict[str, Any] = {}
+    found = [*_metrics(state, ())]
+    names = [name for _, name, _ in found]
+    return {
+        ".".join((*path, name)) if names.count(name) > 1 else name: value
+        for path, name, value in found
+    }
+
+
+def _metrics(
+    state: Any, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], str, Any]]:
+    """For each metric the keys of the states around it, its name, and its value."""
     if not isinstance(state, Mapping) or "count" not in state:
-        return found  # a slot, and no state
+        return  # a slot, and no state
     for key, value in state.items():
-        before, is_metric, name = key.rpartition(PREFIX)
+        before, is_metric, name = key.partition(PREFIX)
         if is_metric:
-            found[before + name] = value
-        found |= metrics(value)
-    return found
+            yield path, before + name, value
+        yield from _metrics(value, (*path, key))

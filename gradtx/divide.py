@@ -15,6 +15,7 @@ from gradtx.roles import Decay, DType, FirstValue, Member, NonNegative, Positive
 from gradtx.rule import Fork, Leaf, Rule, memoryless, refuse_complex
 from gradtx.scale import add_decayed_weights, block_norm
 from gradtx.transform import transformation
+from gradtx.trees import map_with_none
 
 
 @transformation
@@ -171,7 +172,9 @@ def _axes_of(block_axes: Any, params: Any) -> Any:
         return jax.tree.map(lambda p: tuple(range(jnp.ndim(p) - 1)), params)
     tree = block_axes(params) if callable(block_axes) else block_axes
 
-    def axes(p: Any, given: Any) -> tuple[int, ...]:
+    def axes(p: Any, given: Any) -> tuple[int, ...] | None:
+        if p is None:
+            return None
         given = (given,) if isinstance(given, int) else tuple(given or ())
         fit = all(-jnp.ndim(p) <= axis < jnp.ndim(p) for axis in given)
         if not fit or len({axis % jnp.ndim(p) for axis in given}) < len(given):
@@ -182,7 +185,7 @@ def _axes_of(block_axes: Any, params: Any) -> Any:
         return tuple(sorted(axis % jnp.ndim(p) for axis in given))
 
     try:
-        return jax.tree.map(axes, params, tree)
+        return map_with_none(axes, params, tree)
     except ValueError as error:
         if "block_mean" in str(error):
             raise

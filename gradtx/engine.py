@@ -164,7 +164,8 @@ class _Update:
         made = run_jobs(common, self._jobs(make, plan, stage, running, out))
         for k in stage.ops:  # as they are, where nothing runs
             self.registers[ops[k].out] = [*self.registers[ops[k].inputs[0]]]
-        columns = {on: self._written(stage, on) for on in set(self.active)}
+        acting = {self.active[i] for i in running}
+        columns = {on: self._written(stage, on) for on in acting}
         for i, values in zip(running, made, strict=True):
             for column, value in zip(columns[self.active[i]], values, strict=True):
                 column[i] = value
@@ -189,7 +190,8 @@ class _Update:
     ) -> list[Job]:
         """What each leaf has to do in a stage."""
         memo, jobs = self.program.memo, []
-        read = {on: self._read(stage, on) for on in set(self.active)}
+        acting = {self.active[i] for i in running}
+        read = {on: self._read(stage, on) for on in acting}
         for i in running:
             active, precision = self.active[i], self.precisions[i]
             place = (make, id(plan), active, precision)

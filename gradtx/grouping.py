@@ -78,8 +78,11 @@ def groups(transforms: Mapping[str, Member], labels: Any = None):
 def frozen():
     """Leave parameters as they are: their updates are zeros, and they keep nothing.
 
-    A group of `groups`. Nothing else in the transformation acts on these parameters:
-    their gradients are in no norm, and may be None, or of any dtype.
+    A group of `groups`. No rule of the same transformation acts on these parameters:
+    their gradients are in no norm, and may be None, or of any dtype. A wrapper sees
+    them: `accumulate(groups(...))` keeps a mean for these, too, and `skip` skips if
+    theirs are not finite; `groups({"head/**": accumulate(...), "**": frozen()})` does
+    neither.
     """
     return memoryless(lambda u, leaf: jnp.zeros_like(u), freezes=True)
 

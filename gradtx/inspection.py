@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
-from gradtx.checks import active_of, masks_of
+from gradtx.checks import active_of, masks_of, seen_by
 from gradtx.lowering import name_of_foreign, program_of
 from gradtx.paths import name_of
 from gradtx.program import Part, Program
@@ -79,7 +80,7 @@ def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Mem
         params: Parameters, or their shapes.
         compiled: Whether to compile the update, too, for its temporary memory. Its
             state is donated, as it should be.
-        extra: Extra arguments of the update, or their shapes.
+        extra: Extra arguments of the update, or their shapes; functions as they are.
     """
     shapes = jax.eval_shape(lambda: params)
     state = jax.eval_shape(tx.init, shapes)
@@ -87,8 +88,13 @@ def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Mem
     slots = {key: _bytes(part) for key, part in parts}
     temporary = None
     if compiled:
-        update = jax.jit(tx.update, donate_argnums=(0, 1))
-        program: Any = update.lower(shapes, state, shapes, **extra).compile()
+        functions = {name: x for name, x in extra.items() if callable(x)}
+        arrays = {name: x for name, x in extra.items() if name not in functions}
+        update = functools.partial(tx.update, **functions)
+        lowered = jax.jit(update, donate_argnums=(0, 1)).lower(
+            shapes, state, shapes, **arrays
+        )
+        program: Any = lowered.compile()
         temporary = program.memory_analysis().temp_size_in_bytes
     return Memory(slots, sum(slots.values()), temporary)
 
@@ -130,27 +136,22 @@ def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
         root.add(f"{name_of_foreign(tx)}{_cost(jax.tree.leaves(state))}")
         return
     program = program_of(tx.bound, jnp.zeros([], jnp.int32))
+    foreign = {op.part: op.name for op in program.ops if op.bound is None}
     nodes: list[Any] = []
-    for part in program.parts:
+    for i, part in enumerate(program.parts):
         parent = root if part.around is None else nodes[part.around]
-        is_only_a_chain = part.bound.factory.name == "chain" and part.label is None
-        is_seen = part.around is None or not is_only_a_chain
-        nodes.append(parent.add(_line(part)) if is_seen else parent)
+        line = _line(part, foreign.get(i))
+        is_seen = part.around is None or line != "[bold]chain[/bold]"
+        nodes.append(parent.add(line) if is_seen else parent)
     for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
         node = nodes[op.part]
-        if op.bound is None:
-            node = node.add(op.name)
         for slot, key in keys.items():
             line = f"[cyan]{_escape(key)}[/cyan]"
             kept = None if state is None else state.get(key)
             if slot in op.node.inner:
                 is_own = slot in op.node.slots  # a state as of other parameters
-                _add(
-                    node.add(line),
-                    op.node.inner[slot],
-                    None if is_own else params,
-                    kept,
-                )
+                mine = None if is_own or params is None else seen_by(program, k, params)
+                _add(node.add(line), op.node.inner[slot], mine, kept)
             else:
                 node.add(line + _cost(_leaves_of(program, k, slot, params, kept)))
 
@@ -166,8 +167,11 @@ def _leaves_of(program: Program, k: int, slot: str, params: Any, kept: Any) -> A
     return [x for x, on in pairs if on[k] and x is not None]
 
 
-def _line(part: Part) -> str:
+def _line(part: Part, foreign: str | None) -> str:
     """The factory of a part, its numbers, and what is not as by default."""
+    label = "" if part.label is None else f"[green]{_escape(part.label)}[/green]  "
+    if part.bound is None:
+        return f"{label}{foreign}"
     factory, shown = part.bound.factory, []
     given = zip(factory.signature.parameters.values(), factory.roles, strict=True)
     made = factory.cls(part.bound)
@@ -176,7 +180,6 @@ def _line(part: Part) -> str:
         is_number = isinstance(role, NumberRole) and value is not None
         if is_number or not (_has_members(value) or value == parameter.default):
             shown.append(f"{parameter.name}={_short(value)}")
-    label = "" if part.label is None else f"[green]{_escape(part.label)}[/green]  "
     return f"{label}[bold]{factory.name}[/bold]  {_escape('  '.join(shown))}".rstrip()
 
 
@@ -254,17 +257,16 @@ def explain(tx: GradientTransformation, params: Any) -> Shown:
 
 
 def _rows(tx: Any, params: Any) -> Iterator[tuple[str, tuple[int, ...], str]]:
-    pairs = jax.tree_util.tree_leaves_with_path(params)
-    told = _groups_of(tx, params)
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(params)
+    told = _groups_of(tx, params, treedef)
     if not any(told):
         raise ValueError(f"explain: there are no groups in {tx.name}")
     for (path, leaf), labels in zip(pairs, told, strict=True):
         yield name_of(path), jnp.shape(leaf), " > ".join(labels)
 
 
-def _groups_of(tx: Any, params: Any) -> list[list[str]]:
+def _groups_of(tx: Any, params: Any, treedef: Any) -> list[list[str]]:
     """For each leaf the labels of its groups, outermost first."""
-    treedef = jax.tree.structure(params)
     told: list[list[str]] = [[] for _ in range(treedef.num_leaves)]
     if not isinstance(tx, Remembered):
         return told
@@ -274,11 +276,13 @@ def _groups_of(tx: Any, params: Any) -> list[list[str]]:
     ):
         for labels, is_in in zip(told, flags, strict=True):
             labels += [str(mask.label)] * (is_in and mask.label is not None)
-    active = active_of(program, params, treedef)
     for k, op in enumerate(program.ops):
         for slot, inner in op.node.inner.items():
             if slot in op.node.slots:
                 continue  # a state of its own making, as of other parameters
-            for i, labels in enumerate(_groups_of(inner, params)):
-                told[i] += labels if active[i][k] else []
+            mine = seen_by(program, k, params, treedef)
+            for labels, more in zip(
+                told, _groups_of(inner, mine, treedef), strict=True
+            ):
+                labels += more
     return told

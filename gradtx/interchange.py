@@ -6,8 +6,10 @@ name; of several with one name, the first in the chain belongs to the first.
 
 from __future__ import annotations
 
+import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,6 +20,7 @@ from gradtx.binding import Remembered
 from gradtx.kernel import wide
 from gradtx.lowering import program_of
 from gradtx.numbers import is_key, raw_key
+from gradtx.paths import is_none
 from gradtx.program import Op
 from gradtx.rule import Rule
 from gradtx.state import State
@@ -30,39 +33,109 @@ OWN = ("step_size", "win_rate")
 """Numbers that gradtx keeps to be read, and optax does not keep."""
 
 
-def from_optax(tx: GradientTransformation, optax_state: Any) -> State:
+def from_optax(tx: GradientTransformation, optax_state: Any, params: Any = None):
     """The state with which `tx` goes on where the same optimizer of optax is.
 
     Args:
-        tx: A transformation of names that optax has, in optax's order; `groups` for a
-            `partition`, `accumulate` for `MultiSteps`.
+        tx: A transformation of names that optax has, in optax's order; `groups` of the
+            same labels for a `partition`, `accumulate` for `MultiSteps`.
         optax_state: The state of the same transformation of optax.
+        params: The parameters, or their shapes: needed where masks or labels are
+            prefixes of their tree.
 
     Returns:
         A state of `tx` with the values of optax's, in buffers of its own. Where optax
         counts nothing, nothing depends on the count, and it is 0.
 
     Raises:
-        ValueError: A slot has no counterpart in optax's state, or the reverse.
+        ValueError: A slot has no counterpart in optax's state, or the reverse; labels
+            differ; or parameters are needed.
     """
     _check_ours("from_optax", tx)
-    found: list[tuple[str, Any, Any]] = []
-    _rebuild("from_optax", optax_state, lambda *field: found.append(field), _wholes(tx))
+    found: list[_Field] = []
+
+    def note(*field: Any) -> None:
+        found.append(_Field(*field))
+
+    _rebuild("from_optax", optax_state, note, _wholes(tx))
+    _check_labels(tx, found)
     state: State = {"count": _count(found)}
     for op, name, key in _slots(tx):
-        at = next((i for i, (field, _, _) in enumerate(found) if field == name), None)
+        place = name, _labels_of(tx, op)
+        at = next((i for i, x in enumerate(found) if (x.name, x.labels) == place), None)
         if at is None and name not in OWN:
             raise ValueError(f"from_optax: optax's state has no {name!r} for {key!r}")
-        field = (name, jnp.zeros(()), None) if at is None else found.pop(at)
+        is_own = at is None
+        field = _Field(name, jnp.zeros(()), None, ()) if is_own else found.pop(at)
         if inner := _inner_of(op, name):
-            state[key] = from_optax(inner, field[1])
+            state[key] = _whole(inner, field.value, from_optax, params)
             continue
-        value = _stored(op, name, _to_ours(*field))
+        value = _in_full(_to_ours(*field[:3]), params)
+        value = _stored(op, name, value)
         state[key] = _joined(state[key], value) if key in state else value
-    rest = sorted({name for name, x, _ in found if jax.tree.leaves(x)} - {*COUNTS})
+    rest = sorted({x.name for x in found if jax.tree.leaves(x.value)} - {*COUNTS})
     if rest:
         raise ValueError(f"from_optax: {tx.name} keeps nothing like optax's {rest}")
+    trees = [state[key] for op, name, key in _slots(tx) if op.keeps_by_leaf(name)]
+    if len({jax.tree.structure(tree, is_leaf=is_none) for tree in trees}) > 1:
+        raise ValueError(NEEDS_PARAMS)
     return state
+
+
+NEEDS_PARAMS = (
+    "from_optax: masks or labels are prefixes of the tree of the parameters: "
+    "give them, from_optax(tx, optax_state, params)"
+)
+
+
+class _Field(NamedTuple):
+    """A field of a state of optax.
+
+    Attributes:
+        name: Its name.
+        value: Its value.
+        owner: The state that has it.
+        labels: The labels of the groups that it is in, outermost first.
+    """
+
+    name: str
+    value: Any
+    owner: Any
+    labels: tuple[str, ...]
+
+
+def _labels_of(tx: GradientTransformation, op: Op) -> tuple[str, ...]:
+    """The labels of the groups that an operation is in, outermost first."""
+    masks = program_of(tx.bound, jnp.zeros([], jnp.int32)).masks
+    return tuple(str(masks[m].label) for m in op.masks if masks[m].label is not None)
+
+
+def _check_labels(tx: GradientTransformation, found: list[_Field]) -> None:
+    """What is in groups must be in the same ones here and there."""
+    kept = (op for op, name, _ in _slots(tx) if name not in OWN)
+    mine = {_labels_of(tx, op) for op in kept} - {()}
+    theirs = {
+        field.labels
+        for field in found
+        if field.name not in COUNTS and jax.tree.leaves(field.value)
+    } - {()}
+    if mine != theirs:
+        told = [sorted({*itertools.chain(*labels)}) for labels in (theirs, mine)]
+        raise ValueError(
+            f"from_optax: {tx.name} must have the labels of optax's state, "
+            f"{told[0]}, got {told[1]}"
+        )
+
+
+def _in_full(value: Any, params: Any) -> Any:
+    """A slot with None for each leaf that is masked, and not for a tree of them."""
+    if params is None or not any(map(is_none, jax.tree.leaves(value, is_leaf=is_none))):
+        return value
+
+    def one(x: Any, param: Any) -> Any:
+        return jax.tree.map(lambda _: None, param) if x is None else x
+
+    return jax.tree.map(one, value, params, is_leaf=is_none)
 
 
 def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
@@ -75,31 +148,35 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
 
     Raises:
         ValueError: A field of optax's state has no counterpart in the state, or the
-            reverse.
+            reverse; or labels differ.
     """
     _check_ours("to_optax", tx)
-    slots = [(name, state[key], _inner_of(op, name)) for op, name, key in _slots(tx)]
+    slots = [
+        ((name, _labels_of(tx, op)), state[key], _inner_of(op, name))
+        for op, name, key in _slots(tx)
+    ]
     ops = program_of(tx.bound, state["count"]).ops
     periods = [
         op.bound.values()[0] for op in ops if op.bound and op.name == "apply_every"
     ]
 
-    def visit(name: str, old: Any, owner: Any) -> Any:
+    def visit(name: str, old: Any, owner: Any, labels: tuple[str, ...]) -> Any:
         if name in COUNTS:
             period = periods.pop(0) if isinstance(owner, optax.ApplyEvery) else None
             return _told(name, state["count"], period).astype(old.dtype)
-        at = next((i for i, (slot, *_) in enumerate(slots) if slot == name), None)
+        place = name, labels
+        at = next((i for i, (slot, *_) in enumerate(slots) if slot == place), None)
         if at is None and not jax.tree.leaves(old):
             return old
         if at is None:
             raise ValueError(f"to_optax: {tx.name} keeps no {name!r}")
         _, value, inner = slots.pop(at)
         if inner is not None:
-            return to_optax(inner, value, old)
+            return _whole(inner, value, to_optax, old)
         return _to_theirs(name, value, old, owner)
 
     rebuilt = _rebuild("to_optax", like, visit, _wholes(tx))
-    rest = sorted({name for name, x, _ in slots if jax.tree.leaves(x)} - {*OWN})
+    rest = sorted({name for (name, _), x, _ in slots if jax.tree.leaves(x)} - {*OWN})
     if rest:
         raise ValueError(f"to_optax: optax's state keeps nothing like {rest}")
     return rebuilt
@@ -128,50 +205,64 @@ def _inner_of(op: Op, name: str) -> Any:
     return {_theirs(slot): tx for slot, tx in op.node.inner.items()}.get(name)
 
 
+def _whole(tx: Any, state: Any, turn: Callable[..., Any], *args: Any) -> Any:
+    """The whole state of a transformation: what is foreign has one on both sides."""
+    if isinstance(tx, Remembered):
+        return turn(tx, state, *args)
+    return jax.tree.map(jnp.array, state)
+
+
 def _wholes(tx: GradientTransformation) -> set[str]:
     """The names in optax of slots that are whole states."""
     return {name for op, name, _ in _slots(tx) if _inner_of(op, name) is not None}
 
 
 def _rebuild(
-    owner: str, state: Any, visit: Callable[[str, Any, Any], Any], wholes: set[str]
+    owner: str,
+    state: Any,
+    visit: Callable[[str, Any, Any, tuple[str, ...]], Any],
+    wholes: set[str],
+    labels: tuple[str, ...] = (),
 ) -> Any:
-    """A state of optax with each field as `visit(name, value, state)` gives it.
+    """A state of optax with each field as `visit(name, value, state, labels)` gives it.
 
     Fields that hold states are gone into, but for those of wrappers.
     """
     if state is None or isinstance(state, optax.MaskedNode):
         return state
 
-    def again(inner: Any) -> Any:
-        return _rebuild(owner, inner, visit, wholes)
+    def again(inner: Any, labels: tuple[str, ...] = labels) -> Any:
+        return _rebuild(owner, inner, visit, wholes, labels)
 
     def field(name: str, value: Any) -> Any:
         if name == "inner_states":  # of groups, by label
-            return {label: again(inner) for label, inner in sorted(value.items())}
+            pairs = sorted(value.items(), key=lambda pair: str(pair[0]))
+            return {label: again(it, (*labels, str(label))) for label, it in pairs}
         is_whole = name in wholes and not isinstance(state, optax.MaskedState)
         is_state = name in INNER and not is_whole
-        return again(value) if is_state else visit(name, value, state)
+        return again(value) if is_state else visit(name, value, state, labels)
 
     if hasattr(state, "_fields"):
         return type(state)(*map(field, state._fields, state))
     if isinstance(state, tuple | list):
         return type(state)(map(again, state))
+    if isinstance(state, OrderedDict):  # of a named chain
+        return OrderedDict((name, again(inner)) for name, inner in state.items())
     kind = type(state).__name__
     raise TypeError(f"{owner}: takes a state that optax's init makes, found a {kind}")
 
 
-def _count(found: list[tuple[str, Any, Any]]) -> jax.Array:
+def _count(found: list[_Field]) -> jax.Array:
     """The count of updates, from the field that tells it best."""
 
-    def rank(field: tuple[str, Any, Any]) -> int:
-        name, _, owner = field
-        return COUNTS.index(name) + 10 * isinstance(owner, optax.ApplyEvery)
+    def rank(field: _Field) -> int:
+        is_of_gradients = isinstance(field.owner, optax.ApplyEvery)
+        return COUNTS.index(field.name) + 10 * is_of_gradients
 
-    told = sorted((field for field in found if field[0] in COUNTS), key=rank)
+    told = sorted((field for field in found if field.name in COUNTS), key=rank)
     if not told:
         return jnp.zeros([], jnp.int32)
-    name, value, _ = told[0]
+    name, value, *_ = told[0]
     value = jnp.asarray(value).astype(jnp.int32)
     if name == "step_count":
         return value - 1
@@ -259,9 +350,12 @@ def _to_theirs(name: str, slot: Any, old: Any, owner: Any) -> Any:
 
 def _joined(one: Any, other: Any) -> Any:
     """A slot of two groups: each has None where the other one has an array."""
-    return jax.tree.map(
-        lambda a, b: b if a is None else a, one, other, is_leaf=lambda x: x is None
-    )
+    try:
+        return jax.tree.map(
+            lambda a, b: b if a is None else a, one, other, is_leaf=is_none
+        )
+    except ValueError:
+        raise ValueError(NEEDS_PARAMS) from None
 
 
 def _stored(op: Op, name: str, value: Any) -> Any:

@@ -102,11 +102,16 @@ class _Lowering:
         """Add a transformation that reads register u; the register that it writes."""
         if isinstance(tx, Remembered):
             return self.remembered(tx.bound, u, scope)
+        scope = self.part(None, scope)
         return self.emit(None, _foreign(tx), (u,), scope, name_of_foreign(tx))
 
-    def remembered(self, bound: Bound, u: int, scope: _Scope) -> int:
+    def part(self, bound: Bound | None, scope: _Scope) -> _Scope:
+        """Note one more part; the scope inside it."""
         self.parts.append(Part(bound, scope.part, scope.label))
-        scope = dataclasses.replace(scope, part=len(self.parts) - 1, label=None)
+        return dataclasses.replace(scope, part=len(self.parts) - 1, label=None)
+
+    def remembered(self, bound: Bound, u: int, scope: _Scope) -> int:
+        scope = self.part(bound, scope)
         if bound.is_scheduled:
             if self.count is None:
                 raise no_state(bound.factory.name, "has a schedule, which counts")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from jax import numpy as jnp
@@ -33,8 +33,7 @@ class Op:
         pin: A pinned name for its slots.
         is_step: Whether it, or a factory around it, takes a learning rate.
         splits_extra: Whether a mask around it splits the extra arguments, too.
-        part: The part of the transformation that it is, by index; the one around it
-            for a foreign one.
+        part: The part of the transformation that it is, by index.
     """
 
     bound: Bound | None
@@ -124,12 +123,12 @@ class Part(NamedTuple):
     """What a factory made, in a transformation.
 
     Attributes:
-        bound: The factory and its arguments, as they were given.
+        bound: The factory and its arguments, as they were given; None if it is foreign.
         around: The part around it, by index; None for the whole.
         label: The group that it is, if it is one of `groups`.
     """
 
-    bound: Bound
+    bound: Bound | None
     around: int | None
     label: str | None
 
@@ -179,6 +178,13 @@ class Program:
     out: int
     is_timed: bool
     memo: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+    def around(self, op: Op) -> Iterator[Part]:
+        """The part that an operation is, and those around it, outwards."""
+        at: int | None = op.part
+        while at is not None:
+            yield self.parts[at]
+            at = self.parts[at].around
 
     def freezes(self, active: Active) -> bool:
         """Whether a leaf that goes through some operations gets no step.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sized
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ from jax import numpy as jnp
 
 from gradtx.binding import Remembered
 from gradtx.lowering import program_of
-from gradtx.paths import name_of, some
+from gradtx.paths import some
 from gradtx.transform import GradientTransformation
 
 
@@ -61,61 +61,143 @@ def restore(
     if not isinstance(saved, Mapping):
         raise TypeError(f"restore: saved must be a state of gradtx, got {saved!r}")
     shapes = jax.eval_shape(tx.init, params)
-    renamed = _renamed(tx, shapes, saved)
-    moved = {old: key for key, old in renamed.items()}
-    found = _by_path({moved.get(key, key): part for key, part in saved.items()})
-    wanted = _by_path(shapes)
-    missing = [path for path in wanted if path not in found]
-    left = [path for path in found if path not in wanted]
+    wanted, found = _Paths(shapes), _Paths(saved)
+    pairs = _same(wanted, found)
+    renamed = _renamed(tx, wanted, found, pairs)
+    missing = [i for i in range(len(wanted.leaves)) if i not in pairs]
+    taken = {*pairs.values()}
+    left = [name for j, name in enumerate(found.names) if j not in taken]
     refused = [
         f"{what} {some(paths)} (allow that with {name}=True)"
         for what, paths, name, is_fine in (
-            ("not saved:", missing, "new", new),
+            ("not saved:", [wanted.names[i] for i in missing], "new", new),
             ("without a place:", left, "dropped", dropped),
         )
         if paths and not is_fine
     ]
-    matched = {path: found[path] for path in wanted if path in found}
     refused += [
-        f"{path!r} was saved as {_looks(x)} and must be {_looks(wanted[path])}"
-        for path, x in matched.items()
-        if _looks(x) != _looks(wanted[path])
+        f"{wanted.names[i]!r} was saved as {_looks(found.leaves[j])} "
+        f"and must be {_looks(wanted.leaves[i])}"
+        for i, j in sorted(pairs.items())
+        if _looks(found.leaves[j]) != _looks(wanted.leaves[i])
     ]
     if refused:
         raise ValueError(f"restore: {tx.name}: {'; '.join(refused)}")
-    first = _by_path(tx.init(params)) if missing else {}
-    leaves = [jnp.asarray((first | matched)[path]) for path in wanted]
+    first = jax.tree.leaves(tx.init(params)) if missing else wanted.leaves
+    if any(isinstance(first[i], jax.ShapeDtypeStruct) for i in missing):
+        raise TypeError("restore: params must be arrays, for what is new begins there")
+    leaves = [
+        jnp.asarray(found.leaves[pairs[i]] if i in pairs else x)
+        for i, x in enumerate(first)
+    ]
     state = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-    return Restored(state, [*matched], renamed, missing, left)
+    matched = [wanted.names[i] for i in sorted(pairs)]
+    return Restored(state, matched, renamed, [wanted.names[i] for i in missing], left)
 
 
-def _by_path(state: Any) -> dict[str, Any]:
-    pairs = jax.tree_util.tree_leaves_with_path(state)
-    return {name_of(path): x for path, x in pairs}
+class _Paths:
+    """The leaves of a state, and what they are called.
+
+    Attributes:
+        leaves: The leaves.
+        spellings: For each leaf its path as it is, then joined by slashes, then its
+            name: what one serializer keeps apart, another one joins.
+        names: The names; where two leaves have one, their paths.
+    """
+
+    def __init__(self, state: Any):
+        pairs = jax.tree_util.tree_leaves_with_path(state)
+        self.leaves = [x for _, x in pairs]
+        self.spellings = [_spellings(path) for path, _ in pairs]
+        told = [spellings[-1] for spellings in self.spellings]
+        self.names = [
+            name if told.count(name) == 1 else spellings[0]
+            for name, spellings in zip(told, self.spellings, strict=True)
+        ]
+
+
+def _spellings(path: Any) -> tuple[str, str, str]:
+    joined = jax.tree_util.keystr(path, simple=True, separator="/")
+    parts = [part for part in joined.split("/") if part not in ("", "~")]
+    is_value = len(parts) > 1 and parts[-1] == "value"  # what flax's variables hold
+    return jax.tree_util.keystr(path), joined, "/".join(parts[: len(parts) - is_value])
+
+
+def _same(wanted: _Paths, found: _Paths) -> dict[int, int]:
+    """Where leaves were saved: by the closest spelling that is theirs alone."""
+    pairs: dict[int, int] = {}
+    for spelling in range(3):
+        mine = _alone(wanted, spelling, {*pairs})
+        theirs = _alone(found, spelling, {*pairs.values()})
+        pairs |= {mine[name]: theirs[name] for name in mine if name in theirs}
+    return pairs
+
+
+def _alone(paths: _Paths, spelling: int, without: set[int]) -> dict[str, int]:
+    """The leaves that alone have their name in a spelling, by that."""
+    by_name: dict[str, list[int]] = {}
+    for i, spellings in enumerate(paths.spellings):
+        if i not in without:
+            by_name.setdefault(spellings[spelling], []).append(i)
+    return {name: mine[0] for name, mine in by_name.items() if len(mine) == 1}
 
 
 def _looks(x: Any) -> str:
     return f"{jnp.result_type(x).name}{[*jnp.shape(x)]}"
 
 
-def _renamed(tx: Any, wanted: Mapping[str, Any], saved: Any) -> dict[str, str]:
+def _renamed(
+    tx: Any, wanted: _Paths, found: _Paths, pairs: dict[int, int]
+) -> dict[str, str]:
     """For keys that were not saved those of a group that was called otherwise then.
 
-    Only where there is no choice: one key begins and ends alike, and fits no other.
+    A group's old name is what stands in the place of its name in most paths; if several
+    names do, or stand for another group too, it is not known. Adds to `pairs`.
     """
-    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
-    free = [key for key in saved if key not in wanted]
+    missing = {wanted.names[i]: i for i in range(len(wanted.names)) if i not in pairs}
+    taken = {*pairs.values()}
+    left = {name: j for j, name in enumerate(found.names) if j not in taken}
+    told: dict[tuple[str, str], dict[str, list[tuple[str, str, str]]]] = {}
+    for before, label, after in {*_labelled(tx, "")}:
+        votes = told.setdefault((before, label), {})
+        key = f"{before}{label}{after}"
+        for name in missing:
+            if name != key and not name.startswith(f"{key}/"):
+                continue
+            tail = name.removeprefix(before + label)
+            for old in left:
+                if old.startswith(before) and old.endswith(tail):
+                    other = old[len(before) : len(old) - len(tail)]
+                    votes.setdefault(other, []).append((key, name, old))
+    best = {place: _most(votes) for place, votes in told.items()}
+    names = [(before, best[before, label]) for before, label in best]
     renamed: dict[str, str] = {}
+    for (before, label), other in best.items():
+        if other is None or names.count((before, other)) > 1:
+            continue
+        for key, name, old in told[before, label][other]:
+            pairs[missing[name]] = left[old]
+            renamed[key] = f"{before}{other}{key.removeprefix(before + label)}"
+    return renamed
+
+
+def _most(votes: Mapping[str, Sized]) -> str | None:
+    """What has most votes, if that is one."""
+    most = max(map(len, votes.values()), default=0)
+    best = [other for other, mine in votes.items() if len(mine) == most]
+    return best[0] if len(best) == 1 else None
+
+
+def _labelled(tx: Any, place: str) -> Iterator[tuple[str, str, str]]:
+    """Keys with the name of a group in them: what is before, that, what is after."""
+    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
     for op, keys in zip(program.ops, program.keys, strict=True):
-        for key in (key for key in keys.values() if key not in saved):
-            for label in (f".{program.masks[m].label}." for m in op.masks):
-                start, _, end = key.partition(label)
-                alike = [
-                    old
-                    for old in free
-                    if old.startswith(f"{start}.") and old.endswith(f".{end}")
-                ]
-                if label in key and len(alike) == 1:
-                    renamed[key] = alike[0]
-    taken = [*renamed.values()]
-    return {key: old for key, old in renamed.items() if taken.count(old) == 1}
+        for key in keys.values():
+            for label in (str(program.masks[m].label) for m in op.masks):
+                before, is_in, after = f".{key}".partition(f".{label}.")
+                if is_in:
+                    start = place + f"{before}."[1:]
+                    yield start, label, f".{after}"
+        for slot, inner in op.node.inner.items():
+            if isinstance(inner, Remembered):
+                yield from _labelled(inner, f"{place}{keys[slot]}/")

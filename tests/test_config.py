@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax.core import FrozenDict
 from jax import numpy as jnp
 
 import gradtx
@@ -152,6 +153,16 @@ def mistaken(**more):
             "to_config: sgd: learning_rate is <function ",
         ),
         (
+            lambda: gradtx.from_config({"type": "norms", "patterns": "**"}),
+            TypeError,
+            "from_config: patterns of 'norms' must be a list, got '**'",
+        ),
+        (
+            lambda: gradtx.to_config(gradtx.adamw(0.1, mask=FrozenDict({"w": True}))),
+            TypeError,
+            "to_config: adamw: mask is FrozenDict(",
+        ),
+        (
             lambda: gradtx.register(lambda: None) and gradtx.register(lambda: None),
             ValueError,
             "register: the name '<lambda>' is taken",
@@ -163,6 +174,22 @@ def test_what_is_no_config_is_an_error_that_says_where(call, kind, message):
         call()
     config.REGISTERED.pop("<lambda>", None)
     assert str(error.value).startswith(message)
+
+
+def test_a_number_of_numpy_is_itself_again():
+    tx = gradtx.sgd(np.float64(0.1), np.float32(0.9))
+    config = gradtx.to_config(tx)
+    assert config["learning_rate"] == {"array": 0.1, "dtype": "float64"}
+    assert gradtx.from_config(json.loads(json.dumps(config))) == tx
+
+
+def test_a_function_may_be_registered_again_where_it_was():
+    """As when a cell of a notebook runs twice."""
+    cell: dict[str, Any] = {"__name__": "notebook"}
+    for _ in range(2):
+        exec("def again(params): return params", cell)
+        gradtx.register(cell["again"])
+    assert config.REGISTERED.pop("again") is cell["again"]
 
 
 def test_what_is_not_known_by_its_name_is_an_error():

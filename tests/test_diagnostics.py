@@ -46,6 +46,33 @@ def test_norms_are_of_each_group_where_patterns_are_given():
         gradtx.norms("x", "**").init(PARAMS)
 
 
+def test_norms_in_a_group_are_of_its_leaves():
+    inner = gradtx.chain(gradtx.sgd(0.1), gradtx.norms("head/w"))
+    _, found = seen(gradtx.groups({"embed/**": gradtx.sgd(1.0), "head/**": inner}))
+    assert found["grad_norm/head/w"] == pytest.approx(norm(GRADS["head"]["w"]))
+
+
+def test_metrics_of_one_name_are_qualified_by_the_states_that_they_are_in():
+    inner = gradtx.chain(gradtx.sgd(0.1), gradtx.norms())
+    tx = gradtx.chain(gradtx.accumulate(inner, 1), gradtx.scale(2.0), gradtx.norms())
+    _, found = seen(tx)
+    assert found["update_norm"] == pytest.approx(2 * found["inner.update_norm"])
+    assert len(found) == 10
+
+
+def test_a_record_may_have_any_name():
+    tx = gradtx.record("my_metrics.one", lambda updates, params: 1.0)
+    assert seen(tx)[1] == {"my_metrics.one": 1.0}
+
+
+def test_the_share_of_clipped_updates_begins_where_it_is_new():
+    tx = gradtx.chain(gradtx.clipping(gradtx.clip(0.01)), gradtx.sgd(0.1, 0.9))
+    late = gradtx.sgd(0.1, 0.9).init(PARAMS) | {"count": jnp.int32(99)}
+    state = gradtx.restore(tx, PARAMS, late, new=True).state
+    _, state = tx.update(GRADS, state, PARAMS)
+    assert gradtx.metrics(state)["clipped_share"] == 1
+
+
 def test_norms_of_zeros_are_zeros():
     zeros = jax.tree.map(jnp.zeros_like, PARAMS)
     _, found = seen(gradtx.chain(gradtx.sgd(0.1), gradtx.norms()), zeros, zeros)

@@ -7,116 +7,10 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from tests import equality
 from tests.equality import bitwise
-from tests.settings import LINE, is_matrix
 
 anything: Any = gradtx  # what mistakes are made with
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.arange(3.0)}
-inject = gradtx.inject_hyperparams
-
-INJECTED = {
-    "sgd": lambda m: m.inject_hyperparams(m.sgd)(0.1),
-    "adam": lambda m: m.inject_hyperparams(m.adam)(0.01, b1=LINE, eps=1e-3),
-    "scheduled": lambda m: m.inject_hyperparams(m.sgd)(LINE, momentum=0.9),
-    "masked": lambda m: m.inject_hyperparams(m.adamw, static_args="mask")(
-        LINE, mask=is_matrix
-    ),
-}
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", INJECTED)
-def test_injected_equals_optax_over_thirty_steps(name, dtype):
-    with jax.enable_x64(dtype == "float64"):
-        equality.assert_equals_optax(INJECTED[name], dtype, run=equality.QUICKLY[dtype])
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
-def test_injected_equals_plain_in_every_dtype(dtype):
-    """In optax `b2` is 1 in bfloat16, and Adam's first update NaN."""
-    with jax.enable_x64(dtype == "float64"):
-        params = jax.tree.map(lambda p: p.astype(dtype), PARAMS)
-        updates = []
-        for factory in (gradtx.adam, inject(gradtx.adam)):
-            tx = factory(0.1, b1=LINE)
-            _, state = tx.update(params, tx.init(params), params)
-            updates.append(tx.update(params, state, params)[0])
-        rounding = max(float(jnp.finfo(dtype).eps), 3e-5 if dtype != "float64" else 0)
-        for a, b in zip(*map(jax.tree.leaves, updates), strict=True):
-            np.testing.assert_allclose(np.float64(a), np.float64(b), rtol=rounding)
-
-
-def test_numbers_are_read_and_changed_in_the_state_without_a_trace():
-    tx, traces = inject(gradtx.adam)(LINE, b2=0.99), 0
-
-    @jax.jit
-    def update(grads, state):
-        nonlocal traces
-        traces += 1
-        return tx.update(grads, state, PARAMS)
-
-    state = tx.init(PARAMS)
-    assert state.keys() == {
-        "count", "hyperparams", "hyperparams_states", "inner_state"
-    }  # fmt: skip
-    np.testing.assert_allclose(state["hyperparams"]["learning_rate"], LINE(0))
-    for i in range(3):
-        _, state = update(PARAMS, state)
-        np.testing.assert_allclose(state["hyperparams"]["learning_rate"], LINE(i))
-        state["hyperparams"]["b2"] = jnp.float32(0.9)
-    assert traces == 1
-    updates, _ = update(PARAMS, state)
-    assert np.isfinite(updates["w"]).all()
-    changed = inject(gradtx.sgd)(0.1)
-    state = changed.init(PARAMS)
-    state["hyperparams"]["learning_rate"] = 2.0
-    updates, _ = changed.update(PARAMS, state)
-    bitwise(updates["b"], -2 * PARAMS["b"])
-
-
-def test_what_is_no_number_of_ours_is_known_by_its_annotation():
-    tx = inject(gradtx.adopt)(0.1, clip_value_fn=lambda count: 1.0 + count)
-    assert "clip_value_fn" not in tx.init(PARAMS)["hyperparams"]
-    galore = inject(gradtx.galore)(0.1, rank=2)
-    assert "rank" not in galore.init(PARAMS)["hyperparams"]
-
-
-def test_foreign_factories_and_schedules_with_a_state_are_taken():
-    class Halving:
-        def init(self):
-            return jnp.float32(1.0)
-
-        def update(self, state, **extra):
-            return state / 2
-
-        def __call__(self, state, **extra):
-            return state
-
-    for factory in (optax.sgd, gradtx.sgd):
-        tx = inject(factory)(learning_rate=Halving())
-        state = tx.init(PARAMS)
-        for expected in (1.0, 0.5, 0.25):
-            updates, state = tx.update(PARAMS, state, PARAMS)
-            np.testing.assert_allclose(updates["w"], -expected)
-
-
-def test_numbers_that_are_missing_or_unknown_in_the_state_are_named():
-    tx = inject(gradtx.sgd)(0.1)
-    state = tx.init(PARAMS)
-    state["hyperparams"] = {"rate": jnp.float32(0.1)}
-    with pytest.raises(ValueError) as raised:
-        tx.update(PARAMS, state)
-    assert "must hold ['learning_rate'], got ['rate']" in str(raised.value)
-
-
-def test_an_unknown_static_argument_is_named():
-    with pytest.raises(ValueError) as raised:
-        inject(gradtx.adam, static_args=("b1", "b3"))
-    assert str(raised.value) == (
-        "inject_hyperparams: static_args must be arguments of adam, got ['b3']"
-    )
-
 
 SCHEDULE = gradtx.linear_schedule(0.1, 0.0, 10)
 
@@ -151,10 +45,10 @@ def test_numbers_of_one_name_are_qualified_by_what_is_around_them():
         gradtx.trace(0.25),
     )
     assert rounded(gradtx.hyperparams(tx, tx.init(PARAMS))) == {
-        "chain.decay.1of2": 0.5,
-        "chain.decay.2of2": 0.25,
-        "chain.groups.**.learning_rate": 0.2,
-        "chain.groups.w.learning_rate": 0.1,
+        "trace.decay.1of2": 0.5,
+        "trace.decay.2of2": 0.25,
+        "groups.**.learning_rate": 0.2,
+        "groups.w.learning_rate": 0.1,
         "momentum": 0.9,
     }
 
@@ -165,8 +59,55 @@ def test_numbers_inside_wrappers_are_at_the_count_of_what_is_inside():
     assert rounded(found) == {"learning_rate": 0.07, "every": 2.0}
 
 
+def test_one_member_of_two_wrappers_is_at_the_count_of_each():
+    inner = gradtx.sgd(SCHEDULE)
+    wrapped = {"w": gradtx.accumulate(inner, 2), "b": gradtx.accumulate(inner, 3)}
+    tx = gradtx.groups(wrapped)
+    assert rounded(gradtx.hyperparams(tx, stepped(tx, 6))) == {
+        "groups.b.every": 3.0,
+        "groups.b.learning_rate": 0.08,
+        "groups.w.every": 2.0,
+        "groups.w.learning_rate": 0.07,
+    }
+
+
+def test_one_wrapper_in_two_groups_has_a_count_in_each():
+    both = gradtx.skip(gradtx.sgd(SCHEDULE))
+    tx, state = gradtx.groups({"w": both, "b": both}), None
+    state, bad = tx.init(PARAMS), PARAMS | {"w": jnp.nan * PARAMS["w"]}
+    for _ in range(4):
+        _, state = tx.update(bad, state, PARAMS)
+    assert rounded(gradtx.hyperparams(tx, state)) == {
+        "groups.b.learning_rate": 0.06,
+        "groups.w.learning_rate": 0.1,
+    }
+
+
+def test_how_many_gradients_are_accumulated_is_scheduled_by_steps():
+    every = gradtx.piecewise_constant_schedule(2.0, {3: 2.0})
+    tx = gradtx.accumulate(gradtx.sgd(0.1), every)
+    assert gradtx.hyperparams(tx, stepped(tx, 5))["every"] == 2
+
+
+def test_named_parts_give_their_names():
+    tx = gradtx.chain(gradtx.named("fast", gradtx.trace(0.5)), gradtx.trace(0.9))
+    assert rounded(gradtx.hyperparams(tx, tx.init(PARAMS))) == {
+        "fast.decay": 0.5,
+        "trace.decay": 0.9,
+    }
+
+
+def test_a_state_of_something_else_is_an_error():
+    tx = gradtx.accumulate(gradtx.sgd(0.1), 2)
+    for state, kind in (({}, TypeError), (gradtx.sgd(0.1).init(PARAMS), ValueError)):
+        with pytest.raises(kind):
+            gradtx.hyperparams(tx, state)
+
+
 def test_numbers_that_are_in_the_state_are_read_there():
-    tx = gradtx.chain(gradtx.clip(1.0), inject(gradtx.sgd)(SCHEDULE, momentum=0.5))
+    tx = gradtx.chain(
+        gradtx.clip(1.0), gradtx.inject_hyperparams(gradtx.sgd)(SCHEDULE, momentum=0.5)
+    )
     state = stepped(tx, 2)
     assert rounded(gradtx.hyperparams(tx, state))["momentum"] == 0.5
     state["hyperparams"]["momentum"] = 0.25
@@ -220,6 +161,29 @@ def test_an_edit_overrides_a_schedule_until_nan_brings_it_back():
         rates.append(round(-float(updates["w"][0, 0]), 4))
     assert rates == [0.1, 0.09, 0.5, 0.5, 0.5, 0.05, 0.04, 0.03]
     assert rounded(state["hyperparams"]) == {"learning_rate": 0.02}
+
+
+def test_nan_brings_a_constant_back_and_an_edit_of_a_whole_schedule_is_not_cut():
+    tx = gradtx.editable(gradtx.sgd(lambda count: jnp.where(count < 10, 1, 0)))
+    state = tx.init(PARAMS)
+    state["hyperparams"]["learning_rate"] = jnp.float32(0.5)
+    assert float(tx.update(PARAMS, state)[0]["w"][0, 0]) == -0.5
+    constant = gradtx.editable(gradtx.sgd(0.25))
+    state = constant.init(PARAMS)
+    for written, rate in ((0.5, 0.5), (jnp.nan, 0.25)):
+        state["hyperparams"]["learning_rate"] = jnp.float32(written)
+        updates, state = jax.jit(constant.update)(PARAMS, state)
+        assert float(updates["w"][0, 0]) == -rate
+
+
+def test_what_is_editable_in_an_editable_one_is_read_and_edited_there():
+    inner = gradtx.editable(gradtx.sgd(0.1))
+    tx = gradtx.editable(gradtx.chain(gradtx.clip(1.0), inner))
+    state = tx.init(PARAMS)
+    assert list(state["hyperparams"]) == ["max_delta"]
+    assert set(gradtx.hyperparams(tx, state)) == {"max_delta", "learning_rate"}
+    with pytest.raises(ValueError, match="the numbers of editable are in its state al"):
+        gradtx.editable(inner)
 
 
 def test_editing_to_what_the_schedule_has_now_changes_nothing():

@@ -112,6 +112,21 @@ def test_groups_in_groups_are_explained_with_both():
     ]
 
 
+def test_groups_in_a_wrapper_in_a_group_are_those_of_its_leaves():
+    inner = gradtx.groups({"**/bias": gradtx.sgd(1.0), "**/kernel": gradtx.adam(1.0)})
+    tx = gradtx.groups({"head/**": gradtx.accumulate(inner, 2), "**": gradtx.sgd(0.1)})
+    lines = str(gradtx.explain(tx, PARAMS)).splitlines()
+    assert lines[3].endswith("head/** > **/bias")
+    assert "mu  float32 [32, 8]" in str(gradtx.describe(tx, PARAMS))
+
+
+def test_foreign_members_are_described_in_their_place_and_group():
+    tx = gradtx.groups({"**/bias": optax.trace(0.9), "**": gradtx.sgd(0.1)})
+    assert "**/bias  trace" in str(gradtx.describe(tx))
+    lines = str(gradtx.describe(gradtx.chain(optax.trace(0.9), gradtx.sgd(0.1))))
+    assert lines.index("trace") < lines.index("sgd")
+
+
 def nbytes(tree):
     return sum(x.nbytes for x in jax.tree.leaves(tree))
 
@@ -136,6 +151,15 @@ def test_memory_of_a_foreign_state_and_of_the_compiled_update():
     state = jax.eval_shape(gradtx.adam(0.1).init, shapes)
     program = update.lower(shapes, state, shapes).compile()
     assert told.temporary == compiled.temporary_bytes(program)
+
+
+def test_memory_of_a_compiled_update_takes_functions_as_arguments():
+    tx, grads = gradtx.lbfgs(), PARAMS
+    value_fn = lambda p: sum(jnp.sum(x**2) for x in jax.tree.leaves(p))  # noqa: E731
+    told = gradtx.memory(
+        tx, PARAMS, compiled=True, value=jnp.ones(()), grad=grads, value_fn=value_fn
+    )
+    assert told.temporary is not None
 
 
 @pytest.mark.parametrize(

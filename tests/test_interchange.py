@@ -111,6 +111,11 @@ WRAPPED = {
         if m is gradtx
         else m.MultiSteps(m.adam(LINE), 2).gradient_transformation()
     ),
+    "a named chain": lambda m: m.named_chain(
+        ("clip", m.clip(0.5)), ("adam", m.adam(LINE))
+    ),
+    "inject_hyperparams": lambda m: m.inject_hyperparams(m.adamw)(LINE, b1=0.8),
+    "inject_hyperparams of optax's": lambda m: m.inject_hyperparams(optax.adam)(LINE),
 }
 
 
@@ -120,6 +125,39 @@ def test_states_of_wrappers_go_there_and_back(name):
     with equality.as_optax_needs():
         theirs = WRAPPED[name](optax)
     go_there_and_back(WRAPPED[name](gradtx), theirs, params)
+
+
+@pytest.mark.parametrize("kind", ["partition", "groups"])
+def test_labels_may_be_a_prefix_if_the_parameters_are_given(kind):
+    params = {"w": {"a": jnp.ones((2, 3)), "b": jnp.ones(2)}, "c": jnp.ones(2)}
+    labels = {"w": "fast", "c": "slow"}
+
+    def made(m) -> Any:
+        return {"fast": m.adam(0.1), "slow": m.adam(LINE)}
+
+    ours = getattr(gradtx, kind)(made(gradtx), labels)
+    with equality.as_optax_needs():
+        theirs = optax.partition(made(optax), labels)
+        _, half = theirs.update(params, theirs.init(params), params)
+        expected, _ = theirs.update(params, half, params)
+    with pytest.raises(ValueError, match="prefixes of the tree of the parameters"):
+        gradtx.from_optax(ours, half)
+    updates, _ = ours.update(params, gradtx.from_optax(ours, half, params), params)
+    for a, b in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_groups_must_have_the_labels_of_optax():
+    params = {"w": jnp.ones(3), "b": jnp.ones(3)}
+    state = optax.partition(
+        {"x": optax.adam(0.1), "y": optax.adam(0.1)}, {"w": "x", "b": "y"}
+    ).init(params)
+    tx = gradtx.groups({"b": gradtx.adam(0.1), "w": gradtx.adam(0.1)})
+    message = (
+        r"groups must have the labels of optax's state, \['x', 'y'\], got \['b', 'w'\]"
+    )
+    with pytest.raises(ValueError, match=message):
+        gradtx.from_optax(tx, state)
 
 
 def test_what_has_no_counterpart_is_named():

@@ -61,6 +61,76 @@ def test_a_renamed_group_keeps_its_whole_tree_values():
     assert restored.renamed["groups.embed/*.estim_lr"] == old
 
 
+def test_renamed_labels_of_a_partition_are_told_apart_by_their_parameters():
+    def parted(*names):
+        members = {name: gradtx.adam(0.1) for name in names}
+        return gradtx.partition(members, dict(zip(PARAMS, names, strict=True)))
+
+    saved = trained(parted("table", "top"))
+    restored = gradtx.restore(parted("embedding", "output"), PARAMS, saved)
+    assert restored.renamed == {
+        "embedding.mu": "table.mu",
+        "embedding.nu": "table.nu",
+        "output.mu": "top.mu",
+        "output.nu": "top.nu",
+    }
+    equal(restored.state["output.mu"], saved["top.mu"])
+    assert not (restored.new or restored.dropped)
+
+
+def test_a_group_in_a_wrapper_may_be_renamed():
+    def made(*names):
+        members = {name: gradtx.adam(0.1) for name in names}
+        labels = dict(zip(PARAMS, names, strict=True))
+        return gradtx.accumulate(gradtx.partition(members, labels), 2)
+
+    saved = trained(made("table", "top"))
+    restored = gradtx.restore(made("embedding", "output"), PARAMS, saved)
+    assert restored.renamed["inner/output.nu"] == "inner/top.nu"
+    equal(restored.state["inner"]["output.nu"], saved["inner"]["top.nu"])
+
+
+def test_numbers_that_nobody_edited_are_those_of_the_new_pipeline():
+    constant = gradtx.editable(gradtx.sgd(0.1))
+    scheduled = gradtx.editable(gradtx.sgd(gradtx.linear_schedule(0.5, 0.0, 10)))
+    saved = trained(constant, steps=3)
+    assert rate(scheduled, saved) == pytest.approx(0.35)
+    assert rate(constant, trained(scheduled, steps=3)) == pytest.approx(0.1)
+    saved["hyperparams"]["learning_rate"] = jnp.float32(0.2)
+    assert rate(scheduled, saved) == pytest.approx(0.2)
+
+
+def rate(tx, saved):
+    """The learning rate of the update after a state is restored."""
+    state = gradtx.restore(tx, PARAMS, saved).state
+    updates, _ = tx.update(PARAMS, state, PARAMS)
+    return -float(updates["head"]["b"][0])
+
+
+def test_leaves_that_have_one_name_are_told_apart_by_their_paths():
+    """In haiku `m/~/linear` is made by `__init__`, `m/linear` by a call."""
+    params = {"m/~/linear": {"w": jnp.ones(2)}, "m/linear": {"w": jnp.ones(3)}}
+    saved = trained(PLAIN, params)
+    restored = gradtx.restore(PLAIN, params, saved)
+    equal(restored.state, saved)
+    assert "['mu']['m/linear']['w']" in restored.matched
+
+
+def test_what_flax_variables_hold_has_their_name_in_a_flat_file_too():
+    saved = {
+        "count": jnp.int32(2),
+        "mu/w/value": jnp.ones(2),
+        "nu/w/value": jnp.ones(2),
+    }
+    assert not gradtx.restore(PLAIN, {"w": jnp.ones(2)}, saved).new
+
+
+def test_what_is_new_needs_arrays_to_begin_with():
+    shapes = jax.eval_shape(lambda: PARAMS)
+    with pytest.raises(TypeError, match="restore: params must be arrays, for what is"):
+        gradtx.restore(PLAIN, shapes, {"count": jnp.int32(1)}, new=True)
+
+
 def test_what_is_new_and_what_is_dropped_are_errors_unless_allowed():
     saved = trained(PLAIN)
     tx = gradtx.sgd(0.1, momentum=0.9)
