@@ -102,16 +102,14 @@ def check(tx: Any, params: Any = None, **more: Any) -> None:
     Raises:
         AssertionError: Some are broken: their names, with what happened.
     """
-    errors = broken(tx, params, **more)
-    told = "".join(
-        f"\n  {name!r}: {type(error).__name__}: {_short(error)}"
-        for name, error in errors.items()
-    )
-    if errors:
-        number = f"{len(errors)} of {len(LAWS)} laws"
-        raise AssertionError(f"{_name(tx)} breaks {number}:{told}") from next(
-            iter(errors.values())
+    if errors := broken(tx, params, **more):
+        told = "".join(
+            f"\n  {name!r}: {type(error).__name__}: {_short(error)}"
+            for name, error in errors.items()
         )
+        number = f"{len(errors)} of {len(LAWS)} laws"
+        cause = next(iter(errors.values()))
+        raise AssertionError(f"{_name(tx)} breaks {number}:{told}") from cause
 
 
 def _short(error: Exception, most: int = 200) -> str:
@@ -219,14 +217,12 @@ def scan_works(tx: GradientTransformation, case: Case) -> None:
 @law
 def abstract_init_equals_init(tx: GradientTransformation, case: Case) -> None:
     """Shapes in, shapes out; and the same in a jitted init."""
-    params = case.params
-    shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
+    params, shapes = case.params, jax.eval_shape(lambda: case.params)
     state = tx.init(params)
     if isinstance(tx, Remembered):
         abstract = tx.init(shapes)
-        leaves = jax.tree.leaves(abstract)
-        are_shapes = [isinstance(x, jax.ShapeDtypeStruct) for x in leaves]
-        assert all(are_shapes), "init of shapes gave arrays"
+        kinds = {type(x) for x in jax.tree.leaves(abstract)}
+        assert kinds == {jax.ShapeDtypeStruct}, "init of shapes gave arrays"
     else:
         abstract = jax.eval_shape(tx.init, shapes)
     _same_looks(state, abstract)
@@ -357,10 +353,8 @@ def masked_leaves_are_untouched(tx: GradientTransformation, case: Case) -> None:
         return
     masked, grads = only(tx, {"in": True, "out": False}), case.gradients(case.params)
     state = masked.init(both)
-    slots = [
-        slot for slot in state.values() if isinstance(slot, dict) and "out" in slot
-    ]
-    assert not jax.tree.leaves([slot["out"] for slot in slots])
+    slots = [slot for slot in state.values() if isinstance(slot, dict)]
+    assert not jax.tree.leaves([slot.get("out") for slot in slots])
     updates, after = case.update(masked, {"in": grads, "out": grads}, state, both)
     _same_looks(state, after)
     _bitwise(updates["out"], grads)
@@ -381,7 +375,7 @@ def _fits(tx: Any, params: Any) -> bool:
 def _has_masks(tx: Any) -> bool:
     if not isinstance(tx, Remembered):
         return False
-    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
+    program = program_of(tx.bound, jnp.int32(0))
     inner = [tx for op in program.ops for tx in op.node.inner.values()]
     return bool(program.masks) or any(map(_has_masks, inner))
 
