@@ -56,21 +56,13 @@ Labels = tuple[str, ...]
 """The groups around a part of a transformation, outermost first."""
 
 
-class _Around(NamedTuple):
-    """What is around an operation: parts, by the identity of what they are bound to."""
-
-    bounds: set[int]
-    labels: Labels
-
-
 class _Place:
     """Where the numbers of a transformation are: its state, which has the counts."""
 
     def __init__(self, bound: Bound | None = None, state: Any = None):
         self.count: Any = 0
         self.steps: dict[int, Any] = {}
-        self.inner: list[tuple[_Around, Any, Any]] = []
-        self.kept: list[tuple[_Around, Any]] = []
+        self.found: list[tuple[set[int], Labels, Any, Any]] = []
         if bound is None:
             return  # before any update
         has_count = isinstance(state, Mapping) and "count" in state
@@ -80,29 +72,25 @@ class _Place:
         for op, keys in zip(program.ops, program.keys, strict=True):
             parts = [*program.around(op)]
             labels = tuple(part.label for part in reversed(parts) if part.label)
-            around = _Around({id(part.bound) for part in parts}, labels)
+            around = {id(part.bound) for part in parts}
             for slot, tx in op.node.inner.items():
-                self.inner.append((around, tx, state[keys[slot]]))
+                self.found.append((around, labels, tx, state[keys[slot]]))
             if "hyperparams" in op.slots:
-                self.kept.append((around, state[keys["hyperparams"]]))
+                kept = state[keys["hyperparams"]]
+                self.found.append((around, labels, None, kept))
             if "gradient_step" in op.slots:
                 self.steps[id(parts[0].bound)] = state[keys["gradient_step"]]
 
-    def of(self, bound: Bound, member: Any, labels: Labels) -> _Place:
-        """Where those of a member of a transformation are. Asked once for each."""
-        for i, (around, tx, state) in enumerate(self.inner):
-            if tx is member and id(bound) in around.bounds and around.labels == labels:
-                del self.inner[i]  # the next one of an equal place is another
-                return _Place(tx.bound, state)
-        return self
+    def take(self, bound: Bound, labels: Labels, member: Any = None) -> Any:
+        """The state of a member, or the numbers in the state; None if there are none.
 
-    def kept_of(self, bound: Bound, labels: Labels) -> Mapping[str, Any]:
-        """The numbers that a transformation keeps itself."""
-        for i, (around, numbers) in enumerate(self.kept):
-            if id(bound) in around.bounds and around.labels == labels:
-                del self.kept[i]
-                return numbers
-        return {}
+        Asked once for each: the next one of an equal place is another.
+        """
+        for i, (around, where, it, value) in enumerate(self.found):
+            if it is member and id(bound) in around and where == labels:
+                del self.found[i]
+                return value
+        return None
 
 
 def _numbers(
@@ -110,7 +98,7 @@ def _numbers(
 ) -> Iterator[Number]:
     keeps = _keeps_numbers(bound)
     if keeps:
-        for name, value in place.kept_of(bound, labels).items():
+        for name, value in (place.take(bound, labels) or {}).items():
             yield Number(name, trail, value, is_kept=True)
     spec = bound.spec
     places = zip(spec.roles, bound.leaves(), spec.names, spec.paths(), strict=True)
@@ -120,9 +108,12 @@ def _numbers(
             yield Number(name, trail, leaf, _count(role, bound, place), _is_read(role))
         elif isinstance(leaf, GradientTransformation) and isinstance(leaf, Remembered):
             groups = tuple(str(key.key) for key in path if hasattr(key, "key"))
-            there, inside = place.of(bound, leaf, labels), (*trail, *groups)
-            around = (*labels, *groups) if there is place else ()
-            found = _numbers(leaf.bound, (*inside, *_called(leaf)), there, around)
+            inside = (*trail, *groups, *_called(leaf))
+            state = place.take(bound, labels, leaf)
+            if state is None:
+                found = _numbers(leaf.bound, inside, place, (*labels, *groups))
+            else:
+                found = _numbers(leaf.bound, inside, _Place(leaf.bound, state))
             # Those that are in the state go by what is there.
             yield from (number for number in found if not keeps or number.is_kept)
 
