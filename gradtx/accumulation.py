@@ -43,10 +43,11 @@ def _accumulating(
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         n, steps, acc = slots["mini_step"], slots["gradient_step"], slots["acc_grads"]
-        is_skipped, new = jnp.zeros([], bool), {}
+        is_skipped, new = jnp.asarray(tree.is_skipped), {}
         if skips is not None:
-            is_skipped, info = decided(SKIPS, skips, updates, steps, tree.params)
-            new["skip_state"] = info
+            is_refused, info = decided(SKIPS, skips, updates, steps, tree.params)
+            new["skip_state"] = where(is_skipped, slots["skip_state"], info)
+            is_skipped |= is_refused
         is_due = ~is_skipped & (n + 1 >= (every(steps) if callable(every) else every))
 
         def add(a: Any, u: Any) -> Any:
@@ -81,7 +82,7 @@ def _accumulating(
     slots = {"mini_step": zero_count, "gradient_step": zero_count, "acc_grads": first}
     if skips is not None:
         slots["skip_state"] = functools.partial(first_info, SKIPS, skips)
-    return TreeRule(update, slots, inner={key: transform}, takes=("**",))
+    return TreeRule(update, slots, inner={key: transform}, takes=("**",), waits=True)
 
 
 @transformation

@@ -299,8 +299,7 @@ class _Update:
 
         params = only(leaves.params) if leaves.has_params else None
         updates = read(op.inputs[0])
-        marks = dict(op.marks)
-        grad = read(marks["grad"]) if "grad" in marks else updates
+        grad = read(dict(op.marks).get("grad", op.inputs[0]))
         slots = {}
         for name, first in op.slots.items():
             key = keys[name]
@@ -318,13 +317,16 @@ class _Update:
         extra = self.extra
         if op.splits_extra:
             extra = {name: leaves.split(tree, active) for name, tree in extra.items()}
-        tree = Tree(params, own, whole, grad, self.count, extra)
+        is_skipped, is_due = False, self.is_due
+        if rule.waits and is_due is not None:
+            is_skipped, is_due = ~is_due, None
+        tree = Tree(params, own, whole, grad, self.count, extra, is_skipped)
 
         def run(updates: Any, slots: Any) -> tuple[Any, Any]:
             return rule.update(updates, slots, tree)
 
         with kernel.place(op.name):
-            updates, slots = run_if(self.is_due, run, updates, slots)
+            updates, slots = run_if(is_due, run, updates, slots)
         for name, slot in slots.items():
             keep_tree(self.new_state, op, keys[name], slot)
         outs = leaves.flatten(updates, f"what {op.name} returns")

@@ -107,6 +107,8 @@ class TreeRule(_Node):
             None, as the inner transformations say.
         is_step: Whether it takes a learning rate, which its arguments do not show.
         inner: For each slot that is the whole state of a transformation, which one.
+        waits: Whether it leaves its slots as they are where `tree.is_skipped` is true.
+            Else it is run under a condition, which XLA may copy its slots for.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
@@ -116,6 +118,7 @@ class TreeRule(_Node):
     evaluate: Callable[[Any, Any], Any] | None = None
     is_step: bool = False
     inner: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    waits: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +132,7 @@ class Tree:
         grad: The update that entered the enclosing `moments`.
         count: How many updates there were before.
         extra: The extra arguments of `update`.
+        is_skipped: A bool, whether this update is; always False for what does not wait.
     """
 
     params: Any
@@ -137,6 +141,7 @@ class Tree:
     grad: Any
     count: jax.Array
     extra: Mapping[str, Any]
+    is_skipped: Any = False
 
     def filled(self, params: Any) -> Any:
         """Parameters, with those that it does not update in the places of None."""

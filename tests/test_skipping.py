@@ -33,6 +33,28 @@ def test_a_skipped_update_leaves_every_slot_and_count(is_jitted):
     bitwise(update(PARAMS, after, PARAMS)[0], expected)
 
 
+@pytest.mark.parametrize("is_jitted", [False, True])
+def test_a_skipped_gradient_is_not_accumulated(is_jitted):
+    """Whatever stands in between: neither the mean nor what says whether to skip."""
+
+    def is_large(updates, step, params):
+        return jnp.zeros([], bool), {"largest": jnp.max(updates["b"])}
+
+    multi = gradtx.MultiSteps(gradtx.adam(0.1), 2, should_skip_update_fn=is_large)
+    for inner in (
+        gradtx.accumulate(gradtx.adam(0.1), 2),
+        gradtx.chain(gradtx.clip(0.5), multi.gradient_transformation()),
+    ):
+        tx = gradtx.skip(inner)
+        update: Any = jax.jit(tx.update) if is_jitted else tx.update
+        _, state = update(PARAMS, tx.init(PARAMS), PARAMS)
+        updates, after = update(BAD, state, PARAMS)
+        bitwise(after["inner"], state["inner"])
+        bitwise(updates, jax.tree.map(jnp.zeros_like, PARAMS))
+        _, after = update(PARAMS, after, PARAMS)
+        assert int(after["inner"]["gradient_step"]) == 1
+
+
 def test_large_gradients_are_skipped_by_their_squared_norm():
     when = functools.partial(gradtx.skip_large_updates, max_squared_norm=9.0)
     tx = gradtx.skip(gradtx.sgd(1.0), when)

@@ -169,6 +169,7 @@ MEMORY = {
     "accumulate": (lambda tx: gradtx.accumulate(tx, 4), 0),
     "MultiSteps": (lambda tx: multi_steps(gradtx, tx, 4), 0),
     "skip": (gradtx.skip, 0),
+    "skip and accumulate": (lambda tx: gradtx.skip(gradtx.accumulate(tx, 4)), 0),
     "skip above": (lambda tx: gradtx.skip(tx, gradtx.norm_above(1.0)), 0),
     "skip spikes": (lambda tx: gradtx.skip(tx, gradtx.norm_spikes()), 0),
     "apply_if_finite": (lambda tx: gradtx.apply_if_finite(tx, 3), 0),
