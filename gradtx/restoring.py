@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator, Mapping, Sized
 from typing import Any, NamedTuple
 
@@ -157,27 +159,25 @@ def _renamed(
     missing = {wanted.names[i]: i for i in range(len(wanted.names)) if i not in pairs}
     taken = {*pairs.values()}
     left = {name: j for j, name in enumerate(found.names) if j not in taken}
-    told: dict[tuple[str, str], dict[str, list[tuple[str, str, str]]]] = {}
-    for before, label, after in {*_labelled(tx, "")}:
-        votes = told.setdefault((before, label), {})
-        key = f"{before}{label}{after}"
-        for name in missing:
-            if name != key and not name.startswith(f"{key}/"):
-                continue
-            tail = name.removeprefix(before + label)
+    told: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+    for name, label in itertools.product(missing, dict.fromkeys(_labels(tx))):
+        for at in re.finditer(rf"(?:^|(?<=[./])){re.escape(label)}(?=\.)", name):
+            before, after = name[: at.start()], name[at.end() :]
+            votes = told.setdefault((before, label), {})
             for old in left:
-                if old.startswith(before) and old.endswith(tail):
-                    other = old[len(before) : len(old) - len(tail)]
-                    votes.setdefault(other, []).append((key, name, old))
+                if old.startswith(before) and old.endswith(after):
+                    other = old[len(before) : len(old) - len(after)]
+                    votes.setdefault(other, {})[name] = old
     best = {place: _most(votes) for place, votes in told.items()}
-    names = [(before, best[before, label]) for before, label in best]
+    places = [(before, other) for (before, _), other in best.items()]
     renamed: dict[str, str] = {}
     for (before, label), other in best.items():
-        if other is None or names.count((before, other)) > 1:
+        if other is None or places.count((before, other)) > 1:
             continue
-        for key, name, old in told[before, label][other]:
+        for name, old in told[before, label][other].items():
             pairs[missing[name]] = left[old]
-            renamed[key] = f"{before}{other}{key.removeprefix(before + label)}"
+            slot = name.removeprefix(before + label).partition("/")[0]
+            renamed[before + label + slot] = before + other + slot
     return renamed
 
 
@@ -188,16 +188,10 @@ def _most(votes: Mapping[str, Sized]) -> str | None:
     return best[0] if len(best) == 1 else None
 
 
-def _labelled(tx: Any, place: str) -> Iterator[tuple[str, str, str]]:
-    """Keys with the name of a group in them: what is before, that, what is after."""
+def _labels(tx: Any) -> Iterator[str]:
+    """The names of all groups."""
     program = program_of(tx.bound, jnp.zeros([], jnp.int32))
-    for op, keys in zip(program.ops, program.keys, strict=True):
-        for key in keys.values():
-            for label in (str(program.masks[m].label) for m in op.masks):
-                before, is_in, after = f".{key}".partition(f".{label}.")
-                if is_in:
-                    start = place + f"{before}."[1:]
-                    yield start, label, f".{after}"
-        for slot, inner in op.node.inner.items():
-            if isinstance(inner, Remembered):
-                yield from _labelled(inner, f"{place}{keys[slot]}/")
+    yield from (str(mask.label) for mask in program.masks if mask.label is not None)
+    for op in program.ops:
+        for inner in op.node.inner.values():
+            yield from _labels(inner) if isinstance(inner, Remembered) else ()

@@ -90,6 +90,20 @@ def test_a_group_in_a_wrapper_may_be_renamed():
     equal(restored.state["inner"]["output.nu"], saved["inner"]["top.nu"])
 
 
+def test_the_numbers_of_a_renamed_group_are_those_that_were_edited():
+    def made(pattern):
+        members = {pattern: gradtx.sgd(0.1), "**": gradtx.sgd(0.2)}
+        return gradtx.editable(gradtx.groups(members))
+
+    saved = trained(made("embed/**"))
+    saved["hyperparams"]["groups.embed/**.learning_rate"] = jnp.float32(0.5)
+    restored = gradtx.restore(made("embed/*"), PARAMS, saved)
+    name = "hyperparams/groups.embed/*.learning_rate"
+    assert restored.renamed[name] == "hyperparams/groups.embed/**.learning_rate"
+    assert restored.state["hyperparams"]["groups.embed/*.learning_rate"] == 0.5
+    assert not (restored.new or restored.dropped)
+
+
 def test_numbers_that_nobody_edited_are_those_of_the_new_pipeline():
     constant = gradtx.editable(gradtx.sgd(0.1))
     scheduled = gradtx.editable(gradtx.sgd(gradtx.linear_schedule(0.5, 0.0, 10)))
