@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sized
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from jax import numpy as jnp
 
 from gradtx.binding import Remembered
 from gradtx.lowering import program_of
-from gradtx.paths import some
+from gradtx.paths import name_of, some
 from gradtx.transform import GradientTransformation
 
 
@@ -111,18 +112,16 @@ class _Paths:
         pairs = jax.tree_util.tree_leaves_with_path(state)
         self.leaves = [x for _, x in pairs]
         self.spellings = [_spellings(path) for path, _ in pairs]
-        told = [spellings[-1] for spellings in self.spellings]
+        numbers = Counter(name for *_, name in self.spellings)
         self.names = [
-            name if told.count(name) == 1 else spellings[0]
-            for name, spellings in zip(told, self.spellings, strict=True)
+            name if numbers[name] == 1 else path for path, _, name in self.spellings
         ]
 
 
 def _spellings(path: Any) -> tuple[str, str, str]:
     joined = jax.tree_util.keystr(path, simple=True, separator="/")
-    parts = [part for part in joined.split("/") if part not in ("", "~")]
-    is_value = len(parts) > 1 and parts[-1] == "value"  # what flax's variables hold
-    return jax.tree_util.keystr(path), joined, "/".join(parts[: len(parts) - is_value])
+    name = name_of(path).removesuffix("/value")  # what flax's variables hold
+    return jax.tree_util.keystr(path), joined, name
 
 
 def _same(wanted: _Paths, found: _Paths) -> dict[int, int]:
