@@ -145,7 +145,8 @@ def test_flax_serialization_restores_a_state():
 def test_a_jitted_step_is_exported():
     tx, params, state = trained_state()
     exported = jax.export.export(jax.jit(tx.update))(params, state, params)
-    close(exported.call(params, state, params), tx.update(params, state, params))
+    again = jax.export.deserialize(exported.serialize())
+    close(again.call(params, state, params), tx.update(params, state, params))
 
 
 @pytest.mark.parametrize("name", MAKERS)
