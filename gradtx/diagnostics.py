@@ -13,6 +13,7 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.arithmetic import abs2, inner, safe_ratio, safe_sqrt
+from gradtx.checks import check_state
 from gradtx.combine import chain, identity, let
 from gradtx.paths import matched
 from gradtx.roles import Member
@@ -149,7 +150,11 @@ def metrics(state: Any) -> dict[str, Any]:
 
     Where several keep one name, theirs are qualified as the keys of the state are, and
     by the keys of the states that they are in: `inner.grad_norm`.
+
+    Raises:
+        TypeError: This is no state of gradtx.
     """
+    check_state("metrics", state)
     found = [*_metrics(state, ())]
     names = [name for _, name, _ in found]
     return {

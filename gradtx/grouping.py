@@ -13,7 +13,7 @@ from jax import numpy as jnp
 
 from gradtx.checks import is_function, mask_tree
 from gradtx.combine import chain, named, only
-from gradtx.paths import matched, name_of
+from gradtx.paths import is_none, matched, name_of
 from gradtx.roles import Member
 from gradtx.rule import Groups, Masked, memoryless
 from gradtx.scale import set_to_zero
@@ -102,16 +102,22 @@ def _by_pattern(patterns: tuple[str, ...], params: Any) -> Any:
 
 def _by_label(argument: str, known: tuple[Any, ...], labels: Any, params: Any) -> Any:
     """The tree of labels, each of them known."""
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(params)
     if is_function(labels):
-        pairs, treedef = jax.tree_util.tree_flatten_with_path(params)
-        labels = treedef.unflatten([labels(name_of(path), x) for path, x in pairs])
-    for path, label in jax.tree_util.tree_leaves_with_path(labels):
+        told = [labels(name_of(path), x) for path, x in pairs]
+    else:
+        try:
+            whole = jax.tree.broadcast(labels, params, is_leaf=is_none)
+        except ValueError:
+            return labels  # the engine says how it must be
+        told = treedef.flatten_up_to(whole)
+    for (path, _), label in zip(pairs, told, strict=True):
         if label not in known:
             raise ValueError(
                 f"{argument} must be among {sorted(map(str, known))}, "
                 f"got {label!r} at {name_of(path)!r}"
             )
-    return labels
+    return treedef.unflatten(told)
 
 
 @transformation

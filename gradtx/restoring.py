@@ -62,7 +62,8 @@ def restore(
     if not isinstance(tx, Remembered):
         raise TypeError(f"restore: takes a transformation of gradtx, got {tx!r}")
     if not isinstance(saved, Mapping):
-        raise TypeError(f"restore: saved must be a state of gradtx, got {saved!r}")
+        kind = type(saved).__name__
+        raise TypeError(f"restore: saved must be a state of gradtx, got a {kind}")
     shapes = jax.eval_shape(tx.init, params)
     wanted, found = _Paths(shapes), _Paths(saved)
     pairs = _same(wanted, found)

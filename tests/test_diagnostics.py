@@ -132,3 +132,10 @@ def test_metrics_that_nobody_reads_are_free_in_the_compiled_step(metric):
 
     plain = gradtx.chain(gradtx.clip(1.0), gradtx.adamw(0.1))
     assert figures(gradtx.chain(plain, metric)) == figures(plain)
+
+
+def test_metrics_of_what_is_no_state_are_an_error():
+    with pytest.raises(
+        TypeError, match="metrics: the state must be the dict that init"
+    ):
+        gradtx.metrics(gradtx.norms())

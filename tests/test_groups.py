@@ -185,3 +185,15 @@ def test_a_mistake_in_groups_is_an_error_that_lists_the_leaves(make, kind, messa
     with pytest.raises(kind) as error:
         make().init(MODEL)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "labels", [lambda name, leaf: "x" if leaf.ndim > 1 else None, {"w": "x", "b": None}]
+)
+def test_a_leaf_without_a_label_is_an_error(labels):
+    params = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
+    tx = gradtx.groups({"x": gradtx.sgd(0.1)}, labels)
+    message = r"groups: labels must be among \['x'\], got None at 'b'"
+    with pytest.raises(ValueError, match=message):
+        tx.init(params)
+    assert tx.init({"w": params["w"], "b": None})["count"] == 0
