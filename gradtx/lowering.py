@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import optax
@@ -44,6 +45,17 @@ def program_of(bound: Bound, count: Any) -> Program:
             return program
         bound.program = program
     return bound.program
+
+
+def programs_in(tx: Any) -> Iterator[Program]:
+    """The programs of a transformation, and of those whose states it keeps whole."""
+    if not isinstance(tx, Remembered):
+        return
+    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
+    yield program
+    for op in program.ops:
+        for inner in op.node.inner.values():
+            yield from programs_in(inner)
 
 
 @dataclasses.dataclass(frozen=True)

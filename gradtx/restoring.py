@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Mapping, Sized
 from typing import Any, NamedTuple
 
 import jax
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
-from gradtx.lowering import program_of
+from gradtx.lowering import programs_in
 from gradtx.paths import name_of, some
 from gradtx.transform import GradientTransformation
 
@@ -160,7 +160,9 @@ def _renamed(
     taken = {*pairs.values()}
     left = {name: j for j, name in enumerate(found.names) if j not in taken}
     told: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
-    for name, label in itertools.product(missing, dict.fromkeys(_labels(tx))):
+    masks = [mask for program in programs_in(tx) for mask in program.masks]
+    labels = dict.fromkeys(str(m.label) for m in masks if m.label is not None)
+    for name, label in itertools.product(missing, labels):
         for at in re.finditer(rf"(?:^|(?<=[./])){re.escape(label)}(?=\.)", name):
             before, after = name[: at.start()], name[at.end() :]
             votes = told.setdefault((before, label), {})
@@ -186,12 +188,3 @@ def _most(votes: Mapping[str, Sized]) -> str | None:
     most = max(map(len, votes.values()), default=0)
     best = [other for other, mine in votes.items() if len(mine) == most]
     return best[0] if len(best) == 1 else None
-
-
-def _labels(tx: Any) -> Iterator[str]:
-    """The names of all groups."""
-    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
-    yield from (str(mask.label) for mask in program.masks if mask.label is not None)
-    for op in program.ops:
-        for inner in op.node.inner.values():
-            yield from _labels(inner) if isinstance(inner, Remembered) else ()
