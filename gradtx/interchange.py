@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -33,7 +33,9 @@ OWN = ("step_size", "win_rate")
 """Numbers that gradtx keeps to be read, and optax does not keep."""
 
 
-def from_optax(tx: GradientTransformation, optax_state: Any, params: Any = None):
+def from_optax(
+    tx: GradientTransformation, optax_state: Any, params: Any = None
+) -> State:
     """The state with which `tx` goes on where the same optimizer of optax is.
 
     Args:
@@ -51,32 +53,32 @@ def from_optax(tx: GradientTransformation, optax_state: Any, params: Any = None)
         ValueError: A slot has no counterpart in optax's state, or the reverse; labels
             differ; or parameters are needed.
     """
-    _check_ours("from_optax", tx)
+    slots = _slots("from_optax", tx)
     found: list[_Field] = []
 
     def note(*field: Any) -> None:
         found.append(_Field(*field))
 
-    _rebuild("from_optax", optax_state, note, _wholes(tx))
-    _check_labels(tx, found)
+    _rebuild("from_optax", optax_state, note, _wholes(slots))
+    _check_labels(tx, slots, found)
     state: State = {"count": _count(found)}
-    for op, name, key in _slots(tx):
-        place = name, _labels_of(tx, op)
+    for op, name, key, labels, inner in slots:
+        place = name, labels
         at = next((i for i, x in enumerate(found) if (x.name, x.labels) == place), None)
         if at is None and name not in OWN:
             raise ValueError(f"from_optax: optax's state has no {name!r} for {key!r}")
         is_own = at is None
         field = _Field(name, jnp.zeros(()), None, ()) if is_own else found.pop(at)
-        if inner := _inner_of(op, name):
+        if inner is not None:
             state[key] = _whole(inner, field.value, from_optax, params)
             continue
-        value = _in_full(_to_ours(*field[:3]), params)
+        value = _in_full(_to_ours(name, field.value, field.owner), params)
         value = _stored(op, name, value)
         state[key] = _joined(state[key], value) if key in state else value
     rest = sorted({x.name for x in found if jax.tree.leaves(x.value)} - {*COUNTS})
     if rest:
         raise ValueError(f"from_optax: {tx.name} keeps nothing like optax's {rest}")
-    trees = [state[key] for op, name, key in _slots(tx) if op.keeps_by_leaf(name)]
+    trees = [state[slot.key] for slot in slots if slot.op.keeps_by_leaf(slot.name)]
     if len({jax.tree.structure(tree, is_leaf=is_none) for tree in trees}) > 1:
         raise ValueError(NEEDS_PARAMS)
     return state
@@ -104,16 +106,43 @@ class _Field(NamedTuple):
     labels: tuple[str, ...]
 
 
-def _labels_of(tx: GradientTransformation, op: Op) -> tuple[str, ...]:
-    """The labels of the groups that an operation is in, outermost first."""
-    masks = program_of(tx.bound, jnp.zeros([], jnp.int32)).masks
-    return tuple(str(masks[m].label) for m in op.masks if masks[m].label is not None)
+class _Slot(NamedTuple):
+    """A slot of a transformation.
+
+    Attributes:
+        op: The operation that keeps it.
+        name: Its name in optax.
+        key: Its key in the state.
+        labels: The labels of the groups that it is in, outermost first.
+        inner: The transformation whose whole state it is, or None.
+    """
+
+    op: Op
+    name: str
+    key: str
+    labels: tuple[str, ...]
+    inner: Any
 
 
-def _check_labels(tx: GradientTransformation, found: list[_Field]) -> None:
+def _slots(owner: str, tx: Any) -> list[_Slot]:
+    """The slots of a transformation, in its order."""
+    if not isinstance(tx, Remembered):
+        raise TypeError(f"{owner}: takes a transformation of gradtx, got {tx!r}")
+    program, found = program_of(tx.bound, jnp.zeros([], jnp.int32)), []
+    for op, keys in zip(program.ops, program.keys, strict=True):
+        given = [program.masks[m].label for m in op.masks]
+        labels = tuple(str(label) for label in given if label is not None)
+        for slot in (*op.shared, *op.slots):
+            theirs = "rng_key" if op.has_key else "key"
+            name = {"key": theirs, "inner": "inner_opt_state"}.get(slot, slot)
+            inner = op.node.inner.get(slot)
+            found.append(_Slot(op, name, keys[slot], labels, inner))
+    return found
+
+
+def _check_labels(tx: Any, slots: list[_Slot], found: list[_Field]) -> None:
     """What is in groups must be in the same ones here and there."""
-    kept = (op for op, name, _ in _slots(tx) if name not in OWN)
-    mine = {_labels_of(tx, op) for op in kept} - {()}
+    mine = {slot.labels for slot in slots if slot.name not in OWN} - {()}
     theirs = {
         field.labels
         for field in found
@@ -150,11 +179,8 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
         ValueError: A field of optax's state has no counterpart in the state, or the
             reverse; or labels differ.
     """
-    _check_ours("to_optax", tx)
-    slots = [
-        ((name, _labels_of(tx, op)), state[key], _inner_of(op, name))
-        for op, name, key in _slots(tx)
-    ]
+    slots = _slots("to_optax", tx)
+    wholes = _wholes(slots)
     ops = program_of(tx.bound, state["count"]).ops
     periods = [
         op.bound.values()[0] for op in ops if op.bound and op.name == "apply_every"
@@ -165,44 +191,22 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
             period = periods.pop(0) if isinstance(owner, optax.ApplyEvery) else None
             return _told(name, state["count"], period).astype(old.dtype)
         place = name, labels
-        at = next((i for i, (slot, *_) in enumerate(slots) if slot == place), None)
+        at = next((i for i, x in enumerate(slots) if (x.name, x.labels) == place), None)
         if at is None and not jax.tree.leaves(old):
             return old
         if at is None:
             raise ValueError(f"to_optax: {tx.name} keeps no {name!r}")
-        _, value, inner = slots.pop(at)
-        if inner is not None:
-            return _whole(inner, value, to_optax, old)
-        return _to_theirs(name, value, old, owner)
+        slot = slots.pop(at)
+        if slot.inner is not None:
+            return _whole(slot.inner, state[slot.key], to_optax, old)
+        return _to_theirs(name, state[slot.key], old, owner)
 
-    rebuilt = _rebuild("to_optax", like, visit, _wholes(tx))
-    rest = sorted({name for (name, _), x, _ in slots if jax.tree.leaves(x)} - {*OWN})
+    rebuilt = _rebuild("to_optax", like, visit, wholes)
+    left = (slot.name for slot in slots if jax.tree.leaves(state[slot.key]))
+    rest = sorted({*left} - {*OWN})
     if rest:
         raise ValueError(f"to_optax: optax's state keeps nothing like {rest}")
     return rebuilt
-
-
-def _check_ours(owner: str, tx: Any) -> None:
-    if not isinstance(tx, Remembered):
-        raise TypeError(f"{owner}: takes a transformation of gradtx, got {tx!r}")
-
-
-def _slots(tx: GradientTransformation) -> Iterator[tuple[Op, str, str]]:
-    """For each slot its operation, its name in optax, and its key in the state."""
-    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
-    for op, keys in zip(program.ops, program.keys, strict=True):
-        for slot in (*op.shared, *op.slots):
-            is_key_of_optax = slot == "key" and op.has_key
-            yield op, "rng_key" if is_key_of_optax else _theirs(slot), keys[slot]
-
-
-def _theirs(slot: str) -> str:
-    return "inner_opt_state" if slot == "inner" else slot  # of MultiSteps
-
-
-def _inner_of(op: Op, name: str) -> Any:
-    """The transformation whose whole state a slot is, by the slot's name in optax."""
-    return {_theirs(slot): tx for slot, tx in op.node.inner.items()}.get(name)
 
 
 def _whole(tx: Any, state: Any, turn: Callable[..., Any], *args: Any) -> Any:
@@ -212,9 +216,9 @@ def _whole(tx: Any, state: Any, turn: Callable[..., Any], *args: Any) -> Any:
     return jax.tree.map(jnp.array, state)
 
 
-def _wholes(tx: GradientTransformation) -> set[str]:
+def _wholes(slots: list[_Slot]) -> set[str]:
     """The names in optax of slots that are whole states."""
-    return {name for op, name, _ in _slots(tx) if _inner_of(op, name) is not None}
+    return {slot.name for slot in slots if slot.inner is not None}
 
 
 def _rebuild(
