@@ -162,13 +162,6 @@ def _within(tree: Any, treedef: Any, masks: Sequence[Sequence[Any]]) -> Any:
     return treedef.unflatten([x if all(on) else None for x, on in pairs])
 
 
-def seen_by(program: Program, k: int, params: Any, treedef: Any = None) -> Any:
-    """The parameters that an operation sees, None where a mask is off."""
-    treedef = jax.tree.structure(params) if treedef is None else treedef
-    masks = masks_of(program, params, treedef)
-    return _within(params, treedef, [masks[m] for m in program.ops[k].masks])
-
-
 def _told_by(mask: Mask, leaves_like: Any, treedef: Any) -> list[Any]:
     """What the tree of a mask has for each leaf."""
     tree = mask_tree(mask.given, leaves_like)

@@ -13,10 +13,10 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
-from gradtx.checks import active_of, masks_of, seen_by
+from gradtx.checks import active_of, masks_of
 from gradtx.lowering import name_of_foreign, program_of
 from gradtx.paths import name_of
-from gradtx.program import Part, Program
+from gradtx.program import Active, Part
 from gradtx.roles import NumberRole
 from gradtx.transform import GradientTransformation
 
@@ -136,6 +136,8 @@ def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
         root.add(f"{name_of_foreign(tx)}{_cost(jax.tree.leaves(state))}")
         return
     program = program_of(tx.bound, jnp.zeros([], jnp.int32))
+    treedef = jax.tree.structure(params)
+    active = None if params is None else active_of(program, params, treedef)
     foreign = {op.part: op.name for op in program.ops if op.bound is None}
     nodes: list[Any] = []
     for i, part in enumerate(program.parts):
@@ -150,21 +152,20 @@ def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
             kept = None if state is None else state.get(key)
             if slot in op.node.inner:
                 is_own = slot in op.node.slots  # a state as of other parameters
-                mine = None if is_own or params is None else seen_by(program, k, params)
+                mine = None if is_own else _seen(k, params, treedef, active)
                 _add(node.add(line), op.node.inner[slot], mine, kept)
             else:
-                node.add(line + _cost(_leaves_of(program, k, slot, params, kept)))
+                by_leaf = active is not None and op.keeps_by_leaf(slot)
+                mine = _seen(k, kept, treedef, active) if by_leaf else kept
+                node.add(line + _cost(jax.tree.leaves(mine)))
 
 
-def _leaves_of(program: Program, k: int, slot: str, params: Any, kept: Any) -> Any:
-    """The arrays that an operation keeps in a slot, which several groups may share."""
-    op = program.ops[k]
-    if kept is None or params is None or not op.keeps_by_leaf(slot):
-        return jax.tree.leaves(kept)
-    treedef = jax.tree.structure(params)
-    active = active_of(program, params, treedef)
-    pairs = zip(treedef.flatten_up_to(kept), active, strict=True)
-    return [x for x, on in pairs if on[k] and x is not None]
+def _seen(k: int, tree: Any, treedef: Any, active: list[Active] | None) -> Any:
+    """What an operation sees of a tree, None elsewhere: groups may share a slot."""
+    if tree is None or active is None:
+        return None
+    pairs = zip(treedef.flatten_up_to(tree), active, strict=True)
+    return treedef.unflatten([x if on[k] else None for x, on in pairs])
 
 
 def _line(part: Part, foreign: str | None) -> str:
@@ -276,11 +277,12 @@ def _groups_of(tx: Any, params: Any, treedef: Any) -> list[list[str]]:
     ):
         for labels, is_in in zip(told, flags, strict=True):
             labels += [str(mask.label)] * (is_in and mask.label is not None)
+    active = active_of(program, params, treedef)
     for k, op in enumerate(program.ops):
         for slot, inner in op.node.inner.items():
             if slot in op.node.slots:
                 continue  # a state of its own making, as of other parameters
-            mine = seen_by(program, k, params, treedef)
+            mine = _seen(k, params, treedef, active)
             for labels, more in zip(
                 told, _groups_of(inner, mine, treedef), strict=True
             ):
