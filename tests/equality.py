@@ -212,3 +212,15 @@ def bitwise(a: Any, b: Any) -> None:
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             x, y = (jax.random.key_data(key) for key in (x, y))
         np.testing.assert_array_equal(x, y)
+
+
+def traced_update(tx, params):
+    """A jitted `(grads, state) -> (updates, state)`, and a list of its traces."""
+    traces = []
+
+    @jax.jit
+    def update(grads, state):
+        traces.append(tx)
+        return tx.update(grads, state, params)
+
+    return update, traces
