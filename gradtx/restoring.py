@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
-from collections.abc import Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import jax
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
-from gradtx.lowering import programs_in
+from gradtx.lowering import program_of, programs_in
 from gradtx.paths import name_of, some
 from gradtx.transform import GradientTransformation
 
@@ -23,7 +22,8 @@ class Restored(NamedTuple):
     Attributes:
         state: The state.
         matched: What was saved under the same path.
-        renamed: For keys of the state those that were saved: a group was renamed.
+        renamed: For keys of the state those that were saved: a group was renamed, or
+            there is a wrapper around what there was none around.
         new: What was not saved, and is as `init` makes it.
         dropped: What was saved, and has no place.
     """
@@ -45,14 +45,16 @@ def restore(
 ) -> Restored:
     """The state with which a transformation goes on from what another one saved.
 
-    Steps that keep nothing, schedules and groups may have changed: slots go by name.
+    Steps that keep nothing, schedules and groups may have changed, and a wrapper such
+    as `skip` may be new or gone: slots go by name.
 
     Args:
         tx: The transformation as it is now.
         params: The parameters as they are now.
         saved: A state, as `update` gave it or as a serializer gave it back.
         new: Whether parts that were not saved may begin anew.
-        dropped: Whether what has no place may be left out.
+        dropped: Whether what has no place may be left out; with `new`, that is also
+            what has another shape now.
 
     Raises:
         TypeError: `tx` is no transformation of gradtx.
@@ -66,8 +68,11 @@ def restore(
         raise TypeError(f"restore: saved must be a state of gradtx, got a {kind}")
     shapes = jax.eval_shape(tx.init, params)
     wanted, found = _Paths(shapes), _Paths(saved)
-    pairs = _same(wanted, found)
-    renamed = _renamed(tx, wanted, found, pairs)
+    pairs, renamed = _moved(tx, wanted, found)
+    renamed |= _renamed(tx, wanted, found, pairs)
+    unlike = {i for i, j in pairs.items() if found.shape(j) != wanted.shape(i)}
+    if new and dropped:
+        pairs = {i: j for i, j in pairs.items() if i not in unlike}
     missing = [i for i in range(len(wanted.leaves)) if i not in pairs]
     taken = {*pairs.values()}
     left = [name for j, name in enumerate(found.names) if j not in taken]
@@ -79,12 +84,11 @@ def restore(
         )
         if paths and not is_fine
     ]
-    refused += [
-        f"{wanted.names[i]!r} was saved as {_looks(found.leaves[j])} "
-        f"and must be {_looks(wanted.leaves[i])}"
-        for i, j in sorted(pairs.items())
-        if _looks(found.leaves[j]) != _looks(wanted.leaves[i])
-    ]
+    for i, j in sorted(pairs.items()):
+        if found.looks(j) != wanted.looks(i):
+            told = f"{wanted.names[i]!r} was saved as {found.looks(j)} "
+            way = "new=True, dropped=True begins anew" if i in unlike else "cast it"
+            refused.append(f"{told}and must be {wanted.looks(i)} ({way})")
     if refused:
         raise ValueError(f"restore: {tx.name}: {'; '.join(refused)}")
     first = jax.tree.leaves(tx.init(params)) if missing else wanted.leaves
@@ -106,17 +110,36 @@ class _Paths:
         leaves: The leaves.
         spellings: For each leaf its path as it is, then joined by slashes, then its
             name: what one serializer keeps apart, another one joins.
+        spelled: For each of the three, which leaves have a spelling.
         names: The names; where two leaves have one, their paths.
+        counts: The counts of updates, by what paths in their state begin with.
     """
 
     def __init__(self, state: Any):
         pairs = jax.tree_util.tree_leaves_with_path(state)
         self.leaves = [x for _, x in pairs]
         self.spellings = [_spellings(path) for path, _ in pairs]
-        numbers = Counter(name for *_, name in self.spellings)
+        self.spelled: list[dict[str, list[int]]] = [{}, {}, {}]
+        for i, spellings in enumerate(self.spellings):
+            for spelled, spelling in zip(self.spelled, spellings, strict=True):
+                spelled.setdefault(spelling, []).append(i)
         self.names = [
-            name if numbers[name] == 1 else path for path, _, name in self.spellings
+            name if len(self.spelled[2][name]) == 1 else path
+            for path, _, name in self.spellings
         ]
+        self.counts = {
+            name.removesuffix("count"): i
+            for i, name in enumerate(self.names)
+            if f"/{name}".endswith("/count") and _is_integer(self.leaves[i])
+        }
+
+    def shape(self, i: int) -> tuple[int, ...]:
+        """The shape of a leaf."""
+        return jnp.shape(self.leaves[i])
+
+    def looks(self, i: int) -> str:
+        """The dtype and the shape of a leaf."""
+        return f"{jnp.result_type(self.leaves[i]).name}{[*self.shape(i)]}"
 
 
 def _spellings(path: Any) -> tuple[str, str, str]:
@@ -125,27 +148,115 @@ def _spellings(path: Any) -> tuple[str, str, str]:
     return jax.tree_util.keystr(path), joined, name
 
 
-def _same(wanted: _Paths, found: _Paths) -> dict[int, int]:
-    """Where leaves were saved: by the closest spelling that is theirs alone."""
+def _is_integer(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.integer) and not jnp.shape(x)
+
+
+def _moved(
+    tx: Any, wanted: _Paths, found: _Paths
+) -> tuple[dict[int, int], dict[str, str]]:
+    """Where leaves were saved, and the keys that stood elsewhere then.
+
+    A wrapper keeps the state of what is inside whole. Of all states in a state, the one
+    that has most of what another one asks for was that one; then again, of the rest.
+    """
+    states = _states(tx)
+    mine: dict[str, list[int]] = {at: [] for at in states}
+    for i, (*_, name) in enumerate(wanted.spellings):
+        home = max((at for at in states if name.startswith(at)), key=len)
+        if name != f"{home}count":
+            mine[home].append(i)
+    moves = [*itertools.product(states, {"": 0, **found.counts})]
+    moves.sort(key=lambda move: move[0] != move[1])  # first of equals: as it was
     pairs: dict[int, int] = {}
+    came: dict[str, str] = {}
+    renamed: dict[str, str] = {}
+    while moves:
+        fits = {
+            (to, of): fit
+            for to, of in moves
+            if (fit := _same(wanted, found, pairs, mine[to], to, of))
+        }
+        moves = [*fits]  # what fits nowhere now will not later
+        if not fits:
+            break
+        to, of = max(fits, key=lambda move: len(fits[move]))
+        best = fits[to, of]
+        pairs |= best
+        came.setdefault(to, of)
+        renamed |= {to + key: of + key for key in _keys(wanted, best, to, states[to])}
+    for at in states:
+        of = _origin(at, states, came, found.counts)
+        if of in found.counts:
+            pairs[wanted.counts[at]] = found.counts[of]
+            renamed[f"{at}count"] = f"{of}count"
+    return pairs, {key: old for key, old in renamed.items() if key != old}
+
+
+def _states(tx: Any, path: tuple[Any, ...] = ()) -> dict[str, list[str]]:
+    """For what paths in each state in the state begin with, the keys of that state."""
+    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
+    keys = [key for mine in program.keys for key in mine.values()]
+    states = {f"{name_of(path)}/" if path else "": keys}
+    for op, mine in zip(program.ops, program.keys, strict=True):
+        for slot, inner in op.node.inner.items():
+            if isinstance(inner, Remembered):
+                at = jax.tree_util.DictKey(mine[slot])
+                states |= _states(inner, (*path, at))
+    return states
+
+
+def _same(
+    wanted: _Paths,
+    found: _Paths,
+    pairs: Mapping[int, int],
+    mine: Sequence[int],
+    to: str,
+    of: str,
+) -> dict[int, int]:
+    """Which leaves under `of` are some of those under `to`, of what is not paired yet.
+
+    By the closest spelling that is theirs alone.
+    """
+    same: dict[int, int] = {}
+    taken = {*pairs.values()}
     for spelling in range(3):
-        mine = _alone(wanted, spelling, {*pairs})
-        theirs = _alone(found, spelling, {*pairs.values()})
-        pairs |= {mine[name]: theirs[name] for name in mine if name in theirs}
-    return pairs
+        for i in mine:
+            name = wanted.spellings[i][spelling]
+            if i in pairs or i in same or not name.startswith(to):
+                continue
+            equals = wanted.spelled[spelling][name]
+            others = found.spelled[spelling].get(of + name.removeprefix(to), ())
+            us = [k for k in equals if k not in pairs and k not in same]
+            them = [j for j in others if j not in taken]
+            if len(us) == len(them) == 1:
+                same[i] = them[0]
+                taken.add(them[0])
+    return same
 
 
-def _alone(paths: _Paths, spelling: int, without: set[int]) -> dict[str, int]:
-    """The leaves that alone have their name in a spelling, by that."""
-    by_name: dict[str, list[int]] = {}
-    for i, spellings in enumerate(paths.spellings):
-        if i not in without:
-            by_name.setdefault(spellings[spelling], []).append(i)
-    return {name: mine[0] for name, mine in by_name.items() if len(mine) == 1}
+def _keys(
+    paths: _Paths, some: Iterable[int], at: str, keys: Sequence[str]
+) -> Iterator[str]:
+    """The keys, of those of a state, that some leaves are under."""
+    names = [paths.spellings[i][2].removeprefix(at) + "/" for i in some]
+    return (key for key in keys if any(it.startswith(f"{key}/") for it in names))
 
 
-def _looks(x: Any) -> str:
-    return f"{jnp.result_type(x).name}{[*jnp.shape(x)]}"
+def _origin(
+    at: str, states: Iterable[str], came: Mapping[str, str], counts: Mapping[str, int]
+) -> str:
+    """Whose count the state at a place goes on with.
+
+    Its own; if it is new, that of the state in it; or else of the one around it.
+    """
+    inside = [to for to in came if to.startswith(at)]
+    if inside or not at:
+        return came[min(inside, key=len)] if inside else ""
+    around = max((it for it in states if it != at and at.startswith(it)), key=len)
+    origin = _origin(around, states, came, counts)
+    there = origin + at.removeprefix(around)
+    return there if there in counts else origin
 
 
 def _renamed(

@@ -121,6 +121,85 @@ def rate(tx, saved):
     return -float(updates["head"]["b"][0])
 
 
+RATE = gradtx.linear_schedule(1e-3, 0.0, 9)
+ADAM = gradtx.adamw(RATE)
+SLOW = gradtx.accumulate(ADAM, 2)
+WRAPPED = {
+    "editable": (ADAM, gradtx.editable(ADAM)),
+    "skip behind a clip": (
+        ADAM,
+        gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.skip(ADAM)),
+    ),
+    "nothing": (gradtx.editable(ADAM), ADAM),
+    "nothing twice": (gradtx.skip(gradtx.editable(ADAM)), ADAM),
+    "editable within skip": (gradtx.skip(ADAM), gradtx.skip(gradtx.editable(ADAM))),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_a_pipeline_goes_on_inside_a_wrapper_that_is_new_or_gone(name):
+    before, after = WRAPPED[name]
+    plain = trained(ADAM)
+    state = gradtx.restore(after, PARAMS, trained(before), new=True, dropped=True).state
+    found = state
+    while "mu" not in found:
+        assert state["count"] == found["count"]
+        found = found["inner"]
+    equal(found, plain)
+    updates, _ = after.update(PARAMS, state, PARAMS)
+    expected, _ = ADAM.update(PARAMS, plain, PARAMS)
+    if "clip" not in name:
+        jax.tree.map(np.testing.assert_allclose, updates, expected)
+
+
+def test_a_wrapper_around_a_wrapper_takes_nothing_that_is_not_its_own():
+    """Both keep `gradient_step`, and a count: of gradients, and of updates."""
+    saved = trained(SLOW, steps=5)
+    with pytest.raises(ValueError) as error:
+        gradtx.restore(gradtx.skip(SLOW), PARAMS, saved)
+    assert str(error.value) == (
+        "restore: skip: not saved: 'gradient_step', 'skip_state/should_skip', "
+        "'total_skipped' (allow that with new=True)"
+    )
+    state = gradtx.restore(gradtx.skip(SLOW), PARAMS, saved, new=True).state
+    equal(state["inner"], saved)
+    assert state["count"] == 5 and state["gradient_step"] == 0
+    within = gradtx.accumulate(gradtx.skip(ADAM), 2)
+    state = gradtx.restore(within, PARAMS, saved, new=True).state
+    equal(state["acc_grads"], saved["acc_grads"])
+    equal(state["inner"]["inner"], saved["inner"])
+    assert [state["gradient_step"], state["inner"]["count"]] == [2, 2]
+
+
+def test_wrappers_that_change_places_keep_what_they_have():
+    saved = trained(gradtx.skip(gradtx.editable(ADAM)))
+    restored = gradtx.restore(gradtx.editable(gradtx.skip(ADAM)), PARAMS, saved)
+    assert not (restored.new or restored.dropped)
+    assert restored.renamed["inner/total_skipped"] == "total_skipped"
+    equal(restored.state["hyperparams"], saved["inner"]["hyperparams"])
+
+
+def test_one_group_may_get_a_wrapper():
+    saved = trained(gradtx.groups({"embed/**": ADAM, "**": ADAM}))
+    tx = gradtx.groups({"embed/**": gradtx.skip(ADAM), "**": ADAM})
+    state = gradtx.restore(tx, PARAMS, saved, new=True).state
+    equal(state["inner"]["mu"]["embed"], saved["mu"]["embed"])
+    equal(state["mu"]["head"], saved["mu"]["head"])
+    assert state["count"] == state["inner"]["count"] == 2
+
+
+def test_steps_that_keep_nothing_have_the_count_of_what_is_around():
+    """SGD keeps a count and nothing else: where that was is told by the others."""
+    sgd = gradtx.sgd(RATE)
+    slow = gradtx.accumulate(sgd, 2)
+    saved = trained(slow, steps=5)
+    for tx in (gradtx.skip(slow), gradtx.accumulate(gradtx.skip(sgd), 2)):
+        state = gradtx.restore(tx, PARAMS, saved, new=True).state
+        assert state["count"] == 5 and state["inner"]["inner"]["count"] == 2
+    state = gradtx.restore(gradtx.skip(sgd), PARAMS, trained(sgd), new=True).state
+    assert state["count"] == state["inner"]["count"] == 2
+
+
 def test_leaves_that_have_one_name_are_told_apart_by_their_paths():
     """In haiku `m/~/linear` is made by `__init__`, `m/linear` by a call."""
     params = {"m/~/linear": {"w": jnp.ones(2)}, "m/linear": {"w": jnp.ones(3)}}
@@ -178,11 +257,20 @@ def test_another_shape_or_dtype_is_an_error():
     with pytest.raises(ValueError) as error:
         gradtx.restore(PLAIN, PARAMS, saved)
     assert str(error.value) == (
-        "restore: adamw: 'mu/head/w' was saved as float32[4] and must be float32[5]; "
-        "'nu/head/w' was saved as bfloat16[5] and must be float32[5]"
+        "restore: adamw: 'mu/head/w' was saved as float32[4] and must be float32[5] "
+        "(new=True, dropped=True begins anew); "
+        "'nu/head/w' was saved as bfloat16[5] and must be float32[5] (cast it)"
     )
     with pytest.raises(TypeError, match="restore: saved must be a state of gradtx"):
         gradtx.restore(PLAIN, PARAMS, [saved])
+
+
+def test_a_layer_of_another_size_begins_anew_where_that_is_allowed():
+    resized = {**PARAMS, "head": {"w": jnp.ones(7), "b": jnp.ones(5)}}
+    restored = gradtx.restore(PLAIN, resized, trained(PLAIN), new=True, dropped=True)
+    assert restored.new == restored.dropped == ["mu/head/w", "nu/head/w"]
+    assert restored.state["mu"]["head"]["w"].shape == (7,)
+    equal(restored.state["mu"]["embed"], trained(PLAIN)["mu"]["embed"])
 
 
 def test_what_orbax_gives_back_restores(tmp_path):
