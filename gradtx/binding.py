@@ -9,18 +9,18 @@ pickling, `replace` and the pytree registration of every transformation and sche
 from __future__ import annotations
 
 import contextvars
-import difflib
 import functools
 import inspect
 import operator
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 
+from gradtx.errors import suggest
 from gradtx.identity import hash_of, same
 from gradtx.numbers import DecayValue, scheduled
 from gradtx.roles import PLAIN, MemberRole, NumberRole, Role, role_of
@@ -187,12 +187,6 @@ def _frozen(leaf: Any) -> Any:
         leaf = leaf.copy()
         leaf.flags.writeable = False
     return leaf
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for a near miss of a known name, else nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class Bound:

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 from jax import numpy as jnp
 
-from gradtx.binding import suggest
+from gradtx.errors import differ, some, suggest, told
 from gradtx.numbers import is_concrete
-from gradtx.paths import is_none, name_of, names_of, some
+from gradtx.paths import is_none, name_of, names_of
 from gradtx.program import Active, Mask, Op, Program, Setting
 from gradtx.rule import no_state
 
@@ -87,18 +87,11 @@ class Leaves:
         except ValueError:
             leaves = None
         if leaves is None or not all(map(_is_leaf, leaves)):
-            mine, its = (
-                set(names_of(self.reference, is_none)),
-                set(names_of(tree, is_none)),
-            )
-            parts = []
-            for missing, where in ((mine - its, "lacks"), (its - mine, "also has")):
-                if missing:
-                    parts.append(f"{where} {some(sorted(missing))}")
+            mine, its = (names_of(it, is_none) for it in (self.reference, tree))
             raise ValueError(
                 f"{self.owner}: {what} must have the structure of "
                 f"{'the parameters' if self.has_params else 'the updates'}, but "
-                f"{' and '.join(parts) or 'its containers differ'}"
+                f"{differ(its, mine) or 'its containers differ'}"
             )
         return leaves
 
@@ -127,7 +120,7 @@ class Leaves:
         except TypeError:
             raise TypeError(
                 f"{self.owner}: the leaf at {self.path(i)!r} must be an array, "
-                f"got {x!r}"
+                f"got {told(x)}"
             ) from None
 
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gradtx.binding import Factory, Remembered, suggest
+from gradtx.binding import Factory, Remembered
+from gradtx.errors import suggest, told
 from gradtx.numbers import DecayValue, is_concrete
 from gradtx.roles import PLAIN
 
@@ -29,15 +30,20 @@ def register(function: T) -> T:
     defined anew, as in a notebook, takes the place of the old one.
 
     Raises:
+        TypeError: It is no function, or a lambda.
         ValueError: The name is gradtx's, or that of another function.
     """
     name = _name_of(function)
+    if not inspect.isfunction(function) or name == "<lambda>":
+        raise TypeError(
+            f"register: takes a function that has a name, got {told(function)}"
+        )
     before = REGISTERED.get(name, function)
     is_again = _origin(before) == _origin(function) and "<" not in _origin(function)[1]
     if name in _own() or not (before is function or is_again):
         raise ValueError(f"register: the name {name!r} is taken")
     REGISTERED[name] = function
-    return function
+    return function  # pyright: ignore[reportReturnType]
 
 
 def _origin(function: Any) -> tuple[str, str]:
@@ -59,7 +65,9 @@ def to_config(made: Any) -> dict[str, Any]:
             registered, or an array that has no value yet.
     """
     if not isinstance(made, Remembered):
-        raise TypeError(f"to_config: takes what gradtx's factories make, got {made!r}")
+        raise TypeError(
+            f"to_config: takes what gradtx's factories make, got {told(made)}"
+        )
     factory = made.bound.factory
     if _known().get(factory.name) is not factory.public:
         raise TypeError(
@@ -97,7 +105,7 @@ def _plain(value: Any, place: str) -> Any:
     if _known().get(_name_of(value)) is value:
         return {"function": _name_of(value)}
     hint = "; decorate it with @gradtx.register" if inspect.isfunction(value) else ""
-    raise TypeError(f"to_config: {place} is {value!r}, which no config holds{hint}")
+    raise TypeError(f"to_config: {place} is {told(value)}, which no config holds{hint}")
 
 
 def from_config(config: Mapping[str, Any]) -> Any:
@@ -111,7 +119,7 @@ def from_config(config: Mapping[str, Any]) -> Any:
     """
     if not isinstance(config, Mapping) or not isinstance(config.get("type"), str):
         raise TypeError(
-            f"from_config: takes a dict with the name of a factory, got {config!r}"
+            f"from_config: takes a dict with the name of a factory, got {told(config)}"
         )
     factory = _find(config["type"])
     if not isinstance(getattr(factory, "factory", None), Factory):
@@ -125,7 +133,7 @@ def from_config(config: Mapping[str, Any]) -> Any:
             if not isinstance(given, list | tuple):
                 raise TypeError(
                     f"from_config: {name} of {config['type']!r} must be a list, "
-                    f"got {given!r}"
+                    f"got {told(given)}"
                 )
             args += given
     return factory(*args, **kwargs)

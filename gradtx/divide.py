@@ -11,6 +11,7 @@ from jax import numpy as jnp
 from gradtx.arithmetic import abs2, safe_sqrt
 from gradtx.averages import corrected, running_sum, scale_by_ema
 from gradtx.combine import add, chain
+from gradtx.errors import told
 from gradtx.roles import Decay, DType, FirstValue, Member, NonNegative, Positive, Scalar
 from gradtx.rule import Fork, Leaf, Rule, memoryless, refuse_complex
 from gradtx.scale import add_decayed_weights, block_norm
@@ -191,7 +192,7 @@ def _axes_of(block_axes: Any, params: Any) -> Any:
             raise
         raise ValueError(
             f"block_mean: block_axes must have axes for each array, a tuple or an int, "
-            f"got {tree!r}"
+            f"got {told(tree)}"
         ) from None
 
 

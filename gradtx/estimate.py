@@ -20,6 +20,7 @@ from jax import numpy as jnp
 from gradtx.arithmetic import safe_ratio
 from gradtx.binding import Bound, Remembered, register, remember
 from gradtx.checks import floats
+from gradtx.errors import told
 from gradtx.kernel import wide
 from gradtx.numbers import default_float, is_key
 from gradtx.roles import Rate, Size
@@ -94,7 +95,7 @@ class Estimator(Remembered):
                     return self._real_scalar(given[0]), given[1]
                 raise TypeError(
                     f"{self.name}: with has_aux the function must return a pair "
-                    f"(value, aux), got {given!r}"
+                    f"(value, aux), got {told(given)}"
                 )
 
             params = floats(params, self.name)

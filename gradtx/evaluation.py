@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import optax
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
 from gradtx.checks import Leaves, active_of, check_keys, check_state
 from gradtx.kernel import place, wide
-from gradtx.lowering import program_of
+from gradtx.lowering import pair_of, program_of
 from gradtx.program import Op
 from gradtx.rule import Rule, no_state
 
@@ -37,9 +36,7 @@ def eval_params(tx: Any, state: Any, params: Any) -> Any:
     Raises:
         TypeError: This is no transformation.
     """
-    tx = getattr(tx, "gradient_transformation", lambda: tx)()
-    if not isinstance(tx, optax.GradientTransformation):
-        raise TypeError(f"eval_params: tx must be a transformation, got {tx!r}")
+    tx = pair_of("eval_params", tx)
     if not isinstance(tx, Remembered):
         return params
     check_state(tx.name, state)

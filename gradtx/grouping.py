@@ -13,6 +13,7 @@ from jax import numpy as jnp
 
 from gradtx.checks import is_function, mask_tree
 from gradtx.combine import chain, named, only
+from gradtx.errors import told
 from gradtx.paths import is_none, matched, name_of
 from gradtx.roles import Member
 from gradtx.rule import Groups, Masked, memoryless
@@ -89,7 +90,8 @@ def frozen():
 
 def _check_members(owner: str, transforms: Any) -> None:
     if not isinstance(transforms, Mapping):
-        raise TypeError(f"{owner}: transforms must be a mapping, got {transforms!r}")
+        kind = told(transforms)
+        raise TypeError(f"{owner}: transforms must be a mapping, got {kind}")
     if not transforms:
         raise ValueError(f"{owner}: transforms must hold at least one group")
 
@@ -209,7 +211,8 @@ def named_chain(*args: Any):
             and isinstance(pair[1], optax.GradientTransformation)
         ):
             raise ValueError(
-                f"named_chain: takes pairs of a name and a transformation, got {pair!r}"
+                f"named_chain: takes pairs of a name and a transformation, "
+                f"got {told(pair)}"
             )
     names = [name for name, _ in args]
     if len({*names}) < len(names):

@@ -14,7 +14,7 @@ from jax import numpy as jnp
 
 from gradtx.binding import Remembered
 from gradtx.checks import active_of, masks_of
-from gradtx.lowering import name_of_foreign, program_of
+from gradtx.lowering import name_of_foreign, ours, pair_of, program_of
 from gradtx.paths import name_of
 from gradtx.program import Active, Part
 from gradtx.roles import NumberRole
@@ -82,6 +82,7 @@ def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Mem
             state is donated, as it should be.
         extra: Extra arguments of the update, or their shapes; functions as they are.
     """
+    tx = pair_of("memory", tx)
     shapes = jax.eval_shape(lambda: params)
     state = jax.eval_shape(tx.init, shapes)
     parts = state.items() if isinstance(state, Mapping) else [("state", state)]
@@ -118,16 +119,11 @@ def describe(tx: GradientTransformation, params: Any = None) -> Shown:
     """
     from rich.tree import Tree
 
-    _check_ours("describe", tx)
+    tx = ours("describe", tx)
     state = None if params is None else jax.eval_shape(tx.init, params)
     root = Tree("", hide_root=True, guide_style="dim")
     _add(root, tx, params, state)
     return Shown(root)
-
-
-def _check_ours(owner: str, tx: Any) -> None:
-    if not isinstance(tx, Remembered):
-        raise TypeError(f"{owner}: takes a transformation of gradtx, got {tx!r}")
 
 
 def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
@@ -239,7 +235,7 @@ def explain(tx: GradientTransformation, params: Any) -> Shown:
     """
     from rich.table import Table
 
-    _check_ours("explain", tx)
+    tx = ours("explain", tx)
     rows = [*_rows(tx, params)]
     counts: dict[str, int] = {}
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -18,7 +18,7 @@ from jax import numpy as jnp
 
 from gradtx.binding import Remembered
 from gradtx.kernel import wide
-from gradtx.lowering import program_of
+from gradtx.lowering import ours, program_of
 from gradtx.numbers import is_key, raw_key
 from gradtx.paths import is_none
 from gradtx.program import Op
@@ -53,7 +53,8 @@ def from_optax(
         ValueError: A slot has no counterpart in optax's state, or the reverse; labels
             differ; or parameters are needed.
     """
-    slots = _slots("from_optax", tx)
+    tx = ours("from_optax", tx)
+    slots = _slots(tx)
     found: list[_Field] = []
 
     def note(*field: Any) -> None:
@@ -124,10 +125,8 @@ class _Slot(NamedTuple):
     inner: Any
 
 
-def _slots(owner: str, tx: Any) -> list[_Slot]:
+def _slots(tx: Any) -> list[_Slot]:
     """The slots of a transformation, in its order."""
-    if not isinstance(tx, Remembered):
-        raise TypeError(f"{owner}: takes a transformation of gradtx, got {tx!r}")
     program, found = program_of(tx.bound, jnp.zeros([], jnp.int32)), []
     for op, keys in zip(program.ops, program.keys, strict=True):
         given = [program.masks[m].label for m in op.masks]
@@ -179,7 +178,8 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
         ValueError: A field of optax's state has no counterpart in the state, or the
             reverse; or labels differ.
     """
-    slots = _slots("to_optax", tx)
+    tx = ours("to_optax", tx)
+    slots = _slots(tx)
     wholes = _wholes(slots)
     ops = program_of(tx.bound, state["count"]).ops
     periods = [

@@ -17,6 +17,7 @@ from jax import numpy as jnp
 from jax.core import Tracer
 
 from gradtx.binding import Bound, Remembered
+from gradtx.errors import nearly, told
 from gradtx.keys import settle_keys
 from gradtx.program import STEPS, Mask, Op, Part, Program, Stage
 from gradtx.rule import (
@@ -180,7 +181,7 @@ class _Lowering:
                 return self.lower(node, u, scope)
         raise TypeError(
             f"{name}: a factory must return a gradient transformation or a rule, "
-            f"got {node!r}"
+            f"got {told(node)}"
         )
 
     def masked(self, scope: _Scope, mask: Mask, splits_extra: bool) -> _Scope:
@@ -226,6 +227,24 @@ def _stages(ops: list[Op], out: int) -> tuple[Stage, ...]:
         stage.reads = tuple(sorted(reads - writes))
         later |= reads
     return tuple(stages)
+
+
+def pair_of(owner: str, tx: Any) -> optax.GradientTransformation:
+    """A transformation, ours or foreign; an object such as `MultiSteps` has one."""
+    tx = getattr(tx, "gradient_transformation", lambda: tx)()
+    if not isinstance(tx, optax.GradientTransformation):
+        given = f"{told(tx)}{nearly(tx)}"
+        raise TypeError(f"{owner}: tx must be a transformation, got {given}")
+    return tx
+
+
+def ours(owner: str, tx: Any) -> Any:
+    """As `pair_of`, and it is gradtx's."""
+    tx = pair_of(owner, tx)
+    if not isinstance(tx, Remembered):
+        name = name_of_foreign(tx)
+        raise TypeError(f"{owner}: tx must be of gradtx, got {name!r} of optax")
+    return tx
 
 
 def name_of_foreign(tx: optax.GradientTransformation) -> str:

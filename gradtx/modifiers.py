@@ -11,6 +11,7 @@ from gradtx.averages import difference, scale_by_ema
 from gradtx.binding import Remembered
 from gradtx.clip import clip_by_block_norm
 from gradtx.combine import add, chain, identity
+from gradtx.errors import told
 from gradtx.lowering import program_of
 from gradtx.numbers import is_constant_zero
 from gradtx.roles import Decay, Member, NonNegative, Positive, Scalar
@@ -32,7 +33,7 @@ def _check_direction(owner: str, transform: Any) -> None:
     if not is_ours or program_of(transform.bound, jnp.int32(0)).may_turn_signs:
         raise TypeError(
             f"{owner}: takes a direction of gradtx's, like scale_by_adam(), and goes "
-            f"before weight decay and learning rate; got {transform!r}"
+            f"before weight decay and learning rate; got {told(transform)}"
         )
 
 

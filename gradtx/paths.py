@@ -15,6 +15,8 @@ from typing import Any
 
 import jax
 
+from gradtx.errors import MOST, some
+
 REGEX = "re:"
 """What a pattern begins with that is a regular expression and no glob."""
 Rank = tuple[float, ...]
@@ -146,12 +148,3 @@ def matched(owner: str, patterns: tuple[str, ...], treedef: Any) -> list[str]:
         return labels_by(patterns, names)
     except ValueError as error:
         raise ValueError(f"{owner}: {error}") from None
-
-
-MOST = 5
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    shown = ", ".join(map(repr, names[:MOST]))
-    return shown + (f" and {len(names) - MOST} more" if len(names) > MOST else "")

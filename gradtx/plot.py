@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from gradtx.errors import told
 from gradtx.trajectories import Trajectory
 
 try:
@@ -36,7 +37,9 @@ def _by_label(given: Any, owner: str) -> Any:
     """What is given, by label; else raise."""
     if isinstance(given, Mapping) and given:
         return given
-    raise TypeError(f"{owner}: takes a dict by label, at least of one, got {given!r}")
+    raise TypeError(
+        f"{owner}: takes a dict by label, at least of one, got {told(given)}"
+    )
 
 
 def plot_schedule(

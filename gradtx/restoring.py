@@ -11,8 +11,9 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
-from gradtx.lowering import program_of, programs_in
-from gradtx.paths import name_of, some
+from gradtx.errors import some
+from gradtx.lowering import ours, program_of, programs_in
+from gradtx.paths import name_of
 from gradtx.transform import GradientTransformation
 
 
@@ -61,8 +62,7 @@ def restore(
         ValueError: Parts are new or dropped, and may not; or a saved part has another
             shape or dtype. All are listed.
     """
-    if not isinstance(tx, Remembered):
-        raise TypeError(f"restore: takes a transformation of gradtx, got {tx!r}")
+    tx = ours("restore", tx)
     if not isinstance(saved, Mapping):
         kind = type(saved).__name__
         raise TypeError(f"restore: saved must be a state of gradtx, got a {kind}")

@@ -19,6 +19,7 @@ import numpy as np
 import optax
 from jax import numpy as jnp
 
+from gradtx.errors import nearly, told
 from gradtx.numbers import DecayValue, is_concrete, is_key, is_number
 
 
@@ -116,8 +117,8 @@ class KeyRole(Role):
         if looks[0] == 0 and jnp.issubdtype(looks[1], jnp.integer):
             return int(key) if is_concrete(key) else key
         if looks != (1, np.uint32):
-            message = f"{owner}: {argument} must be a seed or a PRNG key, got {value!r}"
-            raise TypeError(message)
+            must = "a seed or a PRNG key"
+            raise TypeError(f"{owner}: {argument} must be {must}, got {told(value)}")
         return np.asarray(key) if is_concrete(key) else key
 
 
@@ -179,9 +180,9 @@ class MemberRole(Role):
         """The transformation, or an error that names what was given instead."""
         if isinstance(value, optax.GradientTransformation):
             return value
-        hint = "; call it to make one" if hasattr(value, "factory") else ""
         raise TypeError(
-            f"{owner}: {argument} must be gradient transformations, got {value!r}{hint}"
+            f"{owner}: {argument} must be gradient transformations, "
+            f"got {told(value)}{nearly(value)}"
         )
 
 
@@ -264,8 +265,7 @@ class NumberRole(Role):
         if self.choices and isinstance(value, str):
             if value not in self.choices and not self.is_container:
                 words = " or ".join([self.words, *map(repr, self.choices)])
-                message = f"{owner}: {argument} must be {words}, got {value!r}"
-                raise ValueError(message)
+                raise ValueError(f"{owner}: {argument} must be {words}, got {value!r}")
             return WordRole(self.choices).bind(value, owner, argument)
         if not is_number(value):
             self._check_schedule(value, owner, argument)
@@ -304,7 +304,7 @@ class NumberRole(Role):
     def _check_schedule(self, value: Any, owner: str, argument: str) -> None:
         if not callable(value):
             kinds = "a number or a schedule" if self.takes_schedule else "a number"
-            raise TypeError(f"{owner}: {argument} must be {kinds}, got {value!r}")
+            raise TypeError(f"{owner}: {argument} must be {kinds}, got {told(value)}")
         if not self.takes_schedule:
             raise TypeError(
                 f"{owner}: {argument} takes no schedule, only a number; got {value!r}"

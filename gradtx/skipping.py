@@ -12,6 +12,7 @@ from jax import numpy as jnp
 from gradtx.accumulation import decided, first_info
 from gradtx.arithmetic import abs2, safe_sqrt
 from gradtx.binding import Remembered
+from gradtx.errors import told
 from gradtx.kernel import wide
 from gradtx.program import next_count
 from gradtx.roles import Decay, Every, Member, NonNegative
@@ -133,14 +134,14 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
     is_ours, condition = isinstance(when, Remembered), when
     if not (is_ours or callable(when)) or hasattr(when, "factory"):
         hint = "; call it to make one" if callable(when) else ""
-        raise TypeError(f"skip: when must be a condition, got {when!r}{hint}")
+        raise TypeError(f"skip: when must be a condition, got {told(when)}{hint}")
 
     def first(params: Any) -> Any:
         if not is_ours:
             return first_info("skip: when", when, params)
         state: Any = condition.init(params)
         if not _said(state):
-            raise TypeError(f"skip: when must keep 'should_skip', got {when!r}")
+            raise TypeError(f"skip: when must keep 'should_skip', got {told(when)}")
         return state
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:

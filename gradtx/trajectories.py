@@ -14,6 +14,7 @@ from gradtx.apply import apply_updates
 from gradtx.binding import Remembered
 from gradtx.checks import floats
 from gradtx.combine import chain
+from gradtx.lowering import pair_of
 
 
 class Trajectory(NamedTuple):
@@ -50,8 +51,7 @@ def trajectory(
     """
     if steps < 0:
         raise ValueError(f"trajectory: steps must be at least 0, got {steps}")
-    if not isinstance(tx, optax.GradientTransformation):
-        raise TypeError(f"trajectory: tx must be a gradient transformation, got {tx!r}")
+    tx = pair_of("trajectory", tx)
     # A foreign transformation is no pytree; a chain of it is.
     tx = tx if isinstance(tx, Remembered) else chain(tx)
     # Strongly typed: a step may not change what it is given.

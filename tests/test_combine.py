@@ -115,17 +115,20 @@ def test_add_refuses_another_number_of_weights():
     ("member", "given"),
     [
         (gradtx.adam, "; call it to make one"),
-        *(
-            (it, "")
-            for it in (3, "adam", None, [gradtx.adam(0.1)], (gradtx.adam(0.1),))
+        (
+            gradtx.MultiSteps(gradtx.adam(0.1), 2),
+            "; give its gradient_transformation()",
         ),
+        *(([gradtx.identity()] * n, "; give them one by one") for n in (1, 2, 9)),
+        *((it, "") for it in (3, "adam", None, {"w": 3})),
     ],
 )
 def test_a_chain_refuses_what_is_no_transformation(member, given):
     with pytest.raises(TypeError) as raised:
         gradtx.chain(gradtx.scale(1.0), member)
+    shown = "a list of 9" if len(repr(member)) > 100 else repr(member)
     assert str(raised.value) == (
-        f"chain: transforms must be gradient transformations, got {member!r}{given}"
+        f"chain: transforms must be gradient transformations, got {shown}{given}"
     )
 
 

@@ -145,7 +145,7 @@ def mistaken(**more):
         (
             lambda: gradtx.to_config(gradtx.chain(gradtx.clip(1.0), optax.sgd(0.1))),
             TypeError,
-            "to_config: chain: transforms[1] is GradientTransformationExtraArgs(",
+            "to_config: chain: transforms[1] is GradientTransformationExtraArgs, ",
         ),
         (
             lambda: gradtx.to_config(gradtx.sgd(lambda count: 0.1)),
@@ -160,19 +160,23 @@ def mistaken(**more):
         (
             lambda: gradtx.to_config(gradtx.adamw(0.1, mask=FrozenDict({"w": True}))),
             TypeError,
-            "to_config: adamw: mask is FrozenDict(",
+            "to_config: adamw: mask is FrozenDict, which no config",
         ),
         (
-            lambda: gradtx.register(lambda: None) and gradtx.register(lambda: None),
-            ValueError,
-            "register: the name '<lambda>' is taken",
+            lambda: gradtx.register(lambda: None),
+            TypeError,
+            "register: takes a function that has a name, got <function ",
+        ),
+        (
+            lambda: gradtx.register(dict),
+            TypeError,
+            "register: takes a function that has a name, got <class 'dict'>",
         ),
     ],
 )
 def test_what_is_no_config_is_an_error_that_says_where(call, kind, message):
     with pytest.raises(kind) as error:
         call()
-    config.REGISTERED.pop("<lambda>", None)
     assert str(error.value).startswith(message)
 
 

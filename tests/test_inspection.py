@@ -168,7 +168,7 @@ def test_memory_of_a_compiled_update_takes_functions_as_arguments():
         (
             lambda: anything.describe(optax.sgd(0.1)),
             TypeError,
-            "describe: takes a transformation of gradtx, got GradientTransformation",
+            "describe: tx must be of gradtx, got 'chain' of optax",
         ),
         (
             lambda: gradtx.explain(gradtx.sgd(0.1), PARAMS),

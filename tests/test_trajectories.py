@@ -83,7 +83,7 @@ def test_complex_parameters_go_down():
 
 
 def test_what_is_no_transformation_is_named():
-    with pytest.raises(TypeError, match="trajectory: tx must be a gradient transforma"):
+    with pytest.raises(TypeError, match="trajectory: tx must be a transformation, got"):
         gradtx.trajectory(gradtx.sgd, bowl, START, 3)  # pyright: ignore[reportArgumentType]
 
 

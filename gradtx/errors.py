@@ -1,0 +1,53 @@
+"""Words that errors have in common: names, near misses, and what was given."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+MOST = 5
+"""How many names an error lists."""
+LONGEST = 80
+"""How long a value is shown as it is."""
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    shown = ", ".join(map(repr, names[:MOST]))
+    return shown + (f" and {len(names) - MOST} more" if len(names) > MOST else "")
+
+
+def differ(given: Iterable[str], known: Iterable[str]) -> str:
+    """Where two sets of names differ: `lacks 'a' and also has 'b'`."""
+    given, known = set(given), set(known)
+    both = (("lacks", known - given), ("also has", given - known))
+    return " and ".join(
+        f"{verb} {some(sorted(names))}" for verb, names in both if names
+    )
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for a near miss of a known name, else nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def nearly(value: Any) -> str:
+    """What makes a transformation of what is nearly one."""
+    if isinstance(value, list | tuple):
+        return "; give them one by one"
+    if hasattr(value, "gradient_transformation"):
+        return "; give its gradient_transformation()"
+    return "; call it to make one" if hasattr(value, "factory") else ""
+
+
+def told(value: Any) -> str:
+    """A value as it is, or what it is: no error prints a tree of parameters."""
+    text = repr(value)
+    if len(text) <= LONGEST and "\n" not in text:
+        return text
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"an array {value.dtype}{[*value.shape]}"
+    kind = type(value).__name__
+    return f"a {kind} of {len(value)}" if type(value) in (dict, list, tuple) else kind
