@@ -10,9 +10,10 @@ from jax import numpy as jnp
 
 from gradtx.binding import Bound, Remembered
 from gradtx.checks import check_keys, check_state
+from gradtx.errors import differ
 from gradtx.evaluation import eval_params
 from gradtx.keys import qualified
-from gradtx.lowering import program_of
+from gradtx.lowering import ours, program_of
 from gradtx.numbers import DecayValue, is_number, scheduled
 from gradtx.roles import Member, NumberRole, Role
 from gradtx.rule import Tree, TreeRule
@@ -76,13 +77,13 @@ class _Place:
             for slot, tx in op.node.inner.items():
                 self.found.append((around, labels, tx, state[keys[slot]]))
             if "hyperparams" in op.slots:
-                kept = state[keys["hyperparams"]]
+                kept = {slot: state[key] for slot, key in keys.items()}
                 self.found.append((around, labels, None, kept))
             if "gradient_step" in op.slots:
                 self.steps[id(parts[0].bound)] = state[keys["gradient_step"]]
 
     def take(self, bound: Bound, labels: Labels, member: Any = None) -> Any:
-        """The state of a member, or the numbers in the state; None if there are none.
+        """The state of a member, or the slots with the numbers; None if there are none.
 
         Asked once for each: the next one of an equal place is another.
         """
@@ -98,7 +99,7 @@ def _numbers(
 ) -> Iterator[Number]:
     keeps = _keeps_numbers(bound)
     if keeps:
-        for name, value in (place.take(bound, labels) or {}).items():
+        for name, value in _kept(bound, place.take(bound, labels)).items():
             yield Number(name, trail, value, is_kept=True)
     spec = bound.spec
     places = zip(spec.roles, bound.leaves(), spec.names, spec.paths(), strict=True)
@@ -116,6 +117,20 @@ def _numbers(
                 found = _numbers(leaf.bound, inside, _Place(leaf.bound, state))
             # Those that are in the state go by what is there.
             yield from (number for number in found if not keeps or number.is_kept)
+
+
+def _kept(bound: Bound, slots: Any) -> dict[str, Any]:
+    """The numbers in the state as the next update will use them."""
+    if slots is None or "given" not in slots:  # as optax has them: as they are
+        return slots["hyperparams"] if slots else {}
+    inside = bound.values()[0]
+    numbers = _read(inside, _Place(inside.bound, slots["inner"]))
+    return {
+        name: _now(numbers[name], value, slots["given"][name])
+        if name in numbers
+        else value
+        for name, value in slots["hyperparams"].items()
+    }
 
 
 def _called(tx: Any) -> tuple[str, ...]:
@@ -161,6 +176,12 @@ def _named(tx: Any, place: _Place) -> dict[str, Number]:
     return dict(zip(names, numbers, strict=True))
 
 
+def _read(tx: Any, place: _Place) -> dict[str, Number]:
+    """Those numbers that `update` reads."""
+    found = _named(tx, place)
+    return {name: number for name, number in found.items() if number.is_read}
+
+
 def hyperparams(tx: GradientTransformation, state: Any) -> dict[str, Any]:
     """Every number of a transformation by name, schedules at their value now.
 
@@ -174,8 +195,7 @@ def hyperparams(tx: GradientTransformation, state: Any) -> dict[str, Any]:
     Raises:
         TypeError: `tx` is no transformation of gradtx.
     """
-    if not isinstance(tx, Remembered):
-        raise TypeError(f"hyperparams: takes a transformation of gradtx, got {tx!r}")
+    tx = ours("hyperparams", tx)
     check_state("hyperparams", state)
     numbers = _named(tx, _Place(tx.bound, state))
     return {name: number.value for name, number in numbers.items()}
@@ -203,50 +223,42 @@ def editable(transform: Member):
         ValueError: The transformation is editable. At `update`: `hyperparams` lacks a
             number, or holds another one.
     """
-    if not isinstance(transform, Remembered):
-        raise TypeError(f"editable: takes a transformation of gradtx, got {transform}")
-    if _keeps_numbers(transform.bound):
+    inside = ours("editable", transform)
+    if _keeps_numbers(inside.bound):
         raise ValueError(
-            f"editable: the numbers of {transform.name} are in its state already"
+            f"editable: the numbers of {inside.name} are in its state already"
         )
 
-    def numbers(place: _Place) -> dict[str, Number]:
-        found = _named(transform, place)
-        return {name: number for name, number in found.items() if number.is_read}
-
     def first(params: Any) -> Any:
-        return {name: _float32(it.value) for name, it in numbers(_Place()).items()}
+        return {
+            name: _float32(it.value) for name, it in _read(inside, _Place()).items()
+        }
 
     def edited(slots: Any) -> Any:
-        mine = numbers(_Place(transform.bound, slots["inner"]))
+        mine = _read(inside, _Place(inside.bound, slots["inner"]))
         written = slots["hyperparams"]
-        if written.keys() != mine.keys():
-            raise ValueError(
-                f"editable: state['hyperparams'] must hold {sorted(mine)}, "
-                f"got {sorted(written)}"
-            )
+        _check_written(written, mine)
         values = (
             _edited(number, jnp.asarray(written[name]), slots["given"][name])
             for name, number in mine.items()
         )
-        return _with(transform, values)
+        return _with(inside, values)
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         out, after = run(edited(slots), updates, slots["inner"], tree)
         written, given = {}, {}
-        for name, number in numbers(_Place(transform.bound, after)).items():
-            own = _float32(number.value)
-            before = _float32(slots["hyperparams"][name])
-            follows = _follows(before, slots["given"][name])
-            written[name] = jnp.where(follows, own, before)
-            given[name] = jnp.where(follows, own, jnp.nan)
+        for name, number in _read(inside, _Place(inside.bound, after)).items():
+            before, said = slots["hyperparams"][name], slots["given"][name]
+            written[name] = _now(number, before, said)
+            follows = _follows(_float32(before), said)
+            given[name] = jnp.where(follows, written[name], jnp.nan)
         return out, {"hyperparams": written, "given": given, "inner": after}
 
     def evaluate(params: Any, slots: Any) -> Any:
         return eval_params(edited(slots), slots["inner"], params)
 
     slots = {"hyperparams": first, "given": first}
-    inner = {"inner": transform}
+    inner = {"inner": inside}
     return TreeRule(update, slots, takes=("**",), evaluate=evaluate, inner=inner)
 
 
@@ -257,6 +269,24 @@ def _float32(value: Any) -> jax.Array:
 def _follows(written: Any, given: Any) -> Any:
     """Whether a number is as the transformation says: NaN asks for that."""
     return (written == given) | jnp.isnan(written)
+
+
+def _now(number: Number, written: Any, given: Any) -> Any:
+    """A number in the state as it is used next."""
+    written = _float32(written)
+    return jnp.where(_follows(written, given), _float32(number.value), written)
+
+
+def _check_written(written: Any, known: Mapping[str, Number]) -> None:
+    """What is in the state must be these numbers."""
+    if other := differ(written, known):
+        raise ValueError(f"editable: state['hyperparams'] {other}")
+    for name, value in written.items():
+        if jnp.shape(value):
+            raise ValueError(
+                f"editable: state['hyperparams'][{name!r}] must be a scalar, "
+                f"got shape {jnp.shape(value)}"
+            )
 
 
 def _edited(number: Number, written: Any, given: Any) -> Any:

@@ -11,6 +11,7 @@ import jax
 from jax import numpy as jnp
 from optax.schedules import StatefulSchedule, WrappedSchedule
 
+from gradtx.errors import differ
 from gradtx.evaluation import eval_params
 from gradtx.numbers import is_number
 from gradtx.roles import DType, NumberRole, Scalar
@@ -107,12 +108,8 @@ def injected_hyperparams(
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         states = slots["hyperparams_states"]
-        given, known = slots["hyperparams"].keys(), {*numbers, *schedules}
-        if given != known:
-            raise ValueError(
-                f"inject_hyperparams: state['hyperparams'] must hold {sorted(known)}, "
-                f"got {sorted(given)}"
-            )
+        if other := differ(slots["hyperparams"], {*numbers, *schedules}):
+            raise ValueError(f"inject_hyperparams: state['hyperparams'] {other}")
         now = {n: it(states[n], **tree.extra) for n, it in stateful.items()}
         hyperparams = {n: number(x) for n, x in {**slots["hyperparams"], **now}.items()}
         inner = factory(**others, **hyperparams)

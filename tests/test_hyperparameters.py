@@ -211,15 +211,41 @@ def test_a_number_that_is_not_there_is_an_error():
     tx = gradtx.editable(gradtx.sgd(0.1))
     state = tx.init(PARAMS)
     state["hyperparams"]["lr"] = 0.1
-    message = (
-        r"editable: state\['hyperparams'\] must hold \['learning_rate'\], "
-        r"got \['learning_rate', 'lr'\]"
-    )
+    message = r"editable: state\['hyperparams'\] also has 'lr'"
     with pytest.raises(ValueError, match=message):
         tx.update(PARAMS, state, PARAMS)
-    with pytest.raises(TypeError, match="editable: takes a transformation of gradtx"):
-        gradtx.editable(optax.sgd(0.1))
-    with pytest.raises(
-        TypeError, match="hyperparams: takes a transformation of gradtx"
-    ):
-        anything.hyperparams(optax.sgd(0.1), None)
+    del state["hyperparams"]["lr"]
+    state["hyperparams"]["learning_rate"] = jnp.ones(3)
+    message = r"editable: state\['hyperparams'\]\['learning_rate'\] must be a scalar, "
+    with pytest.raises(ValueError, match=message + r"got shape \(3,\)"):
+        tx.update(PARAMS, state, PARAMS)
+
+
+def test_what_is_not_of_gradtx_has_no_numbers_to_edit():
+    message = "tx must be of gradtx, got 'scale_by_adam' of optax"
+    with pytest.raises(TypeError, match=f"editable: {message}"):
+        gradtx.editable(optax.scale_by_adam())
+    with pytest.raises(TypeError, match=f"hyperparams: {message}"):
+        anything.hyperparams(optax.scale_by_adam(), None)
+    with pytest.raises(TypeError) as raised:
+        gradtx.hyperparams({"w": jnp.ones((9, 9))}, None)  # pyright: ignore[reportArgumentType]
+    assert str(raised.value) == (
+        "hyperparams: tx must be a transformation, got a dict of 1"
+    )
+
+
+def test_what_is_shown_is_what_the_next_update_uses():
+    """Also where the state is another one's, or somebody has just written NaN."""
+    slow, fast = (gradtx.editable(gradtx.sgd(rate)) for rate in (0.1, 0.3))
+    state = slow.init(PARAMS)
+    assert gradtx.hyperparams(fast, state)["learning_rate"] == jnp.float32(0.3)
+    state["hyperparams"]["learning_rate"] = jnp.float32(0.2)
+    assert gradtx.hyperparams(fast, state)["learning_rate"] == jnp.float32(0.2)
+    _, state = fast.update(PARAMS, state, PARAMS)
+    state["hyperparams"]["learning_rate"] = jnp.float32(jnp.nan)
+    assert gradtx.hyperparams(fast, state)["learning_rate"] == jnp.float32(0.3)
+
+
+def test_the_numbers_of_multi_steps_are_found():
+    tx = gradtx.MultiSteps(gradtx.sgd(0.5), 2)
+    assert anything.hyperparams(tx, tx.init(PARAMS))["learning_rate"] == 0.5
