@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ from jax import numpy as jnp
 
 from gradtx.binding import Bound, Remembered
 from gradtx.checks import check_keys, check_state
-from gradtx.errors import differ
+from gradtx.errors import differ, some
 from gradtx.evaluation import eval_params
 from gradtx.keys import qualified
 from gradtx.lowering import ours, program_of
@@ -199,6 +199,38 @@ def hyperparams(tx: GradientTransformation, state: Any) -> dict[str, Any]:
     check_state("hyperparams", state)
     numbers = _named(tx, _Place(tx.bound, state))
     return {name: number.value for name, number in numbers.items()}
+
+
+def check_numbers(owner: str, tx: Any, state: Any, kept: Mapping[str, Any]) -> None:
+    """The numbers that another state keeps are those of a transformation."""
+    mine = hyperparams(tx, state)
+    for name, value in kept.items():
+        numbers = [x for n, x in mine.items() if n.rpartition(".")[2] == name]
+        if not any(jnp.allclose(x, value, 1e-6, 0.0) for x in numbers):
+            has = [float(x) for x in numbers] or "no such number"
+            raise ValueError(
+                f"{owner}: the state keeps {name}={float(value):.6g}, and {tx.name} "
+                f"has {has}; editable({tx.name}(...)) goes on with what a state keeps"
+            )
+
+
+def adopted(
+    mine: Mapping[str, Any], theirs: Mapping[str, Any], scheduled: Collection[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `editable` keeps where another state kept numbers.
+
+    Args:
+        mine: Its numbers by name.
+        theirs: Those of the state.
+        scheduled: The names of those that schedules gave: it has these itself.
+    """
+    if unknown := sorted(theirs.keys() - mine.keys()):
+        raise ValueError(
+            f"from_optax: the state keeps {some(unknown)}, and here is no such number"
+        )
+    numbers = {**mine, **theirs}
+    given = {n: x if n in scheduled else mine[n] for n, x in numbers.items()}
+    return numbers, given
 
 
 @transformation

@@ -116,6 +116,13 @@ WRAPPED = {
     ),
     "inject_hyperparams": lambda m: m.inject_hyperparams(m.adamw)(LINE, b1=0.8),
     "inject_hyperparams of optax's": lambda m: m.inject_hyperparams(optax.adam)(LINE),
+    "editable": lambda m: m.chain(
+        m.clip(0.5),
+        m.editable(m.adamw(LINE, b1=0.75, b2=0.875))  # of no rounding in float32
+        if m is gradtx
+        else m.inject_hyperparams(m.adamw)(LINE, b1=0.75, b2=0.875),
+    ),
+    "multi steps": lambda m: m.MultiSteps(m.adam(LINE), 2),
 }
 
 
@@ -125,6 +132,40 @@ def test_states_of_wrappers_go_there_and_back(name):
     with equality.as_optax_needs():
         theirs = WRAPPED[name](optax)
     go_there_and_back(WRAPPED[name](gradtx), theirs, params)
+
+
+def injected(**numbers) -> Any:
+    """A state of optax in which somebody has set the learning rate to 0.3."""
+    params = {"w": jnp.ones(3)}
+    with equality.as_optax_needs():
+        tx = optax.inject_hyperparams(optax.adamw)(**numbers)
+        state: Any = tx.init(params)
+        state.hyperparams["learning_rate"] = jnp.float32(0.3)
+        return tx.update(params, state, params)[1]
+
+
+def test_numbers_that_somebody_changed_in_optax_go_on():
+    tx = gradtx.editable(gradtx.adamw(0.1))
+    state = gradtx.from_optax(tx, injected(learning_rate=0.1))
+    assert state["hyperparams"]["learning_rate"] == jnp.float32(0.3)
+    updates, state = tx.update({"w": jnp.ones(3)}, state, {"w": jnp.ones(3)})
+    np.testing.assert_allclose(updates["w"], -0.3, rtol=1e-3)
+    assert gradtx.hyperparams(tx, state)["b1"] == jnp.float32(0.9)
+
+
+def test_without_numbers_in_the_state_they_must_be_the_same():
+    with pytest.raises(ValueError) as raised:
+        gradtx.from_optax(gradtx.adamw(0.1), injected(learning_rate=0.1))
+    assert str(raised.value) == (
+        "from_optax: the state keeps learning_rate=0.3, and adamw has [0.1]; "
+        "editable(adamw(...)) goes on with what a state keeps"
+    )
+    state = gradtx.from_optax(gradtx.adamw(0.3), injected(learning_rate=0.1))
+    np.testing.assert_allclose(state["mu"]["w"], 0.1, rtol=1e-6)
+    with pytest.raises(ValueError, match="keeps 'weight_decay', and here is no such"):
+        gradtx.from_optax(
+            gradtx.editable(gradtx.adam(0.3)), injected(learning_rate=0.1)
+        )
 
 
 @pytest.mark.parametrize("kind", ["partition", "groups"])
