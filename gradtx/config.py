@@ -117,45 +117,54 @@ def from_config(config: Mapping[str, Any]) -> Any:
         ValueError: A name is not known; a near miss is suggested.
         TypeError: An argument is unknown, missing, or not what it must be.
     """
-    if not isinstance(config, Mapping) or not isinstance(config.get("type"), str):
-        raise TypeError(
-            f"from_config: takes a dict with the name of a factory, got {told(config)}"
-        )
-    factory = _find(config["type"])
-    if not isinstance(getattr(factory, "factory", None), Factory):
-        raise ValueError(f"from_config: {config['type']!r} is no factory")
-    parameters = inspect.signature(factory).parameters
-    args: list[Any] = []
-    kwargs = {name: _made(value) for name, value in config.items() if name != "type"}
-    for name, parameter in parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL and name in kwargs:
-            given = kwargs.pop(name)
-            if not isinstance(given, list | tuple):
-                raise TypeError(
-                    f"from_config: {name} of {config['type']!r} must be a list, "
-                    f"got {told(given)}"
-                )
-            args += given
-    return factory(*args, **kwargs)
+    return _built(config, "")
 
 
-def _made(value: Any) -> Any:
+def _built(config: Any, place: str) -> Any:
+    """What a dict stands for; an error says in which place of the whole that is."""
+    given = dict(config) if isinstance(config, Mapping) else {}
+    name, args = given.pop("type", None), []
+    kwargs = {key: _made(value, f"{place}/{key}") for key, value in given.items()}
+    try:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"from_config: takes a dict with the name of a factory as its 'type', "
+                f"got {told(config)}"
+            )
+        factory = _find(name)
+        if not isinstance(getattr(factory, "factory", None), Factory):
+            raise ValueError(f"from_config: {name!r} is no factory")
+        for key, parameter in inspect.signature(factory).parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL and key in kwargs:
+                args = kwargs.pop(key)
+                if not isinstance(args, list | tuple):
+                    raise TypeError(
+                        f"from_config: {key} of {name!r} must be a list, "
+                        f"got {told(args)}"
+                    )
+        return factory(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        error.add_note(f"in the config, at {place.lstrip('/') or '<root>'!r}")
+        raise
+
+
+def _made(value: Any, place: str) -> Any:
     """What a part of a config stands for."""
     if isinstance(value, list):
-        return [*map(_made, value)]
+        return [_made(x, f"{place}/{i}") for i, x in enumerate(value)]
     match value:
         case {"type": str()}:
-            return from_config(value)
+            return _built(value, place)
         case {"tuple": list(items), **rest} if not rest:
-            return tuple(map(_made, items))
+            return tuple(_made(items, place))
         case {"pairs": list(items), **rest} if not rest:
-            return {key: _made(x) for key, x in items}
+            return {key: _made(x, f"{place}/{key}") for key, x in items}
         case {"array": items, "dtype": str(name), **rest} if not rest:
             return np.asarray(items, name)[()]
         case {"function": str(name), **rest} if not rest:
             return _find(name)
         case Mapping():
-            return {key: _made(x) for key, x in value.items()}
+            return {key: _made(x, f"{place}/{key}") for key, x in value.items()}
     return value
 
 

@@ -15,6 +15,7 @@ from jax import numpy as jnp
 from gradtx.arithmetic import abs2, inner, safe_ratio, safe_sqrt
 from gradtx.checks import check_state
 from gradtx.combine import chain, identity, let
+from gradtx.errors import looks, nearly, told
 from gradtx.paths import matched
 from gradtx.roles import Member
 from gradtx.rule import Leaf, Rule, Step, Tree, TreeRule, zero
@@ -39,9 +40,7 @@ def record(name: str, measure: Callable[[Any, Any], Any]):
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         value = jnp.asarray(measure(updates, tree.params))
         if value.shape:
-            raise ValueError(
-                f"record: {name!r} must be a scalar, got {value.dtype}{[*value.shape]}"
-            )
+            raise ValueError(f"record: {name!r} must be a scalar, got {looks(value)}")
         return updates, {PREFIX + name: value.astype(jnp.float32)}
 
     return TreeRule(update, {PREFIX + name: lambda params: jnp.zeros([], jnp.float32)})
@@ -62,8 +61,13 @@ def norms(*patterns: str):
     the updates, -1 for plain descent); where a norm is 0, ratios are 0.
 
     Raises:
+        TypeError: A pattern is no string.
         ValueError: At `init`: patterns do not fit, as of `groups`.
     """
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            given = f"{told(pattern)}{nearly(pattern)}"
+            raise TypeError(f"norms: patterns must be strings, got {given}")
 
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
         grad, param = leaf.recall("entered"), leaf.param

@@ -30,7 +30,7 @@ from gradtx.kernel import Common, LeafInput, LeafOutput, Precision, select
 from gradtx.lowering import program_of
 from gradtx.numbers import as_weak
 from gradtx.program import Active, Op, Program, Stage, next_count
-from gradtx.rule import Rule, Step, Tree, TreeRule
+from gradtx.rule import Rule, Step, Tree, TreeRule, both
 from gradtx.state import State, first_slots, is_nothing, keep_tree, measured_nothing
 from gradtx.trees import like
 
@@ -323,7 +323,7 @@ class _Update:
         tree = Tree(params, own, whole, grad, self.count, extra, is_skipped)
 
         def run(updates: Any, slots: Any) -> tuple[Any, Any]:
-            return rule.update(updates, slots, tree)
+            return both(rule.update(updates, slots, tree), op.name)
 
         with kernel.place(op.name):
             updates, slots = run_if(is_due, run, updates, slots)

@@ -42,12 +42,17 @@ def nearly(value: Any) -> str:
     return "; call it to make one" if hasattr(value, "factory") else ""
 
 
+def looks(array: Any) -> str:
+    """The dtype and the shape of an array: `float32[3, 2]`."""
+    return f"{array.dtype}{[*array.shape]}"
+
+
 def told(value: Any) -> str:
     """A value as it is, or what it is: no error prints a tree of parameters."""
     text = repr(value)
     if len(text) <= LONGEST and "\n" not in text:
         return text
     if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"an array {value.dtype}{[*value.shape]}"
+        return f"an array {looks(value)}"
     kind = type(value).__name__
     return f"a {kind} of {len(value)}" if type(value) in (dict, list, tuple) else kind

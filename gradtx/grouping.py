@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -106,20 +107,33 @@ def _by_label(argument: str, known: tuple[Any, ...], labels: Any, params: Any) -
     """The tree of labels, each of them known."""
     pairs, treedef = jax.tree_util.tree_flatten_with_path(params)
     if is_function(labels):
-        told = [labels(name_of(path), x) for path, x in pairs]
+        _check_takes(labels, argument)
+        chosen = [labels(name_of(path), x) for path, x in pairs]
     else:
         try:
             whole = jax.tree.broadcast(labels, params, is_leaf=is_none)
         except ValueError:
             return labels  # the engine says how it must be
-        told = treedef.flatten_up_to(whole)
-    for (path, _), label in zip(pairs, told, strict=True):
+        chosen = treedef.flatten_up_to(whole)
+    for (path, _), label in zip(pairs, chosen, strict=True):
         if label not in known:
             raise ValueError(
                 f"{argument} must be among {sorted(map(str, known))}, "
                 f"got {label!r} at {name_of(path)!r}"
             )
-    return treedef.unflatten(told)
+    return treedef.unflatten(chosen)
+
+
+def _check_takes(labels: Any, argument: str) -> None:
+    """A function of labels takes a name and a leaf."""
+    try:
+        inspect.signature(labels).bind("name", None)
+    except TypeError:
+        raise TypeError(
+            f"{argument} must be a function (name, leaf) -> label, got {told(labels)}"
+        ) from None
+    except ValueError:  # a function of C's, whose arguments nobody knows
+        return
 
 
 @transformation

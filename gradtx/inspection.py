@@ -14,6 +14,7 @@ from jax import numpy as jnp
 
 from gradtx.binding import Remembered
 from gradtx.checks import active_of, masks_of
+from gradtx.errors import told
 from gradtx.lowering import name_of_foreign, ours, pair_of, program_of
 from gradtx.paths import name_of
 from gradtx.program import Active, Part
@@ -83,7 +84,7 @@ def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Mem
         extra: Extra arguments of the update, or their shapes; functions as they are.
     """
     tx = pair_of("memory", tx)
-    shapes = jax.eval_shape(lambda: params)
+    shapes = _shapes("memory", params)
     state = jax.eval_shape(tx.init, shapes)
     parts = state.items() if isinstance(state, Mapping) else [("state", state)]
     slots = {key: _bytes(part) for key, part in parts}
@@ -98,6 +99,21 @@ def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Mem
         program: Any = lowered.compile()
         temporary = program.memory_analysis().temp_size_in_bytes
     return Memory(slots, sum(slots.values()), temporary)
+
+
+def _shapes(owner: str, params: Any) -> Any:
+    """The shapes of parameters; what is no array is an error."""
+
+    def one(path: Any, x: Any) -> Any:
+        try:
+            return jax.eval_shape(lambda: x)
+        except TypeError:
+            raise TypeError(
+                f"{owner}: the leaf at {name_of(path)!r} must be an array, "
+                f"got {told(x)}"
+            ) from None
+
+    return jax.tree.map_with_path(one, params)
 
 
 def _bytes(tree: Any) -> int:
@@ -120,6 +136,7 @@ def describe(tx: GradientTransformation, params: Any = None) -> Shown:
     from rich.tree import Tree
 
     tx = ours("describe", tx)
+    params = None if params is None else _shapes("describe", params)
     state = None if params is None else jax.eval_shape(tx.init, params)
     root = Tree("", hide_root=True, guide_style="dim")
     _add(root, tx, params, state)

@@ -15,6 +15,7 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
+from gradtx.diagnostics import PREFIX
 from gradtx.fields import COUNTS, Field, count_of, counted, rebuild, to_ours, to_theirs
 from gradtx.hyperparameters import adopted, check_numbers
 from gradtx.kernel import wide
@@ -25,8 +26,8 @@ from gradtx.rule import Rule
 from gradtx.state import State
 from gradtx.transform import GradientTransformation
 
-OWN = ("step_size", "win_rate", "given")
-"""Numbers that gradtx keeps to be read, and optax does not keep."""
+OWN = ("step_size", "win_rate", "given", "clip_count")
+"""Numbers that gradtx keeps to be read, beside metrics, and optax does not keep."""
 NUMBERS, SCHEDULES = "hyperparams", "hyperparams_states"
 """Where optax keeps numbers, and the states of the schedules that give some."""
 
@@ -65,7 +66,7 @@ def from_optax(
     for op, name, key, labels, inner in slots:
         place = name, labels
         at = next((i for i, x in enumerate(found) if (x.name, x.labels) == place), None)
-        if at is None and name not in OWN:
+        if at is None and not _is_own(name):
             raise ValueError(f"from_optax: optax's state has no {name!r} for {key!r}")
         is_own = at is None
         field = Field(name, jnp.zeros(()), None, ()) if is_own else found.pop(at)
@@ -126,7 +127,7 @@ def _slots(tx: Any) -> list[_Slot]:
 
 def _check_labels(tx: Any, slots: list[_Slot], found: list[Field]) -> None:
     """What is in groups must be in the same ones here and there."""
-    mine = {slot.labels for slot in slots if slot.name not in OWN} - {()}
+    mine = {slot.labels for slot in slots if not _is_own(slot.name)} - {()}
     theirs = {
         field.labels
         for field in found
@@ -211,10 +212,15 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
 
     rebuilt = rebuild("to_optax", like, visit, wholes)
     left = (slot.name for slot in slots if jax.tree.leaves(state[slot.key]))
-    rest = sorted({*left} - {*OWN})
+    rest = sorted(name for name in {*left} if not _is_own(name))
     if rest:
         raise ValueError(f"to_optax: optax's state keeps nothing like {rest}")
     return rebuilt
+
+
+def _is_own(name: str) -> bool:
+    """Whether a slot is only there to be read, and has no counterpart."""
+    return name in OWN or name.startswith(PREFIX)
 
 
 def _whole(tx: Any, state: Any, turn: Callable[..., Any], *args: Any) -> Any:

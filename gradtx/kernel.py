@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,10 +18,11 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.binding import Bound
+from gradtx.errors import looks
 from gradtx.hoist import Kernel
 from gradtx.numbers import DecayValue, as_weak, default_float
 from gradtx.program import Active, Op, Stage
-from gradtx.rule import Fork, Leaf, current_path
+from gradtx.rule import Fork, Leaf, both, current_path
 
 
 class Common(NamedTuple):
@@ -270,7 +271,7 @@ class _Run:
 
 
 @contextlib.contextmanager
-def place(name: str) -> Iterator[None]:
+def place(name: str, slots: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Names what runs inside, in the compiled module and in errors.
 
     Inside, any promotion is allowed, whatever the user forbids: the engine has brought
@@ -284,7 +285,11 @@ def place(name: str) -> Iterator[None]:
         with jax.named_scope(name), standard, any_rank:
             yield
     except Exception as error:
-        error.add_note(f"in {name}, at {current_path.get(_whole_tree)()!r}")
+        kept = [
+            f"{key} is {looks(x)}" for key, x in (slots or {}).items() if x is not None
+        ]
+        where = ", where ".join([repr(current_path.get(_whole_tree)()), *kept])
+        error.add_note(f"in {name}, at {where}")
         raise
 
 
@@ -307,12 +312,12 @@ def update_kernel(plan: Plan, active: Active, precision: Precision, out: int) ->
                 registers[wiring.out] = u
                 continue
             context = run.context(i, wiring, node, is_active)
-            with place(wiring.name):
+            with place(wiring.name, leaf.slots.get(i)):
                 if isinstance(node, Fork):
                     u = node.join(u, tuple(branches), context)
                 else:
                     before = run.slots(i)
-                    u, slots = node.update(u, before, context)
+                    u, slots = both(node.update(u, before, context), wiring.name)
                     u, slots = keep_if(common.is_due, u, slots, before)
                     new_slots[i] = like_before(
                         slots, leaf.slots.get(i, {}), wiring.name
@@ -353,8 +358,8 @@ def keep_if(is_due: Any, u: Any, slots: Any, before: Any) -> tuple[Any, Any]:
 def like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any]:
     """New slots in the dtype they are stored in; another shape or name is an error."""
     if slots.keys() != before.keys():
-        kept, given = sorted(before), sorted(slots)
-        raise ValueError(f"{owner}: keeps {kept}, but its update returned {given}")
+        given = f"but its update returned {sorted(slots)}"
+        raise ValueError(f"{owner}: keeps {sorted(before)}, {given}")
     stored: dict[str, Any] = {}
     for name, old in before.items():
         if old is None:
@@ -365,8 +370,7 @@ def like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any
         if new.shape != old.shape or loses:
             raise ValueError(
                 f"{owner}: at {current_path.get(_whole_tree)()!r} slot {name!r} is "
-                f"{old.dtype}{list(old.shape)} in the state, "
-                f"but the update makes it {new.dtype}{list(new.shape)}"
+                f"{looks(old)} in the state, but the update makes it {looks(new)}"
             )
         stored[name] = lax.convert_element_type(new, old.dtype)
     return stored

@@ -11,7 +11,7 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
-from gradtx.errors import some
+from gradtx.errors import some, told
 from gradtx.lowering import ours, program_of, programs_in
 from gradtx.paths import name_of
 from gradtx.transform import GradientTransformation
@@ -63,11 +63,13 @@ def restore(
             shape or dtype. All are listed.
     """
     tx = ours("restore", tx)
-    if not isinstance(saved, Mapping):
-        kind = type(saved).__name__
-        raise TypeError(f"restore: saved must be a state of gradtx, got a {kind}")
     shapes = jax.eval_shape(tx.init, params)
     wanted, found = _Paths(shapes), _Paths(saved)
+    if not (isinstance(saved, Mapping) and found.counts):
+        raise TypeError(
+            f"restore: saved must be a state of gradtx, which has a count, "
+            f"got {told(saved)}"
+        )
     pairs, renamed = _moved(tx, wanted, found)
     renamed |= _renamed(tx, wanted, found, pairs)
     unlike = {i for i, j in pairs.items() if found.shape(j) != wanted.shape(i)}
@@ -86,9 +88,9 @@ def restore(
     ]
     for i, j in sorted(pairs.items()):
         if found.looks(j) != wanted.looks(i):
-            told = f"{wanted.names[i]!r} was saved as {found.looks(j)} "
+            was = f"{wanted.names[i]!r} was saved as {found.looks(j)} "
             way = "new=True, dropped=True begins anew" if i in unlike else "cast it"
-            refused.append(f"{told}and must be {wanted.looks(i)} ({way})")
+            refused.append(f"{was}and must be {wanted.looks(i)} ({way})")
     if refused:
         raise ValueError(f"restore: {tx.name}: {'; '.join(refused)}")
     first = jax.tree.leaves(tx.init(params)) if missing else wanted.leaves

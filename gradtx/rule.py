@@ -17,6 +17,7 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.arithmetic import abs2
+from gradtx.errors import told
 from gradtx.numbers import as_weak
 
 Slots = Mapping[str, Any]
@@ -174,6 +175,13 @@ def at_path(path: Callable[[], str]) -> Iterator[None]:
         yield
     finally:
         current_path.reset(token)
+
+
+def both(given: Any, owner: str) -> Any:
+    """What leaves a rule and what it keeps, or an error."""
+    if type(given) is tuple and len(given) == 2 and isinstance(given[1], Mapping):
+        return given
+    raise TypeError(f"{owner}: update must give (update, slots), got {told(given)}")
 
 
 def no_state(owner: str, what: str) -> ValueError:

@@ -42,9 +42,13 @@ def check(tx: Any, params: Any = None, **more: Any) -> None:
         AssertionError: Some are broken: their names, with what happened.
     """
     if errors := broken(tx, params, **more):
+        by_text: dict[str, list[str]] = {}
+        for name, error in errors.items():
+            text = f"{type(error).__name__}: {_short(error)}"
+            by_text.setdefault(text, []).append(name)
         told = "".join(
-            f"\n  {name!r}: {type(error).__name__}: {_short(error)}"
-            for name, error in errors.items()
+            f"\n  {', '.join(map(repr, names))}: {text}"
+            for text, names in by_text.items()
         )
         number = f"{len(errors)} of {len(LAWS)} laws"
         cause = next(iter(errors.values()))

@@ -135,7 +135,7 @@ def mistaken(**more):
         (
             lambda: anything.from_config(["adamw"]),
             TypeError,
-            "from_config: takes a dict with the name of a factory, got ['adamw']",
+            "from_config: takes a dict with the name of a factory as its 'type', got [",
         ),
         (
             lambda: gradtx.to_config(optax.sgd(0.1)),
@@ -178,6 +178,18 @@ def test_what_is_no_config_is_an_error_that_says_where(call, kind, message):
     with pytest.raises(kind) as error:
         call()
     assert str(error.value).startswith(message)
+
+
+def test_an_error_says_where_in_a_config_it_is():
+    wrong = {"type": "adamw", "learning_rate": "1e-3"}  # as YAML reads 1e-3
+    member = {"type": "groups", "transforms": {"embed/**": wrong}}
+    with pytest.raises(TypeError) as error:
+        gradtx.from_config({"type": "chain", "transforms": [member]})
+    assert str(error.value) == (
+        "adamw: learning_rate must be a number or a schedule, got '1e-3'"
+    )
+    place = "in the config, at 'transforms/0/transforms/embed/**'"
+    assert error.value.__notes__ == [place]
 
 
 def test_a_number_of_numpy_is_itself_again():

@@ -44,6 +44,11 @@ def test_norms_are_of_each_group_where_patterns_are_given():
     assert len(found) == 10
     with pytest.raises(ValueError, match="norms: the pattern 'x' matches none of"):
         gradtx.norms("x", "**").init(PARAMS)
+    with pytest.raises(TypeError) as error:
+        gradtx.norms(["**"])  # pyright: ignore[reportArgumentType]
+    assert str(error.value) == (
+        "norms: patterns must be strings, got ['**']; give them one by one"
+    )
 
 
 def test_norms_in_a_group_are_of_its_leaves():

@@ -154,6 +154,11 @@ TX = gradtx.frozen()
             "groups: labels must be among ['x'], got 'dense' at 'dense/bias'",
         ),
         (
+            lambda: gradtx.groups({"x": gradtx.sgd(1.0)}, lambda leaf: "x"),
+            TypeError,
+            "groups: labels must be a function (name, leaf) -> label, got <function",
+        ),
+        (
             lambda: gradtx.groups({"x": gradtx.sgd(1.0)}, {"dense": "x"}),
             ValueError,
             "groups: the labels must be a tree with the structure of the parameters",

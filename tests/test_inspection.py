@@ -171,6 +171,11 @@ def test_memory_of_a_compiled_update_takes_functions_as_arguments():
             "describe: tx must be of gradtx, got 'chain' of optax",
         ),
         (
+            lambda: gradtx.memory(gradtx.sgd(0.1), {"act": jax.nn.relu}),
+            TypeError,
+            "memory: the leaf at 'act' must be an array, got ",
+        ),
+        (
             lambda: gradtx.explain(gradtx.sgd(0.1), PARAMS),
             ValueError,
             "explain: there are no groups in sgd",

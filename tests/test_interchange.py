@@ -188,6 +188,15 @@ def test_labels_may_be_a_prefix_if_the_parameters_are_given(kind):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
+def test_metrics_have_no_counterpart_and_begin_anew():
+    tx = gradtx.chain(gradtx.adam(0.1), gradtx.norms())
+    params = {"w": jnp.ones(3)}
+    theirs = OPTAX.adam(0.1).init(params)
+    state = gradtx.from_optax(tx, theirs)
+    assert gradtx.metrics(state)["grad_norm"] == 0
+    equality.bitwise(gradtx.to_optax(tx, state, theirs), theirs)
+
+
 def test_groups_must_have_the_labels_of_optax():
     params = {"w": jnp.ones(3), "b": jnp.ones(3)}
     state = optax.partition(

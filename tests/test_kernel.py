@@ -93,6 +93,25 @@ def test_a_slot_of_another_shape_is_an_error_with_the_path():
     )
 
 
+def test_an_error_in_a_rule_shows_the_slots_that_it_saw():
+    tx, params = gradtx.adam(0.1), {"w": jnp.ones(3)}
+    with pytest.raises(TypeError, match="incompatible shapes") as raised:
+        tx.update(params, tx.init({"w": jnp.ones(2)}), params)
+    note = "in scale_by_ema, at 'w', where mu is float32[2]"
+    assert raised.value.__notes__[0] == note
+
+
+@pytest.mark.parametrize("given", [lambda u: u, lambda u: (u, None)])
+def test_a_rule_that_returns_no_slots_is_an_error(given):
+    @transformation
+    def careless():
+        return Rule(lambda u, slots, leaf: given(u))
+
+    message = r"careless: update must give \(update, slots\), got "
+    with pytest.raises(TypeError, match=message):
+        careless().update(GRADS, careless().init(PARAMS))
+
+
 def test_a_rule_that_returns_other_slots_is_an_error():
     @transformation
     def forgetful():

@@ -111,9 +111,17 @@ def test_check_names_the_broken_law_and_the_transformation():
 
         return gradtx.Rule(update)
 
-    message = r"forgetful\(\) breaks 3 of 17 laws:\n  'zero gradients are fine': Asser"
+    message = r"forgetful\(\) breaks 3 of 17 laws:\n  'zero gradients are fine', 'der"
     with pytest.raises(AssertionError, match=message):
         testing.check(forgetful(), parameters("float32"))
+
+
+def test_check_tells_one_mistake_once():
+    with pytest.raises(AssertionError) as raised:
+        testing.check(gradtx.adam(0.1), extra=lambda params, grads: {"valu": 1.0})
+    first, most, masked = str(raised.value).splitlines()
+    assert first.endswith("breaks 14 of 17 laws:") and most.count("TypeError") == 1
+    assert masked.startswith("  'masked leaves are untouched': TypeError: only: unk")
 
 
 @pytest.mark.parametrize(

@@ -261,8 +261,9 @@ def test_another_shape_or_dtype_is_an_error():
         "(new=True, dropped=True begins anew); "
         "'nu/head/w' was saved as bfloat16[5] and must be float32[5] (cast it)"
     )
-    with pytest.raises(TypeError, match="restore: saved must be a state of gradtx"):
-        gradtx.restore(PLAIN, PARAMS, [saved])
+    for wrong in ([saved], PARAMS):
+        with pytest.raises(TypeError, match="restore: saved must be a state of gradtx"):
+            gradtx.restore(PLAIN, PARAMS, wrong)
 
 
 def test_a_layer_of_another_size_begins_anew_where_that_is_allowed():
