@@ -289,12 +289,17 @@ class Remembered:
     @property
     def arguments(self) -> dict[str, Any]:
         """Each argument by name, as it was given; a decay as its number."""
-        plain = jax.tree.map(
-            lambda x: x.value if isinstance(x, DecayValue) else x,
-            self.bound.values(),
-            is_leaf=lambda x: isinstance(x, DecayValue | Remembered),
+        factory = self.bound.factory
+        given = zip(factory.roles, self.bound.values(), strict=True)
+        plain = (
+            jax.tree.map(
+                functools.partial(_plain, getattr(role, "is_count", False)),
+                value,
+                is_leaf=lambda x: isinstance(x, DecayValue | Remembered),
+            )
+            for role, value in given
         )
-        return dict(zip(self.bound.factory.signature.parameters, plain, strict=True))
+        return dict(zip(factory.signature.parameters, plain, strict=True))
 
     def replace(self, **changes: Any) -> typing.Self:
         """The same with some arguments changed, checked as if newly given."""
@@ -308,10 +313,7 @@ class Remembered:
 
     def __repr__(self) -> str:
         factory, parts = self.bound.factory, []
-        given = zip(self.arguments.items(), factory.roles, strict=True)
-        for (name, value), role in given:
-            if getattr(role, "is_count", False):
-                value = jax.tree.map(_whole, value)
+        for name, value in self.arguments.items():
             if (
                 factory.signature.parameters[name].kind
                 is inspect.Parameter.VAR_POSITIONAL
@@ -339,8 +341,12 @@ class Remembered:
         return Factory.make, (self.bound.factory, self.bound.values())
 
 
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _plain(is_count: bool, value: Any) -> Any:
+    """A number as it was given: a decay without its complement, a count as an int."""
+    if isinstance(value, DecayValue):
+        return value.value
+    is_whole = isinstance(value, float) and value.is_integer()
+    return int(value) if is_count and is_whole else value
 
 
 def _show(value: Any) -> str:

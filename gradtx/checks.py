@@ -221,11 +221,16 @@ def _is_bool(x: Any) -> bool:
     )
 
 
+def is_state(tree: Any) -> bool:
+    """Whether this is a state of gradtx."""
+    return isinstance(tree, Mapping) and "count" in tree
+
+
 def check_state(owner: str, state: Any) -> None:
     """A state is what `init` made: a mapping with a count; or there is none."""
     if state is None or isinstance(state, optax.EmptyState):
         return
-    if not isinstance(state, Mapping) or "count" not in state:
+    if not is_state(state):
         kind = type(state).__name__
         raise TypeError(
             f"{owner}: the state must be the dict that init makes, got a {kind}"

@@ -6,14 +6,14 @@ step pays nothing for them: XLA drops what nobody reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from jax import numpy as jnp
 
 from gradtx.arithmetic import abs2, inner, safe_ratio, safe_sqrt
-from gradtx.checks import check_state
+from gradtx.checks import check_state, is_state
 from gradtx.combine import chain, identity, let
 from gradtx.errors import looks, nearly, told
 from gradtx.paths import matched
@@ -171,7 +171,7 @@ def _metrics(
     state: Any, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], str, Any]]:
     """For each metric the keys of the states around it, its name, and its value."""
-    if not isinstance(state, Mapping) or "count" not in state:
+    if not is_state(state):
         return  # a slot, and no state
     for key, value in state.items():
         before, is_metric, name = key.partition(PREFIX)

@@ -9,7 +9,7 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.binding import Bound, Remembered
-from gradtx.checks import check_keys, check_state
+from gradtx.checks import check_keys, check_state, is_state
 from gradtx.errors import differ, some
 from gradtx.evaluation import eval_params
 from gradtx.keys import qualified
@@ -66,7 +66,7 @@ class _Place:
         self.found: list[tuple[set[int], Labels, Any, Any]] = []
         if bound is None:
             return  # before any update
-        has_count = isinstance(state, Mapping) and "count" in state
+        has_count = is_state(state)
         self.count = jnp.asarray(state["count"]) if has_count else None
         program = program_of(bound, self.count)
         check_keys(program, state or {}, program.foreign_keys)

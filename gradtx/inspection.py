@@ -11,13 +11,14 @@ import jax
 import numpy as np
 import optax
 from jax import numpy as jnp
+from jax.core import Tracer
 
 from gradtx.binding import Remembered
-from gradtx.checks import active_of, masks_of
+from gradtx.checks import active_of, is_state, masks_of
 from gradtx.errors import told
 from gradtx.lowering import name_of_foreign, ours, pair_of, program_of
 from gradtx.paths import name_of
-from gradtx.program import Active, Part
+from gradtx.program import Active, Part, Program
 from gradtx.roles import NumberRole
 from gradtx.transform import GradientTransformation
 
@@ -62,7 +63,7 @@ class Memory(NamedTuple):
     """Bytes.
 
     Attributes:
-        slots: Of each key of the state.
+        slots: Of each slot by its key; within a wrapper `inner/mu`.
         total: Of the whole state.
         temporary: What the compiled update takes beside its inputs and outputs, if that
             was asked for.
@@ -86,8 +87,7 @@ def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Mem
     tx = pair_of("memory", tx)
     shapes = _shapes("memory", params)
     state = jax.eval_shape(tx.init, shapes)
-    parts = state.items() if isinstance(state, Mapping) else [("state", state)]
-    slots = {key: _bytes(part) for key, part in parts}
+    slots = dict(_slots(state)) if is_state(state) else {"state": _bytes(state)}
     temporary = None
     if compiled:
         functions = {name: x for name, x in extra.items() if callable(x)}
@@ -99,6 +99,15 @@ def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Mem
         program: Any = lowered.compile()
         temporary = program.memory_analysis().temp_size_in_bytes
     return Memory(slots, sum(slots.values()), temporary)
+
+
+def _slots(state: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, int]]:
+    """The bytes of each slot, those of states in the state too."""
+    for key, part in state.items():
+        if is_state(part):
+            yield from _slots(part, f"{at}{key}/")
+        else:
+            yield at + key, _bytes(part)
 
 
 def _shapes(owner: str, params: Any) -> Any:
@@ -148,7 +157,7 @@ def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
     if not isinstance(tx, Remembered):
         root.add(f"{name_of_foreign(tx)}{_cost(jax.tree.leaves(state))}")
         return
-    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
+    program = _at_any_count(tx)
     treedef = jax.tree.structure(params)
     active = None if params is None else active_of(program, params, treedef)
     foreign = {op.part: op.name for op in program.ops if op.bound is None}
@@ -171,6 +180,15 @@ def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
                 by_leaf = active is not None and op.keeps_by_leaf(slot)
                 mine = _seen(k, kept, treedef, active) if by_leaf else kept
                 node.add(line + _cost(jax.tree.leaves(mine)))
+
+
+def _at_any_count(tx: Any) -> Program:
+    """The program of a transformation; what its schedules give are tracers."""
+    found: list[Program] = []
+    jax.eval_shape(
+        lambda count: found.append(program_of(tx.bound, count)), jnp.zeros([], int)
+    )
+    return found[0]
 
 
 def _seen(k: int, tree: Any, treedef: Any, active: list[Active] | None) -> Any:
@@ -205,9 +223,13 @@ def _has_members(value: Any) -> bool:
 
 
 def _short(value: Any, most: int = 60) -> str:
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves(value)):
+        return "scheduled"
     if isinstance(value, np.generic):
         return f"{value.item():.6g}"
     text = getattr(value, "__name__", None) or repr(value)
+    if isinstance(value, Remembered) and len(text) > most:
+        text = f"{value.name}({', '.join(map(_short, value.arguments.values()))})"
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 

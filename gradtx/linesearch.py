@@ -15,6 +15,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from gradtx.checks import is_state
 from gradtx.roles import NonNegative, NumberRole, Positive
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation
@@ -304,7 +305,7 @@ def _kept(state: Any, name: str) -> Any:
     """The one slot of that name in a state, ours or optax's, at any depth."""
 
     def slots(node: Any) -> dict[str, Any]:
-        if isinstance(node, Mapping) and "count" in node:
+        if is_state(node):
             pattern = rf"(.*\.)?{name}(\.\d+of\d+)?"
             return {k: x for k, x in node.items() if re.fullmatch(pattern, k)}
         is_optax = hasattr(node, "learning_rate") and hasattr(node, name)
