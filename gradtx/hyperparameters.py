@@ -282,8 +282,8 @@ def editable(transform: Member):
         for name, number in _read(inside, _Place(inside.bound, after)).items():
             before, said = slots["hyperparams"][name], slots["given"][name]
             written[name] = _now(number, before, said)
-            follows = _follows(_float32(before), said)
-            given[name] = jnp.where(follows, written[name], jnp.nan)
+            is_its_own = follows(_float32(before), said)
+            given[name] = jnp.where(is_its_own, written[name], jnp.nan)
         return out, {"hyperparams": written, "given": given, "inner": after}
 
     def evaluate(params: Any, slots: Any) -> Any:
@@ -298,7 +298,7 @@ def _float32(value: Any) -> jax.Array:
     return jnp.asarray(value).astype(jnp.float32)
 
 
-def _follows(written: Any, given: Any) -> Any:
+def follows(written: Any, given: Any) -> Any:
     """Whether a number is as the transformation says: NaN asks for that."""
     return (written == given) | jnp.isnan(written)
 
@@ -306,7 +306,7 @@ def _follows(written: Any, given: Any) -> Any:
 def _now(number: Number, written: Any, given: Any) -> Any:
     """A number in the state as it is used next."""
     written = _float32(written)
-    return jnp.where(_follows(written, given), _float32(number.value), written)
+    return jnp.where(follows(written, given), _float32(number.value), written)
 
 
 def _check_written(written: Any, known: Mapping[str, Number]) -> None:
@@ -327,7 +327,7 @@ def _edited(number: Number, written: Any, given: Any) -> Any:
     def chosen(own: Any) -> Any:
         own = jnp.asarray(own)
         own = own if jnp.issubdtype(own.dtype, jnp.inexact) else own.astype(float)
-        return jnp.where(_follows(written, given), own, written.astype(own.dtype))
+        return jnp.where(follows(written, given), own, written.astype(own.dtype))
 
     if number.is_scheduled:
         return lambda count: chosen(scheduled(number.given, count))

@@ -12,6 +12,7 @@ from jax import numpy as jnp
 
 from gradtx.binding import Remembered
 from gradtx.errors import some, told
+from gradtx.hyperparameters import follows
 from gradtx.lowering import ours, program_of, programs_in
 from gradtx.paths import name_of
 from gradtx.transform import GradientTransformation
@@ -47,7 +48,8 @@ def restore(
     """The state with which a transformation goes on from what another one saved.
 
     Steps that keep nothing, schedules and groups may have changed, and a wrapper such
-    as `skip` may be new or gone: slots go by name.
+    as `skip` may be new or gone: slots go by name. Numbers of `editable` that nobody
+    changed are the pipeline's.
 
     Args:
         tx: The transformation as it is now.
@@ -72,19 +74,24 @@ def restore(
         )
     pairs, renamed = _moved(tx, wanted, found)
     renamed |= _renamed(tx, wanted, found, pairs)
+    for both in wanted.numbers.items():
+        if len(pairs.keys() & both) == 1:  # of another kind: see `inject_hyperparams`
+            pairs = {i: j for i, j in pairs.items() if i not in both}
     unlike = {i for i, j in pairs.items() if found.shape(j) != wanted.shape(i)}
     if new and dropped:
         pairs = {i: j for i, j in pairs.items() if i not in unlike}
-    missing = [i for i in range(len(wanted.leaves)) if i not in pairs]
-    taken = {*pairs.values()}
+    taken = {*pairs.values(), *found.counts.values(), *found.unedited()}
+    fresh = {*range(len(wanted.leaves))} - pairs.keys()
+    numbers = {*wanted.numbers, *wanted.numbers.values()}  # as the pipeline says
+    missing = [wanted.names[i] for i in sorted(fresh - numbers)]
     left = [name for j, name in enumerate(found.names) if j not in taken]
     refused = [
-        f"{what} {some(paths)} (allow that with {name}=True)"
-        for what, paths, name, is_fine in (
-            ("not saved:", [wanted.names[i] for i in missing], "new", new),
+        f"{what} {some(names)} (allow that with {argument}=True)"
+        for what, names, argument, is_fine in (
+            ("not saved:", missing, "new", new),
             ("without a place:", left, "dropped", dropped),
         )
-        if paths and not is_fine
+        if names and not is_fine
     ]
     for i, j in sorted(pairs.items()):
         if found.looks(j) != wanted.looks(i):
@@ -93,8 +100,8 @@ def restore(
             refused.append(f"{was}and must be {wanted.looks(i)} ({way})")
     if refused:
         raise ValueError(f"restore: {tx.name}: {'; '.join(refused)}")
-    first = jax.tree.leaves(tx.init(params)) if missing else wanted.leaves
-    if any(isinstance(first[i], jax.ShapeDtypeStruct) for i in missing):
+    first = jax.tree.leaves(tx.init(params)) if fresh else wanted.leaves
+    if any(isinstance(first[i], jax.ShapeDtypeStruct) for i in fresh):
         raise TypeError("restore: params must be arrays, for what is new begins there")
     leaves = [
         jnp.asarray(found.leaves[pairs[i]] if i in pairs else x)
@@ -102,7 +109,7 @@ def restore(
     ]
     state = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
     matched = [wanted.names[i] for i in sorted(pairs)]
-    return Restored(state, matched, renamed, [wanted.names[i] for i in missing], left)
+    return Restored(state, matched, renamed, missing, left)
 
 
 class _Paths:
@@ -115,6 +122,7 @@ class _Paths:
         spelled: For each of the three, which leaves have a spelling.
         names: The names; where two leaves have one, their paths.
         counts: The counts of updates, by what paths in their state begin with.
+        numbers: Those of `editable`, each with what the transformation said.
     """
 
     def __init__(self, state: Any):
@@ -134,6 +142,22 @@ class _Paths:
             for i, name in enumerate(self.names)
             if f"/{name}".endswith("/count") and _is_integer(self.leaves[i])
         }
+        said = (re.sub(NUMBERS, r"\1given/", name) for name in self.names)
+        pairs = enumerate(zip(self.names, said, strict=True))
+        places = {name: i for i, name in enumerate(self.names)}
+        self.numbers = {
+            i: places[twin]
+            for i, (name, twin) in pairs
+            if twin != name and twin in places
+        }
+
+    def unedited(self) -> Iterator[int]:
+        """The numbers that nobody changed, and what was said of all."""
+        for written, given in self.numbers.items():
+            value, said = self.leaves[written], self.leaves[given]
+            if bool(follows(value, said)):
+                yield written
+            yield given
 
     def shape(self, i: int) -> tuple[int, ...]:
         """The shape of a leaf."""
@@ -142,6 +166,10 @@ class _Paths:
     def looks(self, i: int) -> str:
         """The dtype and the shape of a leaf."""
         return f"{jnp.result_type(self.leaves[i]).name}{[*self.shape(i)]}"
+
+
+NUMBERS = r"(^|[/.])hyperparams/"
+"""Where names of `editable` numbers have their key."""
 
 
 def _spellings(path: Any) -> tuple[str, str, str]:

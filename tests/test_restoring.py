@@ -114,6 +114,43 @@ def test_numbers_that_nobody_edited_are_those_of_the_new_pipeline():
     assert rate(scheduled, saved) == pytest.approx(0.2)
 
 
+def test_an_editable_pipeline_may_get_steps_with_numbers_and_lose_them():
+    """Numbers that nobody edited are no state; one that somebody did is no trifle."""
+    clip, sgd = gradtx.clip_by_global_norm(1.0), gradtx.sgd(0.1)
+    plain, clipped = gradtx.editable(sgd), gradtx.editable(gradtx.chain(clip, sgd))
+    saved = trained(plain)
+    saved["hyperparams"]["learning_rate"] = jnp.float32(0.5)
+    state = gradtx.restore(clipped, PARAMS, saved).state
+    assert state["hyperparams"] == {"max_norm": 1.0, "learning_rate": 0.5}
+    assert gradtx.restore(plain, PARAMS, state).state["hyperparams"] == {
+        "learning_rate": 0.5
+    }
+    state["hyperparams"]["max_norm"] = jnp.float32(2.0)
+    message = (
+        r"without a place: 'hyperparams/max_norm' \(allow that with dropped=True\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        gradtx.restore(plain, PARAMS, state)
+
+
+def test_a_transformation_may_become_editable_and_be_it_no_longer():
+    saved = trained(ADAM)
+    edited = gradtx.restore(gradtx.editable(ADAM), PARAMS, saved)
+    assert not (edited.new or edited.dropped)
+    equal(gradtx.restore(ADAM, PARAMS, edited.state).state, saved)
+
+
+def test_numbers_of_injected_hyperparameters_are_not_taken_for_edits():
+    """Else what a schedule gave last would stand for it from now on."""
+    saved = trained(gradtx.inject_hyperparams(gradtx.adamw)(RATE))
+    tx = gradtx.editable(ADAM)
+    with pytest.raises(ValueError, match="without a place: 'hyperparams/b1'"):
+        gradtx.restore(tx, PARAMS, saved)
+    state = gradtx.restore(tx, PARAMS, saved, dropped=True).state
+    rate_now = gradtx.hyperparams(tx, state)["learning_rate"]
+    np.testing.assert_allclose(rate_now, RATE(2))
+
+
 def rate(tx, saved):
     """The learning rate of the update after a state is restored."""
     state = gradtx.restore(tx, PARAMS, saved).state
