@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from gradtx.roles import DType, EveryAtItsOwnCount, Member
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation
 from gradtx.trees import like, map_with_none, where, wide_zeros, zero_count, zeros
-from gradtx.wrap import run_if
+from gradtx.wrap import run_if, trained
 
 
 def decided(owner: str, condition: Any, *given: Any) -> tuple[Any, Any]:
@@ -45,7 +44,8 @@ def _accumulating(
         n, steps, acc = slots["mini_step"], slots["gradient_step"], slots["acc_grads"]
         is_skipped, new = jnp.asarray(tree.is_skipped), {}
         if skips is not None:
-            is_refused, info = decided(SKIPS, skips, updates, steps, tree.params)
+            seen = trained(transform, updates, tree.own)
+            is_refused, info = decided(SKIPS, skips, seen, steps, tree.params)
             new["skip_state"] = where(is_skipped, slots["skip_state"], info)
             is_skipped |= is_refused
         is_due = ~is_skipped & (n + 1 >= (every(steps) if callable(every) else every))
@@ -58,16 +58,21 @@ def _accumulating(
             grown = a + ((u - a) / size if mean else u)
             return jnp.where(is_skipped, a, grown)
 
+        def mean_or_frozen(total: Any, u: Any) -> Any:
+            return u if u is None or total is None else total
+
         def rest(total: Any, out: Any) -> Any:
             # Of what comes through the condition, so that no second tree is kept.
+            if total is None:
+                return None
             return jnp.where(is_due, 0, total if out is None else out)
 
         total = map_with_none(add, acc, updates)
-        given = map_with_none(lambda t, u: None if u is None else t, total, updates)
+        given = map_with_none(mean_or_frozen, total, updates)
         out, after = run_if(is_due, transform, given, slots[key], tree)
         n = jnp.where(is_due, 0, next_count(n, ~is_skipped))
         new |= {"mini_step": n, "gradient_step": next_count(steps, is_due), key: after}
-        new["acc_grads"] = like(jax.tree.map(rest, total, out), acc)
+        new["acc_grads"] = like(map_with_none(rest, total, out), acc)
         return where(is_due, out, zeros(out)), new
 
     def first(params: Any) -> Any:
@@ -76,12 +81,14 @@ def _accumulating(
             wanted = jnp.promote_types(dtype, jnp.complex64) if is_complex else dtype
             return zero.astype(wanted)
 
-        nothing = wide_zeros(params)
+        nothing = wide_zeros(trained(transform, params))
         return nothing if dtype is None else jax.tree.map(cast, nothing)
 
     slots = {"mini_step": zero_count, "gradient_step": zero_count, "acc_grads": first}
     if skips is not None:
-        slots["skip_state"] = functools.partial(first_info, SKIPS, skips)
+        slots["skip_state"] = lambda params: first_info(
+            SKIPS, skips, trained(transform, params)
+        )
     return TreeRule(update, slots, inner={key: transform}, takes=("**",), waits=True)
 
 
@@ -105,7 +112,8 @@ def accumulate(
         mean: Whether it gets their mean, or their sum.
         dtype: What is accumulated in; at least float32 if None.
 
-    A gradient of None counts as zeros; at the last one its leaf gets no step.
+    A gradient of None counts as zeros; at the last one its leaf gets no step. For what
+    the transformation freezes nothing is kept.
 
     Keeps `mini_step` (gradients since the last step), `gradient_step` (steps),
     `acc_grads`, and the state of the transformation whole as `inner`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -212,6 +212,24 @@ def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
         tuple(active(i, k) for k in range(len(program.ops)))
         for i in range(treedef.num_leaves)
     ]
+
+
+def seen_by(k: int, tree: Any, treedef: Any, active: list[Active] | None) -> Any:
+    """What an operation sees of a tree, None elsewhere: groups may share a slot."""
+    if tree is None or active is None:
+        return None
+    pairs = zip(treedef.flatten_up_to(tree), active, strict=True)
+    return treedef.unflatten([x if on[k] else None for x, on in pairs])
+
+
+def members_of(
+    program: Program, params: Any, treedef: Any, active: list[Active]
+) -> Iterator[tuple[Any, Any]]:
+    """The transformations inside tree rules, and what each sees of the parameters."""
+    for k, op in enumerate(program.ops):
+        for slot, inner in op.node.inner.items():
+            if slot not in op.node.slots:  # else a state of other parameters
+                yield inner, seen_by(k, params, treedef, active)
 
 
 def _is_bool(x: Any) -> bool:

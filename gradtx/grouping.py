@@ -81,10 +81,9 @@ def frozen():
     """Leave parameters as they are: their updates are zeros, and they keep nothing.
 
     A group of `groups`. No rule of the same transformation acts on these parameters:
-    their gradients are in no norm, and may be None, or of any dtype. A wrapper sees
-    them: `accumulate(groups(...))` keeps a mean for these, too, and `skip` skips if
-    theirs are not finite; `groups({"head/**": accumulate(...), "**": frozen()})` does
-    neither.
+    their gradients are in no norm, and may be None, or of any dtype. Around the groups
+    `accumulate` keeps nothing for them, and `skip` does not ask whether theirs are
+    finite; other wrappers see them.
     """
     return memoryless(lambda u, leaf: jnp.zeros_like(u), freezes=True)
 

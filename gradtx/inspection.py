@@ -14,11 +14,11 @@ from jax import numpy as jnp
 from jax.core import Tracer
 
 from gradtx.binding import Remembered
-from gradtx.checks import active_of, is_state, masks_of
+from gradtx.checks import active_of, is_state, masks_of, members_of, seen_by
 from gradtx.errors import told
 from gradtx.lowering import name_of_foreign, ours, pair_of, program_of
 from gradtx.paths import name_of
-from gradtx.program import Active, Part, Program
+from gradtx.program import Part, Program
 from gradtx.roles import NumberRole
 from gradtx.transform import GradientTransformation
 
@@ -174,11 +174,11 @@ def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
             kept = None if state is None else state.get(key)
             if slot in op.node.inner:
                 is_own = slot in op.node.slots  # a state as of other parameters
-                mine = None if is_own else _seen(k, params, treedef, active)
+                mine = None if is_own else seen_by(k, params, treedef, active)
                 _add(node.add(line), op.node.inner[slot], mine, kept)
             else:
                 by_leaf = active is not None and op.keeps_by_leaf(slot)
-                mine = _seen(k, kept, treedef, active) if by_leaf else kept
+                mine = seen_by(k, kept, treedef, active) if by_leaf else kept
                 node.add(line + _cost(jax.tree.leaves(mine)))
 
 
@@ -189,14 +189,6 @@ def _at_any_count(tx: Any) -> Program:
         lambda count: found.append(program_of(tx.bound, count)), jnp.zeros([], int)
     )
     return found[0]
-
-
-def _seen(k: int, tree: Any, treedef: Any, active: list[Active] | None) -> Any:
-    """What an operation sees of a tree, None elsewhere: groups may share a slot."""
-    if tree is None or active is None:
-        return None
-    pairs = zip(treedef.flatten_up_to(tree), active, strict=True)
-    return treedef.unflatten([x if on[k] else None for x, on in pairs])
 
 
 def _line(part: Part, foreign: str | None) -> str:
@@ -313,13 +305,8 @@ def _groups_of(tx: Any, params: Any, treedef: Any) -> list[list[str]]:
         for labels, is_in in zip(told, flags, strict=True):
             labels += [str(mask.label)] * (is_in and mask.label is not None)
     active = active_of(program, params, treedef)
-    for k, op in enumerate(program.ops):
-        for slot, inner in op.node.inner.items():
-            if slot in op.node.slots:
-                continue  # a state of its own making, as of other parameters
-            mine = _seen(k, params, treedef, active)
-            for labels, more in zip(
-                told, _groups_of(inner, mine, treedef), strict=True
-            ):
-                labels += more
+    for inner, mine in members_of(program, params, treedef, active):
+        inside = _groups_of(inner, mine, treedef)
+        for labels, more in zip(told, inside, strict=True):
+            labels += more
     return told

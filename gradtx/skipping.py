@@ -18,8 +18,8 @@ from gradtx.program import next_count
 from gradtx.roles import Decay, Every, Member, NonNegative
 from gradtx.rule import Leaf, Rule, Step, Tree, TreeRule, memoryless, squared_norm, zero
 from gradtx.transform import transformation
-from gradtx.trees import zero_count
-from gradtx.wrap import run, run_unless
+from gradtx.trees import map_with_none, zero_count
+from gradtx.wrap import run, run_unless, trained
 
 
 def _condition(measure: Any, settle: Any, **numbers: Any) -> Rule:
@@ -137,6 +137,7 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
         raise TypeError(f"skip: when must be a condition, got {told(when)}{hint}")
 
     def first(params: Any) -> Any:
+        params = trained(transform, params)
         if not is_ours:
             return first_info("skip: when", when, params)
         state: Any = condition.init(params)
@@ -145,13 +146,13 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
         return state
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
-        steps = slots["gradient_step"]
+        steps, seen = slots["gradient_step"], trained(transform, updates, tree.own)
         if is_ours:
-            _, info = run(when, updates, slots["skip_state"], tree)
+            _, info = run(when, seen, slots["skip_state"], tree)
             is_skipped = functools.reduce(operator.or_, _said(info))
         else:
             is_skipped, info = decided(
-                "skip: when", condition, updates, steps, tree.params
+                "skip: when", condition, seen, steps, tree.params
             )
         out, after = run_unless(is_skipped, transform, updates, slots["inner"], tree)
         return out, {
@@ -185,7 +186,8 @@ def apply_if_finite(inner: Member, max_consecutive_errors: NonNegative):
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
-        sizes = map(_nothing_if_finite, map(wide, jax.tree.leaves(updates)))
+        seen = trained(inner, updates, tree.own)
+        sizes = map(_nothing_if_finite, map(wide, jax.tree.leaves(seen)))
         is_finite = jnp.isfinite(sum(sizes, jnp.zeros([])))
         errors = jnp.where(is_finite, 0, next_count(slots["notfinite_count"]))
         is_due = is_finite | (errors > max_consecutive_errors)
@@ -193,9 +195,11 @@ def apply_if_finite(inner: Member, max_consecutive_errors: NonNegative):
         out, after = run_unless(~is_due, inner, clean, slots["inner_state"], tree)
 
         def visible(u: Any, given: Any) -> Any:
+            if u is None or given is None:
+                return u
             return jnp.where(is_due & ~jnp.isfinite(given), jnp.nan, u)
 
-        return jax.tree.map(visible, out, updates), {
+        return map_with_none(visible, out, seen), {
             "notfinite_count": errors,
             "last_finite": is_finite,
             "total_notfinite": next_count(slots["total_notfinite"], ~is_finite),

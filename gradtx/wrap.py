@@ -14,6 +14,8 @@ from jax import numpy as jnp
 
 from gradtx import engine
 from gradtx.binding import Remembered
+from gradtx.checks import active_of, members_of
+from gradtx.lowering import program_of, programs_in
 from gradtx.program import next_count
 from gradtx.roles import Member
 from gradtx.rule import Tree, TreeRule
@@ -33,6 +35,38 @@ def run(transform: Any, updates: Any, state: Any, tree: Tree) -> tuple[Any, Any]
     out, after = inner.update(updates, state, tree.params, **tree.extra)
     is_alike = jax.tree.structure(after) == jax.tree.structure(state)
     return out, like(after, state) if is_alike else after
+
+
+def trained(transform: Any, tree: Any, params: Any = None) -> Any:
+    """A tree with None where a transformation freezes what it gets.
+
+    Args:
+        transform: The transformation.
+        tree: A tree like its parameters.
+        params: Its parameters, or None: then the tree is like those.
+    """
+    params = tree if params is None else params
+    treedef = jax.tree.structure(params)
+    frozen = _frozen(transform, params, treedef)
+    if not any(frozen):
+        return tree
+    pairs = zip(treedef.flatten_up_to(tree), frozen, strict=True)
+    return treedef.unflatten([None if is_frozen else x for x, is_frozen in pairs])
+
+
+def _frozen(transform: Any, params: Any, treedef: Any) -> list[bool]:
+    """For each parameter whether a transformation freezes it, inside of others too."""
+    frozen = [False] * treedef.num_leaves
+    programs = programs_in(transform)
+    if not any(program.may_freeze for program in programs):
+        return frozen
+    program = program_of(transform.bound, zero_count(params))
+    active = active_of(program, params, treedef)
+    frozen = [program.may_freeze and program.freezes(on) for on in active]
+    for inner, mine in members_of(program, params, treedef, active):
+        inside = _frozen(inner, mine, treedef)
+        frozen = [a or b for a, b in zip(frozen, inside, strict=True)]
+    return frozen
 
 
 def run_if(

@@ -134,6 +134,36 @@ def test_a_recipe_of_layerwise_decay_is_a_line():
     assert found == [1.0, 0.125, 0.25, 0.5]
 
 
+TUNED = gradtx.groups({"embed": gradtx.frozen(), "**": gradtx.adam(0.1)})
+AROUND = {
+    "accumulate": gradtx.accumulate(TUNED, 1),
+    "skip": gradtx.skip(TUNED),
+    "skip above a norm": gradtx.skip(TUNED, gradtx.norm_above(9.0)),
+    "skip around accumulate": gradtx.skip(gradtx.accumulate(TUNED, 1)),
+    "accumulate around editable": gradtx.accumulate(gradtx.editable(TUNED), 1),
+    "apply_if_finite": gradtx.apply_if_finite(TUNED, 0),
+    "multi steps": gradtx.MultiSteps(
+        TUNED, 1, should_skip_update_fn=gradtx.skip_not_finite
+    ),
+}
+
+
+@pytest.mark.parametrize("with_params", [True, False])
+@pytest.mark.parametrize("name", AROUND)
+def test_wrappers_keep_nothing_for_frozen_leaves_and_do_not_look_at_them(
+    name, with_params
+):
+    params = {"embed": jnp.ones(4), "head": jnp.ones(3)}
+    grads = {"embed": jnp.full(4, jnp.nan), "head": jnp.ones(3)}
+    given = params if with_params else None
+    tx, state, plain = AROUND[name], AROUND[name].init(params), TUNED.init(params)
+    assert all(x.size < 4 for x in jax.tree.leaves(state))
+    for _ in range(2):
+        updates, state = tx.update(grads, state, given)
+        expected, plain = TUNED.update(grads, plain, given)
+        jax.tree.map(np.testing.assert_array_equal, updates, expected)
+
+
 TX = gradtx.frozen()
 
 
