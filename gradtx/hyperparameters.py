@@ -103,13 +103,17 @@ def _numbers(
             yield Number(name, trail, value, is_kept=True)
     spec = bound.spec
     places = zip(spec.roles, bound.leaves(), spec.names, spec.paths(), strict=True)
+    names: dict[Any, str] = {}  # of members of a named chain, which are in pairs
     for role, leaf, name, path in places:
+        if path and isinstance(leaf, str):
+            names[path[:-1]] = leaf
         if _is_number(role, leaf) and not keeps:
             name = f"{name}{jax.tree_util.keystr(path)}"
             yield Number(name, trail, leaf, _count(role, bound, place), _is_read(role))
         elif isinstance(leaf, GradientTransformation) and isinstance(leaf, Remembered):
             groups = tuple(str(key.key) for key in path if hasattr(key, "key"))
-            inside = (*trail, *groups, *_called(leaf))
+            called = (names[path[:-1]],) if path[:-1] in names else _called(leaf)
+            inside = (*trail, *groups, *called)
             state = place.take(bound, labels, leaf)
             if state is None:
                 found = _numbers(leaf.bound, inside, place, (*labels, *groups))

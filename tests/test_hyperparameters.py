@@ -246,6 +246,15 @@ def test_what_is_shown_is_what_the_next_update_uses():
     assert gradtx.hyperparams(fast, state)["learning_rate"] == jnp.float32(0.3)
 
 
+def test_numbers_of_a_named_chain_are_told_apart_by_its_names():
+    members = (("one", gradtx.sgd(0.1)), ("two", gradtx.sgd(0.2)))
+    tx = gradtx.named_chain(*members)
+    assert gradtx.hyperparams(tx, tx.init(PARAMS)) == {
+        "named_chain.one.learning_rate": 0.1,
+        "named_chain.two.learning_rate": 0.2,
+    }
+
+
 def test_the_numbers_of_multi_steps_are_found():
     tx = gradtx.MultiSteps(gradtx.sgd(0.5), 2)
     assert anything.hyperparams(tx, tx.init(PARAMS))["learning_rate"] == 0.5
