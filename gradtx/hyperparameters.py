@@ -13,7 +13,7 @@ from gradtx.checks import check_keys, check_state, is_state
 from gradtx.errors import differ, some
 from gradtx.evaluation import eval_params
 from gradtx.keys import qualified
-from gradtx.lowering import ours, program_of
+from gradtx.lowering import ours, program_of, takes_batch
 from gradtx.numbers import DecayValue, is_number, scheduled
 from gradtx.roles import Member, NumberRole, Role
 from gradtx.rule import Tree, TreeRule
@@ -294,8 +294,14 @@ def editable(transform: Member):
         return eval_params(edited(slots), slots["inner"], params)
 
     slots = {"hyperparams": first, "given": first}
-    inner = {"inner": inside}
-    return TreeRule(update, slots, takes=("**",), evaluate=evaluate, inner=inner)
+    return TreeRule(
+        update,
+        slots,
+        takes=("**",),
+        evaluate=evaluate,
+        inner={"inner": inside},
+        takes_batch=takes_batch(inside),
+    )
 
 
 def _float32(value: Any) -> jax.Array:

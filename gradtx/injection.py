@@ -13,6 +13,7 @@ from optax.schedules import StatefulSchedule, WrappedSchedule
 
 from gradtx.errors import differ
 from gradtx.evaluation import eval_params
+from gradtx.lowering import takes_batch
 from gradtx.numbers import is_number
 from gradtx.roles import DType, NumberRole, Scalar
 from gradtx.rule import Tree, TreeRule
@@ -127,8 +128,13 @@ def injected_hyperparams(
         return eval_params(inner, slots["inner_state"], params)
 
     slots = {"hyperparams": first, "hyperparams_states": first_states}
-    inner = {"inner_state": factory(**others, **first(None))}
-    is_step = "learning_rate" in {*numbers, *schedules, *others}
+    inner = factory(**others, **first(None))
     return TreeRule(
-        update, slots, takes=("**",), evaluate=evaluate, is_step=is_step, inner=inner
+        update,
+        slots,
+        takes=("**",),
+        evaluate=evaluate,
+        is_step="learning_rate" in {*numbers, *schedules, *others},
+        inner={"inner_state": inner},
+        takes_batch=takes_batch(inner),
     )

@@ -59,6 +59,11 @@ def programs_in(tx: Any) -> Iterator[Program]:
             yield from programs_in(inner)
 
 
+def takes_batch(tx: Any) -> bool:
+    """Whether a transformation takes an axis of examples in front of gradients away."""
+    return any(op.node.takes_batch for it in programs_in(tx) for op in it.ops)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Scope:
     marks: tuple[tuple[str, int], ...] = ()

@@ -110,6 +110,7 @@ class TreeRule(_Node):
         inner: For each slot that is the whole state of a transformation, which one.
         waits: Whether it leaves its slots as they are where `tree.is_skipped` is true.
             Else it is run under a condition, which XLA may copy its slots for.
+        takes_batch: Whether it, or what is inside, takes an axis of examples away.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
@@ -120,6 +121,7 @@ class TreeRule(_Node):
     is_step: bool = False
     inner: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     waits: bool = False
+    takes_batch: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -279,3 +279,18 @@ def test_number_out_of_its_range_raises(make, message):
     with pytest.raises(ValueError) as caught:
         make()
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: gradtx.editable(gradtx.dpsgd(0.1, 1.0, 0.5, 7)),
+        lambda: gradtx.inject_hyperparams(gradtx.dpsgd)(0.1, 1.0, 0.5, 7),
+    ],
+)
+def test_numbers_in_the_state_leave_gradients_of_examples_as_they_are(made):
+    params, batch = {"w": jnp.ones(3)}, {"w": jnp.arange(12.0).reshape(4, 3)}
+    plain, tx = gradtx.dpsgd(0.1, 1.0, 0.5, 7), made()
+    expected, _ = plain.update(batch, plain.init(params), params)
+    updates, _ = tx.update(batch, tx.init(params), params)
+    np.testing.assert_allclose(updates["w"], expected["w"], rtol=1e-6)
