@@ -1,0 +1,61 @@
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+import gradtx
+from gradtx.errors import differ, looks, nearly, some, suggest, told
+
+
+def test_the_first_few_names_are_listed():
+    assert some(["a", "b"]) == "'a', 'b'"
+    assert some([*"abcdefg"]) == "'a', 'b', 'c', 'd', 'e' and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["a", "b"], ""),
+        (["a"], "lacks 'b'"),
+        (["a", "b", "c"], "also has 'c'"),
+        ([], "lacks 'a', 'b'"),
+        (["b", "c"], "lacks 'a' and also has 'c'"),
+    ],
+)
+def test_names_that_differ_are_named(given, words):
+    assert differ(given, ["a", "b"]) == words
+
+
+def test_a_near_miss_is_suggested():
+    assert suggest("adamv", ["sgd", "adamw"]) == "; did you mean 'adamw'?"
+    assert suggest("muon", ["sgd", "adamw"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (3, "3"),
+        ("word", "'word'"),
+        ({"w": 1}, "{'w': 1}"),
+        (dict.fromkeys(range(99)), "a dict of 99"),
+        ([*range(99)], "a list of 99"),
+        (np.ones((2, 3)), "an array float64[2, 3]"),
+        (jnp.ones((3, 3), "bfloat16"), "an array bfloat16[3, 3]"),
+        (jax.random.key(0), "an array key<fry>[]"),
+        ({"x" * 99: 1}.keys(), "dict_keys"),
+    ],
+)
+def test_a_value_is_told_in_a_few_words(value, words):
+    assert told(value) == words
+
+
+def test_an_array_is_told_by_dtype_and_shape():
+    assert looks(jax.ShapeDtypeStruct((2, 3), jnp.float16)) == "float16[2, 3]"
+
+
+def test_what_is_nearly_a_transformation_is_told_how_to_be_one():
+    tx = gradtx.sgd(0.1)
+    assert nearly(gradtx.sgd) == "; call it to make one"
+    assert nearly([tx]) == nearly((tx, tx)) == "; give them one by one"
+    assert "gradient_transformation()" in nearly(gradtx.MultiSteps(tx, 2))
+    assert nearly(3) == ""
