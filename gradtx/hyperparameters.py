@@ -244,7 +244,7 @@ def editable(transform: Member):
     Write `state["hyperparams"]["learning_rate"] = jnp.float32(3e-4)`: the next update
     uses it, and nothing is traced again (it is for a Python number: JAX has another
     type for it). Numbers that nobody changed are as without this, to their rounding;
-    changed ones are float32, whatever the parameters are.
+    changed ones are float32, whatever the parameters are; nobody checks their range.
 
     Args:
         transform: The transformation; numbers of foreign members stay.
@@ -257,7 +257,7 @@ def editable(transform: Member):
 
     Raises:
         ValueError: The transformation is editable. At `update`: `hyperparams` lacks a
-            number, or holds another one.
+            number, or holds another one or an array of them.
     """
     inside = ours("editable", transform)
     if _keeps_numbers(inside.bound):
