@@ -1,3 +1,6 @@
+import functools
+import itertools
+
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -206,6 +209,50 @@ def test_a_wrapper_around_a_wrapper_takes_nothing_that_is_not_its_own():
     equal(state["acc_grads"], saved["acc_grads"])
     equal(state["inner"]["inner"], saved["inner"])
     assert [state["gradient_step"], state["inner"]["count"]] == [2, 2]
+
+
+WRAPPERS = {
+    "skip": gradtx.skip,
+    "accumulate": lambda tx: gradtx.accumulate(tx, 2),
+    "apply_if_finite": lambda tx: gradtx.apply_if_finite(tx, 2),
+}
+NESTS = [nest for n in range(3) for nest in itertools.permutations(WRAPPERS, n)]
+
+
+def nested(nest):
+    """Adam within wrappers, the outermost first."""
+    return functools.reduce(lambda tx, name: WRAPPERS[name](tx), nest[::-1], ADAM)
+
+
+def by_wrapper(nest, state):
+    """What each wrapper keeps for itself, and what Adam keeps."""
+    kept = {}
+    for name in nest:
+        key = "inner_state" if name == "apply_if_finite" else "inner"
+        kept[name] = {slot: x for slot, x in state.items() if slot != key}
+        state = state[key]
+    return {**kept, "adam": state}
+
+
+@functools.cache
+def trained_nest(nest):
+    """Where every wrapper has another count: the second gradient is infinite."""
+    tx, state = nested(nest), nested(nest).init(PARAMS)
+    for size in (1.0, np.inf, 2.0):
+        grads = jax.tree.map(lambda p, size=size: p * size, PARAMS)
+        _, state = tx.update(grads, state, PARAMS)
+    return state
+
+
+@pytest.mark.parametrize("before", NESTS, ids="-".join)
+def test_whatever_is_still_there_keeps_what_it_had_in_any_nest(before):
+    saved = trained_nest(before)
+    had = by_wrapper(before, saved)
+    for after in NESTS:
+        restored = gradtx.restore(nested(after), PARAMS, saved, new=True, dropped=True)
+        has = by_wrapper(after, restored.state)
+        for name in has.keys() & had.keys():
+            equal(has[name], had[name])
 
 
 def test_wrappers_that_change_places_keep_what_they_have():
