@@ -103,10 +103,12 @@ def restore(
     first = jax.tree.leaves(tx.init(params)) if fresh else wanted.leaves
     if any(isinstance(first[i], jax.ShapeDtypeStruct) for i in fresh):
         raise TypeError("restore: params must be arrays, for what is new begins there")
-    leaves = [
-        jnp.asarray(found.leaves[pairs[i]] if i in pairs else x)
-        for i, x in enumerate(first)
-    ]
+    leaves, used = [], set()
+    for i, x in enumerate(first):
+        saved_as = pairs.get(i)  # a count may be that of several
+        x = x if saved_as is None else found.leaves[saved_as]
+        leaves.append(jnp.array(x) if saved_as in used else jnp.asarray(x))
+        used.add(saved_as)
     state = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
     matched = [wanted.names[i] for i in sorted(pairs)]
     return Restored(state, matched, renamed, missing, left)

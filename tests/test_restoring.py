@@ -192,6 +192,15 @@ def test_a_pipeline_goes_on_inside_a_wrapper_that_is_new_or_gone(name):
         jax.tree.map(np.testing.assert_allclose, updates, expected)
 
 
+def test_a_restored_state_may_be_donated():
+    """Two counts go on from one: they are not one buffer."""
+    tx = gradtx.skip(ADAM)
+    state = gradtx.restore(tx, PARAMS, trained(ADAM), new=True).state
+    grads = jax.tree.map(jnp.array, PARAMS)
+    _, after = jax.jit(tx.update, donate_argnums=1)(grads, state, PARAMS)
+    assert after["count"] == after["inner"]["count"] == 3
+
+
 def test_a_wrapper_around_a_wrapper_takes_nothing_that_is_not_its_own():
     """Both keep `gradient_step`, and a count: of gradients, and of updates."""
     saved = trained(SLOW, steps=5)
