@@ -234,7 +234,7 @@ def adopted(
         )
     numbers = {**mine, **theirs}
     given = {n: x if n in scheduled else mine[n] for n, x in numbers.items()}
-    return numbers, given
+    return numbers, jax.tree.map(jnp.array, given)  # buffers of their own
 
 
 @transformation

@@ -60,6 +60,8 @@ def go_there_and_back(ours, theirs, params, steps=3):
         expected, _ = theirs.update(params, half, params)
     state = gradtx.from_optax(ours, half)
     assert jax.tree.structure(state) == jax.tree.structure(ours.init(params))
+    buffers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(state)]
+    assert len({*buffers}) == len(buffers)  # it may be donated
     bitwise(gradtx.to_optax(ours, state, first), half)
     updates, _ = ours.update(params, state, params)
     for a, b in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
