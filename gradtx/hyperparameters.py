@@ -128,13 +128,10 @@ def _kept(bound: Bound, slots: Any) -> dict[str, Any]:
     if slots is None or "given" not in slots:  # as optax has them: as they are
         return slots["hyperparams"] if slots else {}
     inside = bound.values()[0]
+    written, given = slots["hyperparams"], slots["given"]
     numbers = _read(inside, _Place(inside.bound, slots["inner"]))
-    return {
-        name: _now(numbers[name], value, slots["given"][name])
-        if name in numbers
-        else value
-        for name, value in slots["hyperparams"].items()
-    }
+    known = numbers.keys() & written.keys()
+    return {**written, **{n: _now(numbers[n], written[n], given[n]) for n in known}}
 
 
 def _called(tx: Any) -> tuple[str, ...]:

@@ -55,15 +55,24 @@ def trained(transform: Any, tree: Any, params: Any = None) -> Any:
 
 
 def _frozen(transform: Any, params: Any, treedef: Any) -> list[bool]:
-    """For each parameter whether a transformation freezes it, inside of others too."""
+    """For each parameter whether a transformation freezes it, and nothing else sees it.
+
+    Inside of others, too: of those that are all there is.
+    """
     frozen = [False] * treedef.num_leaves
     programs = programs_in(transform)
     if not any(program.may_freeze for program in programs):
         return frozen
     program = program_of(transform.bound, zero_count(params))
     active = active_of(program, params, treedef)
-    frozen = [program.may_freeze and program.freezes(on) for on in active]
-    for inner, mine in members_of(program, params, treedef, active):
+    trees = [k for k, op in enumerate(program.ops) if isinstance(op.node, TreeRule)]
+    if program.may_freeze:
+        frozen = [
+            program.freezes(on) and not any(on[k] for k in trees) for on in active
+        ]
+    is_alone = len(program.ops) == 1
+    members = members_of(program, params, treedef, active) if is_alone else ()
+    for inner, mine in members:
         inside = _frozen(inner, mine, treedef)
         frozen = [a or b for a, b in zip(frozen, inside, strict=True)]
     return frozen

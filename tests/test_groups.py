@@ -164,6 +164,14 @@ def test_wrappers_keep_nothing_for_frozen_leaves_and_do_not_look_at_them(
         jax.tree.map(np.testing.assert_array_equal, updates, expected)
 
 
+def test_a_frozen_leaf_that_a_clip_sees_is_accumulated():
+    """The clip is not inside of `skip`, and does not know what is frozen there."""
+    params = {"embed": jnp.ones(4), "head": jnp.ones(3)}
+    clip = gradtx.clip_by_global_norm(1.0)
+    tx = gradtx.accumulate(gradtx.chain(clip, gradtx.skip(TUNED)), 2)
+    assert tx.init(params)["acc_grads"]["embed"].shape == (4,)
+
+
 TX = gradtx.frozen()
 
 
