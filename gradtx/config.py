@@ -12,7 +12,7 @@ import numpy as np
 
 from gradtx.binding import Factory, Remembered
 from gradtx.errors import suggest, told
-from gradtx.numbers import DecayValue, is_concrete
+from gradtx.numbers import is_concrete
 from gradtx.roles import PLAIN
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -75,8 +75,8 @@ def to_config(made: Any) -> dict[str, Any]:
             f"@gradtx.register"
         )
     config: dict[str, Any] = {"type": factory.name}
-    names, values = factory.signature.parameters, made.bound.values()
-    for name, role, value in zip(names, factory.roles, values, strict=True):
+    given = zip(made.arguments.items(), factory.roles, strict=True)
+    for (name, value), role in given:
         is_tuple = type(value) is tuple and role is not PLAIN  # of numbers, of members
         whole = list(value) if is_tuple else value
         config[name] = _plain(whole, f"{factory.name}: {name}")
@@ -86,8 +86,6 @@ def to_config(made: Any) -> dict[str, Any]:
 def _plain(value: Any, place: str) -> Any:
     if isinstance(value, Remembered):
         return to_config(value)
-    if isinstance(value, DecayValue):
-        return _plain(value.value, place)
     if value is None or type(value) in (str, bool, int, float):
         return value
     if isinstance(value, np.dtype):

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+import yaml
 from flax.core import FrozenDict
 from jax import numpy as jnp
 
@@ -178,6 +179,14 @@ def test_what_is_no_config_is_an_error_that_says_where(call, kind, message):
     with pytest.raises(kind) as error:
         call()
     assert str(error.value).startswith(message)
+
+
+def test_a_config_goes_through_yaml():
+    schedule = gradtx.warmup_cosine_decay_schedule(0.0, 1e-3, 10, 100)
+    tx = gradtx.groups({"a/**": gradtx.frozen(), "**": gradtx.adamw(schedule)})
+    text = yaml.safe_dump(gradtx.to_config(tx))
+    assert "warmup_steps: 10\n" in text and "eps: 1.0e-08\n" in text
+    assert gradtx.from_config(yaml.safe_load(text)) == tx
 
 
 def test_an_error_says_where_in_a_config_it_is():
