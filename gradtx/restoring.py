@@ -280,15 +280,22 @@ def _origin(
 ) -> str:
     """Whose count the state at a place goes on with.
 
-    Its own; if it is new, that of the state in it; or else of the one around it.
+    Its own; if it is new, that of the state in it; or else of the one around it. What
+    keeps nothing else is innermost, so it was: in the last of states in each other.
     """
     inside = [to for to in came if to.startswith(at)]
-    if inside or not at:
-        return came[min(inside, key=len)] if inside else ""
-    around = max((it for it in states if it != at and at.startswith(it)), key=len)
-    origin = _origin(around, states, came, counts)
-    there = origin + at.removeprefix(around)
-    return there if there in counts else origin
+    if inside:
+        return came[min(inside, key=len)]
+    outer = (it for it in states if it != at and at.startswith(it))
+    around = max(outer, key=len, default="")
+    there = _origin(around, states, came, counts) if at else ""
+    if there + at.removeprefix(around) in counts:
+        there += at.removeprefix(around)
+    if any(it != at and it.startswith(at) for it in states):
+        return there
+    within = sorted(it for it in counts if it.startswith(there))
+    nested = all(b.startswith(a) for a, b in itertools.pairwise(within))
+    return within[-1] if within and nested else there
 
 
 def _renamed(

@@ -291,6 +291,11 @@ def test_steps_that_keep_nothing_have_the_count_of_what_is_around():
         assert state["count"] == 5 and state["inner"]["inner"]["count"] == 2
     state = gradtx.restore(gradtx.skip(sgd), PARAMS, trained(sgd), new=True).state
     assert state["count"] == state["inner"]["count"] == 2
+    state = gradtx.restore(sgd, PARAMS, saved, dropped=True).state
+    assert state["count"] == 2
+    saved = trained(gradtx.skip(slow), steps=5)
+    state = gradtx.restore(gradtx.skip(sgd), PARAMS, saved, dropped=True).state
+    assert state["count"] == 5 and state["inner"]["count"] == 2
 
 
 def test_leaves_that_have_one_name_are_told_apart_by_their_paths():
