@@ -118,10 +118,12 @@ class Leaves:
         try:
             return jnp.asarray(x)
         except TypeError:
-            raise TypeError(
-                f"{self.owner}: the leaf at {self.path(i)!r} must be an array, "
-                f"got {told(x)}"
-            ) from None
+            raise no_array(self.owner, self.path(i), x) from None
+
+
+def no_array(owner: str, path: str, x: Any) -> TypeError:
+    """The error for a leaf that is no array."""
+    return TypeError(f"{owner}: the leaf at {path!r} must be an array, got {told(x)}")
 
 
 def _is_leaf(x: Any) -> bool:

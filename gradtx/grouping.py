@@ -90,8 +90,8 @@ def frozen():
 
 def _check_members(owner: str, transforms: Any) -> None:
     if not isinstance(transforms, Mapping):
-        kind = told(transforms)
-        raise TypeError(f"{owner}: transforms must be a mapping, got {kind}")
+        given = told(transforms)
+        raise TypeError(f"{owner}: transforms must be a mapping, got {given}")
     if not transforms:
         raise ValueError(f"{owner}: transforms must hold at least one group")
 

@@ -216,18 +216,22 @@ def check_numbers(owner: str, tx: Any, state: Any, kept: Mapping[str, Any]) -> N
 
 
 def adopted(
-    mine: Mapping[str, Any], theirs: Mapping[str, Any], scheduled: Collection[str]
+    owner: str,
+    mine: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    scheduled: Collection[str],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `editable` keeps where another state kept numbers.
 
     Args:
+        owner: Who asks, for errors.
         mine: Its numbers by name.
         theirs: Those of the state.
         scheduled: The names of those that schedules gave: it has these itself.
     """
     if unknown := sorted(theirs.keys() - mine.keys()):
         raise ValueError(
-            f"from_optax: the state keeps {some(unknown)}, and here is no such number"
+            f"{owner}: the state keeps {some(unknown)}, and here is no such number"
         )
     numbers = {**mine, **theirs}
     given = {n: x if n in scheduled else mine[n] for n, x in numbers.items()}
@@ -283,8 +287,7 @@ def editable(transform: Member):
         for name, number in _read(inside, _Place(inside.bound, after)).items():
             before, said = slots["hyperparams"][name], slots["given"][name]
             written[name] = _now(number, before, said)
-            is_its_own = follows(_float32(before), said)
-            given[name] = jnp.where(is_its_own, written[name], jnp.nan)
+            given[name] = jnp.where(follows(before, said), written[name], jnp.nan)
         return out, {"hyperparams": written, "given": given, "inner": after}
 
     def evaluate(params: Any, slots: Any) -> Any:
@@ -307,13 +310,14 @@ def _float32(value: Any) -> jax.Array:
 
 def follows(written: Any, given: Any) -> Any:
     """Whether a number is as the transformation says: NaN asks for that."""
+    written = _float32(written)
     return (written == given) | jnp.isnan(written)
 
 
 def _now(number: Number, written: Any, given: Any) -> Any:
     """A number in the state as it is used next."""
-    written = _float32(written)
-    return jnp.where(follows(written, given), _float32(number.value), written)
+    own, written = _float32(number.value), _float32(written)
+    return jnp.where(follows(written, given), own, written)
 
 
 def _check_written(written: Any, known: Mapping[str, Number]) -> None:

@@ -14,8 +14,14 @@ from jax import numpy as jnp
 from jax.core import Tracer
 
 from gradtx.binding import Remembered
-from gradtx.checks import active_of, is_state, masks_of, members_of, seen_by
-from gradtx.errors import told
+from gradtx.checks import (
+    active_of,
+    is_state,
+    masks_of,
+    members_of,
+    no_array,
+    seen_by,
+)
 from gradtx.lowering import name_of_foreign, ours, pair_of, program_of
 from gradtx.paths import name_of
 from gradtx.program import Part, Program
@@ -117,10 +123,7 @@ def _shapes(owner: str, params: Any) -> Any:
         try:
             return jax.eval_shape(lambda: x)
         except TypeError:
-            raise TypeError(
-                f"{owner}: the leaf at {name_of(path)!r} must be an array, "
-                f"got {told(x)}"
-            ) from None
+            raise no_array(owner, name_of(path), x) from None
 
     return jax.tree.map_with_path(one, params)
 
@@ -186,7 +189,8 @@ def _at_any_count(tx: Any) -> Program:
     """The program of a transformation; what its schedules give are tracers."""
     found: list[Program] = []
     jax.eval_shape(
-        lambda count: found.append(program_of(tx.bound, count)), jnp.zeros([], int)
+        lambda count: found.append(program_of(tx.bound, count)),
+        jnp.zeros([], jnp.int32),
     )
     return found[0]
 
@@ -286,27 +290,27 @@ def explain(tx: GradientTransformation, params: Any) -> Shown:
 
 def _rows(tx: Any, params: Any) -> Iterator[tuple[str, tuple[int, ...], str]]:
     pairs, treedef = jax.tree_util.tree_flatten_with_path(params)
-    told = _groups_of(tx, params, treedef)
-    if not any(told):
+    groups = _groups_of(tx, params, treedef)
+    if not any(groups):
         raise ValueError(f"explain: there are no groups in {tx.name}")
-    for (path, leaf), labels in zip(pairs, told, strict=True):
+    for (path, leaf), labels in zip(pairs, groups, strict=True):
         yield name_of(path), jnp.shape(leaf), " > ".join(labels)
 
 
 def _groups_of(tx: Any, params: Any, treedef: Any) -> list[list[str]]:
     """For each leaf the labels of its groups, outermost first."""
-    told: list[list[str]] = [[] for _ in range(treedef.num_leaves)]
+    groups: list[list[str]] = [[] for _ in range(treedef.num_leaves)]
     if not isinstance(tx, Remembered):
-        return told
+        return groups
     program = program_of(tx.bound, jnp.zeros([], jnp.int32))
     for mask, flags in zip(
         program.masks, masks_of(program, params, treedef), strict=True
     ):
-        for labels, is_in in zip(told, flags, strict=True):
+        for labels, is_in in zip(groups, flags, strict=True):
             labels += [str(mask.label)] * (is_in and mask.label is not None)
     active = active_of(program, params, treedef)
     for inner, mine in members_of(program, params, treedef, active):
         inside = _groups_of(inner, mine, treedef)
-        for labels, more in zip(told, inside, strict=True):
+        for labels, more in zip(groups, inside, strict=True):
             labels += more
-    return told
+    return groups

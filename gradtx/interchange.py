@@ -153,7 +153,7 @@ def _without_numbers(
     for op, _, key, *_ in (slot for slot in slots if slot.name == "given"):
         kept = next(it.key for it in slots if it.op is op and it.name == NUMBERS)
         state[kept], state[key] = adopted(
-            op.slots[NUMBERS](None), state[kept], scheduled
+            "from_optax", op.slots[NUMBERS](None), state[kept], scheduled
         )
     for field in found:
         if field.name == NUMBERS:

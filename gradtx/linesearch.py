@@ -16,6 +16,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.checks import is_state
+from gradtx.errors import looks
 from gradtx.roles import NonNegative, NumberRole, Positive
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation
@@ -97,8 +98,7 @@ class Line:
         value = jnp.asarray(value)
         if value.shape or jnp.iscomplexobj(value):
             raise TypeError(
-                f"{self.owner}: {what} must give a real scalar, "
-                f"got {value.dtype}{list(value.shape)}"
+                f"{self.owner}: {what} must give a real scalar, got {looks(value)}"
             )
         return value.astype(self.dtype)
 

@@ -11,7 +11,7 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
-from gradtx.errors import some, told
+from gradtx.errors import looks, some, told
 from gradtx.hyperparameters import follows
 from gradtx.lowering import ours, program_of, programs_in
 from gradtx.paths import name_of
@@ -144,7 +144,9 @@ class _Paths:
             for i, name in enumerate(self.names)
             if f"/{name}".endswith("/count") and _is_integer(self.leaves[i])
         }
-        said = (re.sub(NUMBERS, r"\1given/", name) for name in self.names)
+        said = (
+            re.sub(r"(^|[/.])hyperparams/", r"\1given/", name) for name in self.names
+        )
         pairs = enumerate(zip(self.names, said, strict=True))
         places = {name: i for i, name in enumerate(self.names)}
         self.numbers = {
@@ -167,11 +169,8 @@ class _Paths:
 
     def looks(self, i: int) -> str:
         """The dtype and the shape of a leaf."""
-        return f"{jnp.result_type(self.leaves[i]).name}{[*self.shape(i)]}"
-
-
-NUMBERS = r"(^|[/.])hyperparams/"
-"""Where names of `editable` numbers have their key."""
+        dtype = jnp.result_type(self.leaves[i])
+        return looks(jax.ShapeDtypeStruct(self.shape(i), dtype))
 
 
 def _spellings(path: Any) -> tuple[str, str, str]:

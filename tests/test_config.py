@@ -136,7 +136,8 @@ def mistaken(**more):
         (
             lambda: anything.from_config(["adamw"]),
             TypeError,
-            "from_config: takes a dict with the name of a factory as its 'type', got [",
+            "from_config: takes a dict with the name of a factory as its 'type', "
+            "got ['adamw']",
         ),
         (
             lambda: gradtx.to_config(optax.sgd(0.1)),
