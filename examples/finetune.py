@@ -228,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         save(it, path)
         train(it, text, options.seed, options.steps, "second half")
         resumed = load(path, options.steps)
-    train(resumed, text, options.seed, options.steps, "the same, from the checkpoint")
+    train(resumed, text, options.seed, options.steps, "resumed    ")
     if not is_equal(it, resumed):
         raise SystemExit("error: the resumed run differs")
     plot(it, resumed, middle, options.out)
