@@ -12,9 +12,9 @@ from typing import Any
 
 import jax
 from jax import numpy as jnp
-from jax.core import Tracer
 
 from gradtx.hoist import Job, Parts, shared_of
+from gradtx.jaxpr import Tracer
 from gradtx.kernel import Common
 
 TRACED, UNJITTED = 8, 16

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
-from jax.core import Tracer
 
 from gradtx import kernel
 from gradtx.binding import Bound
@@ -26,6 +25,7 @@ from gradtx.checks import (
 )
 from gradtx.dispatch import run_jobs, total
 from gradtx.hoist import Job
+from gradtx.jaxpr import Tracer
 from gradtx.kernel import Common, LeafInput, LeafOutput, Precision, select
 from gradtx.lowering import program_of
 from gradtx.numbers import as_weak

@@ -14,8 +14,8 @@ from typing import Any
 
 import jax
 from jax import lax
-from jax.extend.backend import get_compile_options
-from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun, jaxprs_in_params
+
+from gradtx.jaxpr import jaxpr_as_fun, subprograms, xla_options
 
 OPTION = "xla_cpu_use_multi_output_fusion"
 FLAGS = (
@@ -70,8 +70,7 @@ def enable_cpu_fusion() -> None:
 
 def is_enabled() -> bool:
     """Whether XLA writes several arrays in one loop. Asking makes it read its flags."""
-    options = get_compile_options(1, 1).SerializeAsString()
-    return f"{OPTION}\x12\x04true".encode() in options
+    return f"{OPTION}\x12\x04true".encode() in xla_options()
 
 
 def _is_used() -> bool:
@@ -88,17 +87,17 @@ def apart(*values: Any) -> tuple[Any, ...]:
     return lax.optimization_barrier(values) if _is_used() else values
 
 
-def separated(closed: ClosedJaxpr, numbers: int) -> Callable[..., list[Any]]:
+def separated(program: Any, numbers: int) -> Callable[..., list[Any]]:
     """A program as a function that computes each output on its own, where that pays.
 
     That is if XLA can make one loop of them: if it works element by element.
 
     Args:
-        closed: The program; it takes some numbers, and then arrays.
+        program: The program; it takes some numbers, and then arrays.
         numbers: How many numbers.
     """
-    together = jaxpr_as_fun(closed)
-    if not (_is_used() and _is_elementwise(closed.jaxpr)):
+    together = jaxpr_as_fun(program)
+    if not (_is_used() and _is_elementwise(program)):
         return together
 
     def run(*given: Any) -> list[Any]:
@@ -112,13 +111,13 @@ def separated(closed: ClosedJaxpr, numbers: int) -> Callable[..., list[Any]]:
     return run
 
 
-def _is_elementwise(jaxpr: Jaxpr) -> bool:
+def _is_elementwise(program: Any) -> bool:
     """Whether all operations on arrays are; what only touches scalars may be any."""
 
     def is_fine(eqn: Any) -> bool:
         if eqn.primitive.name in CALLS:
-            return all(map(_is_elementwise, jaxprs_in_params(eqn.params)))
+            return all(map(_is_elementwise, subprograms(eqn.params)))
         touches_arrays = any(x.aval.ndim for x in eqn.invars + eqn.outvars)
         return eqn.primitive.name in ELEMENTWISE or not touches_arrays
 
-    return not jaxpr.effects and all(map(is_fine, jaxpr.eqns))
+    return not program.effects and all(map(is_fine, program.eqns))

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Var, jaxpr_as_fun
 from jax.sharding import SingleDeviceSharding
 
 from gradtx.fusion import separated
+from gradtx.jaxpr import Tracer, is_variable, jaxpr_as_fun, replaced, token_of_context
 from gradtx.rule import at_path
 
 
@@ -46,12 +45,7 @@ class Shared(NamedTuple):
 
 def shared_of(common: Any) -> Shared:
     """What all leaves get, ready for kernels."""
-    return Shared(common, jax.tree.leaves(common), _probe.trace(common).jaxpr.jaxpr)
-
-
-@jax.jit
-def _probe(common: Any) -> None:
-    """Has one trace for each of JAX's contexts: its settings, mesh, named axes, ..."""
+    return Shared(common, jax.tree.leaves(common), token_of_context(common))
 
 
 class Job(NamedTuple):
@@ -93,8 +87,8 @@ class Kernel:
 
     def _trace(self, shared: Shared, leaf: Any) -> Parts:
         program = jax.make_jaxpr(self.compute, return_shape=True)
-        closed, shape = program(shared.whole, leaf)
-        scalars, arrays, number = _split(closed, len(shared.leaves))
+        traced, shape = program(shared.whole, leaf)
+        scalars, arrays, number = _split(traced, len(shared.leaves))
         out = jax.tree.structure(shape)
         hoists = self.hoists.setdefault(shared.token, {})
         same = _signature(scalars)  # mostly for all shapes
@@ -118,37 +112,38 @@ def _type_of(x: Any) -> Any:
     return None if x is None else jax.typeof(x)
 
 
-def _split(closed: ClosedJaxpr, number: int) -> tuple[ClosedJaxpr, ClosedJaxpr, int]:
+def _split(program: Any, number: int) -> tuple[Any, Any, int]:
     """A program in two: the first operands make scalars, which the second one takes.
 
     Also returns how many these are.
     """
-    jaxpr, consts = closed.jaxpr, closed.consts
+    jaxpr = program.jaxpr
     known = dict.fromkeys(jaxpr.invars[:number])
     first, rest = [], []
     for eqn in jaxpr.eqns:
-        reads = {x for x in eqn.invars if isinstance(x, Var)}
+        reads = {*filter(is_variable, eqn.invars)}
         makes_scalars = all(x.aval.size == 1 for x in eqn.outvars)
         if reads <= known.keys() and makes_scalars and not eqn.effects:
             first.append(eqn)
             known |= dict.fromkeys(eqn.outvars)
         else:
             rest.append(eqn)
-    read = {x for eqn in rest for x in eqn.invars if isinstance(x, Var)}
-    read |= {x for x in jaxpr.outvars if isinstance(x, Var)}
+    read = {x for eqn in rest for x in filter(is_variable, eqn.invars)}
+    read |= {*filter(is_variable, jaxpr.outvars)}
     passed = [x for x in known if x in read]
-    scalars = jaxpr.replace(invars=jaxpr.invars[:number], outvars=passed, eqns=first)
-    arrays = jaxpr.replace(invars=[*passed, *jaxpr.invars[number:]], eqns=rest)
-    return ClosedJaxpr(scalars, consts), ClosedJaxpr(arrays, consts), len(passed)
+    before, after = jaxpr.invars[:number], jaxpr.invars[number:]
+    scalars = replaced(program, invars=before, outvars=passed, eqns=first)
+    arrays = replaced(program, invars=[*passed, *after], eqns=rest)
+    return scalars, arrays, len(passed)
 
 
-def _signature(closed: ClosedJaxpr) -> Hashable:
+def _signature(program: Any) -> Hashable:
     """What is equal for programs that are; of one with constants, itself."""
-    jaxpr, number = closed.jaxpr, itertools.count()
+    jaxpr, number = program.jaxpr, itertools.count()
     numbers: dict[Any, int] = dict(zip(jaxpr.invars, number, strict=False))
 
     def sign(x: Any) -> Hashable:
-        return numbers[x] if isinstance(x, Var) else (x.aval, np.asarray(x.val).item())
+        return numbers[x] if is_variable(x) else (x.aval, np.asarray(x.val).item())
 
     signs: list[Hashable] = []
     for eqn in jaxpr.eqns:
@@ -159,5 +154,5 @@ def _signature(closed: ClosedJaxpr) -> Hashable:
     try:
         hash(signature)
     except TypeError:
-        return closed
-    return closed if closed.consts else signature
+        return program
+    return program if program.consts else signature

@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.core import Tracer
 
+from gradtx.jaxpr import Tracer
 from gradtx.numbers import DecayValue
 
 

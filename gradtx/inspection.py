@@ -11,7 +11,6 @@ import jax
 import numpy as np
 import optax
 from jax import numpy as jnp
-from jax.core import Tracer
 
 from gradtx.binding import Remembered
 from gradtx.checks import (
@@ -22,6 +21,7 @@ from gradtx.checks import (
     no_array,
     seen_by,
 )
+from gradtx.jaxpr import Tracer
 from gradtx.lowering import name_of_foreign, ours, pair_of, program_of
 from gradtx.paths import name_of
 from gradtx.program import Part, Program

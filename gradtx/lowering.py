@@ -14,10 +14,10 @@ from typing import Any
 
 import optax
 from jax import numpy as jnp
-from jax.core import Tracer
 
 from gradtx.binding import Bound, Remembered
 from gradtx.errors import nearly, told
+from gradtx.jaxpr import Tracer
 from gradtx.keys import settle_keys
 from gradtx.program import STEPS, Mask, Op, Part, Program, Stage
 from gradtx.rule import (

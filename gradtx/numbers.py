@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
-from jax.core import Tracer
+
+from gradtx.jaxpr import Tracer
 
 
 def is_number(value: Any) -> bool:

@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 import jax
-from jax.extend.core import jaxprs_in_params
+
+from gradtx.jaxpr import subprograms
 
 ARRAY = re.compile(r"\w+\[([\d,]*)\]")
 NAME = re.compile(r"%([\w.-]+)")
@@ -63,7 +64,7 @@ def equations(jaxpr: Any) -> int:
         if id(jaxpr) in seen:
             return 0
         seen.add(id(jaxpr))
-        inner = (x for eqn in jaxpr.eqns for x in jaxprs_in_params(eqn.params))
+        inner = (x for eqn in jaxpr.eqns for x in subprograms(eqn.params))
         return len(jaxpr.eqns) + sum(map(count, inner))
 
     return count(jaxpr)
