@@ -26,9 +26,8 @@ from gradtx.checks import (
 from gradtx.dispatch import run_jobs, total
 from gradtx.hoist import Job
 from gradtx.jaxpr import Tracer
-from gradtx.kernel import Common, LeafInput, LeafOutput, Precision, select
+from gradtx.kernel import Common, LeafInput, LeafOutput, Precision, select, zero_unless
 from gradtx.lowering import program_of
-from gradtx.numbers import as_weak
 from gradtx.program import Active, Op, Program, Stage, next_count
 from gradtx.rule import Rule, Step, Tree, TreeRule, both
 from gradtx.state import State, first_slots, is_nothing, keep_tree, measured_nothing
@@ -89,7 +88,7 @@ class _Update:
         self.count, self.extra, self.is_due = count, extra, is_due
         self.new_state: State = {}
         if count is not None:
-            self.new_state["count"] = _next_count(count, is_due is None or is_due)
+            self.new_state["count"] = _next_count(count, is_due)
         self.slots = self._open_state()
         self.registers: dict[int, list[Any]] = {0: leaves.updates}
         self.active = active_of(program, leaves.reference, leaves.treedef)
@@ -266,7 +265,7 @@ class _Update:
                 total = measured_nothing(op)
             extra = {need: self.extra[need] for need in op.needs}
             with kernel.place(op.name):
-                step = Step(as_weak(self.count) + 1, extra)
+                step = Step(self.count, extra)
                 settled = op.node.settle(total, own, step)
                 _, settled = kernel.keep_if(self.is_due, None, settled, own)
                 own = kernel.like_before(settled, own, op.name)
@@ -347,7 +346,7 @@ class _Update:
                 outs.append(jnp.zeros_like(u if p is None else p))
                 continue
             if precision is None:
-                outs.append(select(self.is_due, u, 0))
+                outs.append(zero_unless(self.is_due, u))
                 continue
             out = self.registers[self.program.out][i]
             if out.shape != u.shape and not self._takes_batch(i):
@@ -356,7 +355,7 @@ class _Update:
                     f"shape {u.shape} became one of shape {out.shape}"
                 )
             out = _to(precision.out, out)
-            outs.append(select(self.is_due, out, 0))
+            outs.append(zero_unless(self.is_due, out))
         return self.leaves.treedef.unflatten(outs)
 
 

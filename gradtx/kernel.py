@@ -237,7 +237,7 @@ class _Run:
         if 0 in self.registers:
             u = self.registers[0].astype(precision.compute)
             # An update that is not due may be NaN, which derivatives would show.
-            self.registers[0] = select(common.is_due, u, 0)
+            self.registers[0] = zero_unless(common.is_due, u)
         self.param = None
         if leaf.param is not None:
             self.param = jnp.asarray(leaf.param).astype(precision.compute)
@@ -339,7 +339,12 @@ def update_kernel(plan: Plan, active: Active, precision: Precision, out: int) ->
 
 def select(is_due: Any, new: Any, old: Any) -> Any:
     """The new where an update is due, or no condition is put on it."""
-    return new if is_due is None else jnp.where(is_due, new, old)
+    return new if is_due is None else lax.select_n(is_due, old, new)
+
+
+def zero_unless(is_due: Any, u: Any) -> Any:
+    """The update where it is due, or no condition is put on it, else zeros."""
+    return u if is_due is None else lax.select_n(is_due, jnp.zeros_like(u), u)
 
 
 def keep_if(is_due: Any, u: Any, slots: Any, before: Any) -> tuple[Any, Any]:

@@ -255,8 +255,9 @@ STEPS = (
 """What makes other steps of those that it gets."""
 
 
-def next_count(count: Any, is_due: Any = True) -> Any:
-    """The count after one more, if it is due; it saturates and never wraps."""
+def next_count(count: Any, is_due: Any = None) -> Any:
+    """The count after one more, or only if it is due; it saturates and never wraps."""
     count = jnp.asarray(count)
     is_less = count < jnp.iinfo(count.dtype).max
-    return count + (is_less & is_due).astype(count.dtype)
+    counts = is_less if is_due is None else is_less & is_due
+    return count + counts.astype(count.dtype)

@@ -196,12 +196,17 @@ class Step:
     """What `settle` may look at beside what was measured and kept.
 
     Attributes:
-        t: The number of this update, from 1, as a weakly typed float scalar.
+        count: The number of updates before this one, an int32.
         extra: The extra arguments that the rule needs.
     """
 
-    t: Any
+    count: Any
     extra: Slots
+
+    @property
+    def t(self) -> Any:
+        """The number of this update, from 1, as a weakly typed float scalar."""
+        return as_weak(self.count) + 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,11 +45,15 @@ def join_schedules(schedules: Sequence[SubSchedule], boundaries: Sequence[Steps]
         )
 
     def value(count: Any) -> Any:
-        result, turns = 0, itertools.pairwise((0, *boundaries, math.inf))
-        for part, (begin, end) in zip(schedules, turns, strict=True):
+        def own(part: Any, begin: Any, end: Any) -> Any:
             # Held outside of its turn, where its value and derivative need not exist.
-            own = _own(part, jnp.clip(count, begin, end) - begin)
-            result = jnp.where(count < begin, result, own)
+            return _own(part, jnp.clip(count, begin, end) - begin)
+
+        first, *others = schedules
+        begin, *turns = itertools.pairwise((0, *boundaries, math.inf))
+        result = own(first, *begin)
+        for part, (begin, end) in zip(others, turns, strict=True):
+            result = jnp.where(count < begin, result, own(part, begin, end))
         return result
 
     return value
