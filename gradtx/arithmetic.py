@@ -63,3 +63,12 @@ def safe_ratio(x: Any, y: Any) -> Any:
 def inner(x: Any, y: Any) -> Any:
     """The real inner product of two arrays of one shape."""
     return jnp.sum(jnp.real(jnp.conj(x) * y))
+
+
+def replicated(x: jax.Array) -> jax.Array:
+    """The array laid out on every device whole, where its type says that it is not.
+
+    On a mesh of explicit axes, arrays of different layouts cannot be put together.
+    """
+    spec = jax.typeof(x).sharding.spec
+    return jax.sharding.reshard(x, jax.P(*[None] * x.ndim)) if any(spec) else x

@@ -11,7 +11,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from gradtx.adam import first_moment
-from gradtx.arithmetic import ratio
+from gradtx.arithmetic import ratio, replicated
 from gradtx.averages import corrected, scale_by_ema
 from gradtx.clip import clip_by_block_rms
 from gradtx.combine import add, chain, identity, let, moments, named, only, recall
@@ -157,7 +157,7 @@ def covered_sum(decay: Share = 1.0, slot: str = "mu"):
             least = jnp.minimum(least, cover)
         total = jnp.where(decay == 1, 1, 1 - decay) * u.reshape(shape) + decay * least
         maxima = [
-            jnp.max(total, tuple(a for a in range(len(shape)) if a != axis))
+            replicated(jnp.max(total, tuple(a for a in range(len(shape)) if a != axis)))
             for axis in range(len(shape))
         ]
         return total.reshape(u.shape), {slot: jnp.concatenate(maxima)}

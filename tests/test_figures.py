@@ -20,6 +20,9 @@ from tests import compiled, equality
 from tests.benchmarks import work
 from tests.registry import loss
 from tests.settings import OF_EXAMPLES, OPTAX, PLAIN
+from tests.versions import held_figure
+
+pytestmark = held_figure
 
 SHAPES = {
     "query": (256, 256), "key": (256, 256), "value": (256, 256), "out": (256, 256),

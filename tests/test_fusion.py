@@ -14,6 +14,7 @@ from jax import numpy as jnp
 import gradtx
 from gradtx import fusion
 from tests import compiled, equality, fused
+from tests.versions import held_figure
 
 MORE_BYTES = {
     **dict.fromkeys(
@@ -58,7 +59,7 @@ def figures(written):
     return json.loads(str(written["figures"]))
 
 
-pytestmark = pytest.mark.xdist_group("fusion")
+pytestmark = [pytest.mark.xdist_group("fusion"), held_figure]
 
 
 @pytest.mark.parametrize("name", fused.PIPELINES)

@@ -40,6 +40,25 @@ def placed(mesh, values):
     }
 
 
+def test_vectors_of_different_layouts_are_put_together():
+    """SM3 keeps the maxima along all axes of an array as one vector."""
+    tx = gradtx.sm3(0.1)
+
+    def run(params, grads):
+        state = tx.init(params)
+        for _ in range(2):
+            updates, state = jax.jit(tx.update)(grads, state, params)
+        return updates, state
+
+    mesh = mesh_of(AxisType.Explicit)
+    with jax.set_mesh(mesh):
+        there = run(placed(mesh, tree(0)), placed(mesh, tree(1)))
+    for ours, expected in zip(
+        jax.tree.leaves(there), jax.tree.leaves(run(tree(0), tree(1))), strict=True
+    ):
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)
+
+
 @functools.cache
 def on_one_device():
     params, grads = tree(0), tree(1)

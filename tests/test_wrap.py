@@ -11,6 +11,7 @@ from tests import equality, test_grouping
 from tests.equality import bitwise
 from tests.registry import every_second, size_of
 from tests.settings import INNER
+from tests.versions import held_figure
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.arange(3.0)}
 
@@ -191,6 +192,7 @@ MEMORY = {
 }
 
 
+@held_figure
 @pytest.mark.parametrize("name", MEMORY)
 def test_no_more_trees_of_memory_are_taken_than_documented(name):
     wrap, trees = MEMORY[name]

@@ -68,22 +68,23 @@ def measure(
     tree: str, pipeline: str, what: str, rounds: int, library: str, torch: bool
 ) -> Any:
     """For each measure the value of each arm: seconds, bytes a parameter, counts."""
+    shapes = work.TREES[tree]()
     match what:
         case "trace":
-            return {what: arms.median_times(arms.trace_arms(tree, pipeline), rounds)}
+            return {what: arms.median_times(arms.trace_arms(shapes, pipeline), rounds)}
         case "eager":
-            return {what: arms.median_times(arms.eager_arms(tree, pipeline), rounds)}
+            return {what: arms.median_times(arms.eager_arms(shapes, pipeline), rounds)}
         case "first trace" | "first eager":
             made = arms.trace_arms if what == "first trace" else arms.eager_arms
-            arm = made(tree, pipeline)[library]
+            arm = made(shapes, pipeline)[library]
             start = time.perf_counter()
             jax.block_until_ready(arm())
             return time.perf_counter() - start
-    pairs = {lib: arms.compiled(tree, pipeline, lib) for lib in work.LIBRARIES}
+    pairs = {lib: arms.compiled(shapes, pipeline, lib) for lib in work.LIBRARIES}
     programs = {lib: program for lib, (_, program) in pairs.items()}
-    size = work.number_of_parameters(work.TREES[tree]())
-    least = min(map(math.prod, work.TREES[tree]()))
-    steps, states = arms.step_arms(tree, pipeline, programs, torch)
+    size = work.number_of_parameters(shapes)
+    least = min(map(math.prod, shapes))
+    steps, states = arms.step_arms(shapes, pipeline, programs, torch)
     bus = arms.bus_arms(size, torch)
     times = arms.median_times(steps, rounds) | arms.median_times(bus, rounds)
 

@@ -43,14 +43,14 @@ def resnet50() -> Shapes:
     return [*shapes, (2048, 1000), (1000,)]
 
 
-def gpt() -> Shapes:
-    """A GPT-2 of 12 layers, its head tied: 148 leaves, 124M parameters."""
-    d = 768
+def gpt(layers: int = 12, width: int = 768, words: int = 50257) -> Shapes:
+    """A GPT-2, its head tied: by default 148 leaves, 124M parameters."""
+    d = width
     block: Shapes = [
         (d,), (d,), (d, 3 * d), (3 * d,), (d, d), (d,),
         (d,), (d,), (d, 4 * d), (4 * d,), (4 * d, d), (d,),
     ]  # fmt: skip
-    return [(50257, d), (1024, d), *block * 12, (d,), (d,)]
+    return [(words, d), (1024, d), *block * layers, (d,), (d,)]
 
 
 TREES: dict[str, Callable[[], Shapes]] = {
@@ -63,15 +63,15 @@ TREES: dict[str, Callable[[], Shapes]] = {
 }
 
 
-def structs(shapes: Shapes) -> list[jax.ShapeDtypeStruct]:
+def structs(shapes: Shapes, dtype: Any = jnp.float32) -> list[jax.ShapeDtypeStruct]:
     """Parameters to compile for: nothing is computed."""
-    return [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
 
 
-def arrays(shapes: Shapes) -> list[jax.Array]:
-    """Random parameters."""
-    rng = np.random.default_rng(0)
-    return [jnp.asarray(rng.standard_normal(s, np.float32)) for s in shapes]
+def arrays(shapes: Shapes, dtype: Any = jnp.float32) -> list[jax.Array]:
+    """Random parameters: a million numbers, again and again."""
+    numbers = np.random.default_rng(0).standard_normal(2**20, np.float32)
+    return [jnp.asarray(np.resize(numbers, s), dtype) for s in shapes]
 
 
 def number_of_parameters(shapes: Shapes) -> int:
@@ -126,13 +126,34 @@ PIPELINES: dict[str, Callable[[Any], Any]] = {
     "adamw, bf16 moment": lambda m: m.adamw(1e-3, mu_dtype=jnp.bfloat16),
 }
 
+BF16 = "adamw, bf16 parameters"
+LATER: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "muon": ("muon", lambda m: m.muon(0.02)),
+    "shampoo": ("shampoo", lambda m: m.shampoo(1e-3)),
+    "soap": ("soap", lambda m: m.soap(1e-3)),
+    "adamw, int8 state": ("stored", lambda m: m.stored(m.adamw(1e-3), "int8")),
+}
+"""Pipelines that wait for a name of gradtx: the name, and how it is made then."""
+ON_ACCELERATORS = {
+    BF16: PIPELINES["adamw"],
+    **{k: make for k, (name, make) in LATER.items() if name in vars(gradtx)},
+}
+"""Those that only `accelerator` measures."""
+
+
+def dtype_of(pipeline: str) -> Any:
+    """The dtype of its parameters and gradients."""
+    return jnp.bfloat16 if pipeline == BF16 else jnp.float32
+
+
 LIBRARIES: dict[str, Any] = {"gradtx": gradtx, "optax": optax}
 
 
 def make(name: str, library: str) -> optax.GradientTransformationExtraArgs:
     """A pipeline, or an optimizer of `tests.settings`, of a library."""
-    if name in PIPELINES:
-        tx = PIPELINES[name](LIBRARIES[library])
+    pipelines = PIPELINES | ON_ACCELERATORS
+    if name in pipelines:
+        tx = pipelines[name](LIBRARIES[library])
     else:
         tx = PLAIN[name](gradtx if library == "gradtx" else OPTAX)
     return optax.with_extra_args_support(tx)
@@ -144,7 +165,7 @@ def step_of(name: str, library: str) -> Any:
 
     def step(params: Any, state: Any, grads: Any) -> Any:
         about = {"value": 1.0, "grad": grads, "value_fn": loss, "obj_fn": loss}
-        extra = {} if name in PIPELINES else about
+        extra = about if name in PLAIN else {}
         updates, state = tx.update(grads, state, params, **extra)
         return apply(params, updates), state
 
