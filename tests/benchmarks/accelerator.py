@@ -73,10 +73,10 @@ FULL = Size(
 SMALL = Size(
     {
         ONE: [(250_000,)],
-        GPT: work.gpt(layers=1, width=24, words=500),
-        MANY: [(1024,)] * 10,
-        "96 layers": work.layers(1),
-        "ResNet-50": work.resnet50()[:9],
+        GPT: work.gpt(layers=1, width=24, words=500)[:5],
+        MANY: [(1024,)] * 4,
+        "96 layers": work.layers(1)[-3:],
+        "ResNet-50": work.resnet50()[:4],
     },
     copied=2**22,
     matrix=512,
