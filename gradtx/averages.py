@@ -8,8 +8,9 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.combine import add, chain, identity
+from gradtx.numbers import DecayValue
 from gradtx.roles import Decay, DType, FirstValue, NonNegative, Scalar, Share
-from gradtx.rule import Leaf, Rule, memoryless, refuse_complex
+from gradtx.rule import Leaf, Rule, Step, memoryless, refuse_complex
 from gradtx.transform import transformation
 
 
@@ -49,25 +50,99 @@ def scale_by_ema(
     return Rule(update, {slot: full(start, dtype)})
 
 
+class Weight:
+    """The weight of the updates so far in an average that started at zero.
+
+    After t updates with one decay b it is `1 - b**t`. Where the decay may change it is
+    `1 - b_1 b_2 ... b_t`, which no count tells: it is kept, as the average of ones.
+
+    Attributes:
+        decay: The average's.
+        slot: The name that the weight is kept under, where it is.
+    """
+
+    def __init__(self, decay: DecayValue, slot: str):
+        self.decay, self.slot = decay, slot
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The first value of what is kept, if anything is."""
+        return {self.slot: zero_weight} if self.decay.changes else {}
+
+    def settle(self, shared: Any, step: Step) -> tuple[Any, dict[str, Any]]:
+        """The weight at this update, and what is kept of it."""
+        if not self.decay.changes:
+            return self.decay.weight_after(step.t), {}
+        weight = self._after(shared[self.slot])
+        return weight, {self.slot: weight}
+
+    def _after(self, weight: Any) -> Any:
+        return self.decay.complement + self.decay * weight
+
+    def at(self, leaf: Leaf, steps_ahead: int = 0) -> Any:
+        """The weight at this update, the one before it (its own if first), or later.
+
+        Args:
+            leaf: What the rule sees of this update.
+            steps_ahead: How many updates later, with the decay of this one; -1 for
+                the one before.
+        """
+        if not self.decay.changes:
+            t = leaf.t + steps_ahead
+            return self.decay.weight_after(t if steps_ahead >= 0 else jnp.maximum(t, 1))
+        weight = leaf.shared[self.slot]
+        if steps_ahead < 0:
+            before = leaf.before[self.slot]
+            return jnp.where(before > 0, before, weight)
+        for _ in range(steps_ahead):
+            weight = self._after(weight)
+        return weight
+
+
+def zero_weight(arrays: Any) -> Any:
+    """No update has been averaged."""
+    return jnp.zeros((), float)
+
+
+def kept_weights(*weights: Weight) -> dict[str, Any]:
+    """Of a rule that looks at weights: `shared` and `settle`, if any is kept."""
+    shared = {k: first for weight in weights for k, first in weight.shared.items()}
+
+    def settle(total: Any, before: Any, step: Step) -> Any:
+        kept = [weight.settle(before, step)[1] for weight in weights]
+        return {name: value for mine in kept for name, value in mine.items()}
+
+    return {"shared": shared, "settle": settle} if shared else {}
+
+
 @transformation
-def bias_correction(decay: Decay, steps_ahead: int = 0):
-    """Divide by `1 - decay**t`: what an average that started at zero falls short of.
+def bias_correction(decay: Decay, steps_ahead: int = 0, slot: str = "weight"):
+    """Divide by what an average that started at zero falls short of: `1 - decay**t`.
+
+    A decay that changes (a schedule, or a number of `editable`) leaves
+    `1 - b_1 b_2 ... b_t`, so that the mean of equal gradients is the gradient.
 
     Args:
         decay: The average's, in [0, 1).
-        steps_ahead: Correct as if so many more updates had been made, at least one.
+        steps_ahead: Correct as if so many more updates had been made with this decay;
+            -1 for one less, but at least one.
+        slot: The name that the weight is kept under, where the decay changes.
     """
+    weight = Weight(decay, slot)
 
     def update(u: Any, leaf: Leaf) -> Any:
-        t = leaf.t + steps_ahead
-        return u / (1 - decay ** (t if steps_ahead >= 0 else jnp.maximum(t, 1)))
+        return u / weight.at(leaf, steps_ahead)
 
-    return memoryless(update)
+    return memoryless(update, **kept_weights(weight))
 
 
-def corrected(average: Any, decay: Any, is_corrected: bool = True) -> Any:
+def corrected(
+    average: Any, decay: Any, is_corrected: bool = True, slot: str = "nu_weight"
+) -> Any:
     """An average, corrected for its bias or not."""
-    return chain(average, bias_correction(decay)) if is_corrected else average
+    if not is_corrected:
+        return average
+    return chain(average, bias_correction(decay, slot=slot))
 
 
 @transformation
@@ -196,4 +271,5 @@ def ema(decay: Decay, debias: bool = True, accumulator_dtype: DType | None = Non
         debias: Whether to divide by `1 - decay**t`.
         accumulator_dtype: What it is stored in; at least float32 if None.
     """
-    return corrected(scale_by_ema(decay, dtype=accumulator_dtype), decay, debias)
+    average = scale_by_ema(decay, dtype=accumulator_dtype)
+    return corrected(average, decay, debias, "ema_weight")

@@ -265,6 +265,7 @@ def editable(transform: Member):
         raise ValueError(
             f"editable: the numbers of {inside.name} are in its state already"
         )
+    inside = changing(inside)
 
     def first(params: Any) -> Any:
         return {
@@ -344,8 +345,22 @@ def _edited(number: Number, written: Any, given: Any) -> Any:
         return lambda count: chosen(scheduled(number.given, count))
     value = chosen(jnp.asarray(number.value, float))
     if isinstance(number.given, DecayValue):
-        return DecayValue(value, number.given.kept)  # believed if it is of this value
+        # The complement is believed if it is of this value.
+        return DecayValue(value, number.given.kept, changes=True)
     return value
+
+
+def changing(tx: Any) -> Any:
+    """The same transformation, where every decay that `update` reads may change."""
+
+    def one(role: Role, leaf: Any, name: str) -> Any:
+        if isinstance(leaf, DecayValue) and _is_read(role):
+            return DecayValue(leaf.value, leaf.kept, changes=True)
+        if isinstance(leaf, GradientTransformation) and isinstance(leaf, Remembered):
+            return leaf if _keeps_numbers(leaf.bound) else changing(leaf)
+        return leaf
+
+    return type(tx)(tx.bound.mapped(one))
 
 
 def _with(tx: Any, values: Iterator[Any]) -> Any:

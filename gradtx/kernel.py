@@ -76,7 +76,7 @@ class Plan(NamedTuple):
         treedef: The structure of their children.
         places: For each number there, where it is passed: at an index of the vector
             (a decay's complement behind it), or, if negative, of the arrays.
-        decays: For each number there, whether it is a decay.
+        decays: For each number there, whether it changes if it is a decay, else None.
         owners: For each number there, whose it is, by its place in `ops`.
         reads: The registers that the stage reads.
         writes: The registers that it writes for later stages.
@@ -86,7 +86,7 @@ class Plan(NamedTuple):
     wirings: tuple[Wiring, ...]
     treedef: Any
     places: tuple[int, ...]
-    decays: tuple[bool, ...]
+    decays: tuple[bool | None, ...]
     owners: tuple[int, ...]
     reads: tuple[int, ...]
     writes: tuple[int, ...]
@@ -112,7 +112,8 @@ def plan_of(stage: Stage, ops: Sequence[Op]) -> Plan:
     )
     return Plan(
         tuple(stage.ops), wirings, treedef, tuple(places),
-        tuple(map(_is_decay, leaves)), tuple(owners), stage.reads, stage.writes,
+        tuple(getattr(leaf, "changes", None) for leaf in leaves), tuple(owners),
+        stage.reads, stage.writes,
     )  # fmt: skip
 
 
@@ -158,7 +159,7 @@ def _unpack(plan: Plan, common: Common, active: Active) -> list[Any]:
         return as_weak(lax.squeeze(lax.slice(common.numbers, (i,), (i + 1,)), (0,)))
 
     numbers = []
-    for place, is_decay, owner in zip(
+    for place, changes, owner in zip(
         plan.places, plan.decays, plan.owners, strict=True
     ):
         if not active[owner]:
@@ -167,8 +168,9 @@ def _unpack(plan: Plan, common: Common, active: Active) -> list[Any]:
         if place < 0:
             parts = common.arrays[-1 - place]
         else:
-            parts = [scalar(place + i) for i in range(1 + is_decay)]
-        numbers.append(SettledDecay(*parts) if is_decay else parts[0])
+            parts = [scalar(place + i) for i in range(1 + (changes is not None))]
+        is_decay = changes is not None
+        numbers.append(SettledDecay(*parts, changes) if is_decay else parts[0])
     return jax.tree.unflatten(plan.treedef, numbers)
 
 

@@ -287,9 +287,12 @@ class NumberRole(Role):
                 f"{owner}: {argument} must be {self.words}, "
                 f"but its schedule gave {value!r}"
             )
-        if isinstance(value, jax.Array):
-            return self._with_complement(value)
-        return self.bind(value, owner, argument)
+        if not isinstance(value, jax.Array):
+            value = self.bind(value, owner, argument)
+        if not self.is_decay:
+            return value
+        plain = value.value if isinstance(value, DecayValue) else value
+        return DecayValue.of(plain, changes=True)
 
     def _with_complement(self, value: Any) -> Any:
         return DecayValue.of(value) if self.is_decay else value

@@ -290,12 +290,16 @@ class Fork(_Node):
         join: `(u, outputs, leaf) -> u`, for one array.
         measures: Whether the branches are estimators of the gradient.
         setting: As of a `Rule`.
+        shared: As of a `Rule`.
+        settle: As of a `Rule`.
     """
 
     branches: tuple[Any, ...]
     join: Callable[[Any, tuple[Any, ...], Leaf], Any]
     measures: bool = False
     setting: Callable[[Any], Any] | None = None
+    shared: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
+    settle: Callable[[Any, Any, Step], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
