@@ -8,7 +8,7 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.combine import add, chain, identity
-from gradtx.numbers import DecayValue
+from gradtx.numbers import DecayValue, as_weak
 from gradtx.roles import Decay, DType, FirstValue, NonNegative, Scalar, Share
 from gradtx.rule import Leaf, Rule, Step, memoryless, refuse_complex
 from gradtx.transform import transformation
@@ -55,6 +55,7 @@ class Weight:
 
     After t updates with one decay b it is `1 - b**t`. Where the decay may change it is
     `1 - b_1 b_2 ... b_t`, which no count tells: it is kept, as the average of ones.
+    While it is that of the count, it goes on by the count: to the bit as of a constant.
 
     Attributes:
         decay: The average's.
@@ -73,11 +74,20 @@ class Weight:
         """The weight at this update, and what is kept of it."""
         if not self.decay.changes:
             return self.decay.weight_after(step.t), {}
-        weight = self._after(shared[self.slot])
+        weight = self._after(shared[self.slot], step.t - 1)
         return weight, {self.slot: weight}
 
-    def _after(self, weight: Any) -> Any:
-        return self.decay.complement + self.decay * weight
+    def recovered(self, count: Any) -> Any:
+        """The weight after so many updates with this decay."""
+        weight = self.decay.weight_after(jnp.maximum(as_weak(count), 1))
+        return jnp.where(count > 0, weight, 0).astype(float)
+
+    def _after(self, weight: Any, t: Any) -> Any:
+        """The weight one update after t updates had another one."""
+        average = self.decay.complement + self.decay * weight
+        told = self.recovered(t)
+        is_told = jnp.abs(weight - told) <= 4 * jnp.finfo(told.dtype).eps * told
+        return jnp.where(is_told, self.decay.weight_after(t + 1), average)
 
     def at(self, leaf: Leaf, steps_ahead: int = 0) -> Any:
         """The weight at this update, the one before it (its own if first), or later.
@@ -94,8 +104,8 @@ class Weight:
         if steps_ahead < 0:
             before = leaf.before[self.slot]
             return jnp.where(before > 0, before, weight)
-        for _ in range(steps_ahead):
-            weight = self._after(weight)
+        for k in range(steps_ahead):
+            weight = self._after(weight, leaf.t + k)
         return weight
 
 
@@ -105,14 +115,16 @@ def zero_weight(arrays: Any) -> Any:
 
 
 def kept_weights(*weights: Weight) -> dict[str, Any]:
-    """Of a rule that looks at weights: `shared` and `settle`, if any is kept."""
+    """Of a rule that looks at weights: `shared` and `settle`, and `recovered`."""
+    recovered = {weight.slot: weight.recovered for weight in weights}
     shared = {k: first for weight in weights for k, first in weight.shared.items()}
 
     def settle(total: Any, before: Any, step: Step) -> Any:
         kept = [weight.settle(before, step)[1] for weight in weights]
         return {name: value for mine in kept for name, value in mine.items()}
 
-    return {"shared": shared, "settle": settle} if shared else {}
+    kept = {"shared": shared, "settle": settle} if shared else {}
+    return {**kept, "recovered": recovered}
 
 
 @transformation

@@ -21,7 +21,7 @@ from gradtx.hyperparameters import adopted, check_numbers
 from gradtx.kernel import wide
 from gradtx.lowering import ours, program_of
 from gradtx.paths import is_none
-from gradtx.program import Op
+from gradtx.program import Op, recovered
 from gradtx.rule import Rule
 from gradtx.state import State
 from gradtx.transform import GradientTransformation
@@ -80,6 +80,8 @@ def from_optax(
     rest = sorted({x.name for x in found if jax.tree.leaves(x.value)} - {*COUNTS})
     if rest:
         raise ValueError(f"from_optax: {tx.name} keeps nothing like optax's {rest}")
+    weights = recovered(program_of(tx.bound, state["count"]), state["count"])
+    state |= {key: value for _, key, value in weights if key is not None}
     trees = [state[slot.key] for slot in slots if slot.op.keeps_by_leaf(slot.name)]
     if len({jax.tree.structure(tree, is_leaf=is_none) for tree in trees}) > 1:
         raise ValueError(NEEDS_PARAMS)
@@ -117,6 +119,8 @@ def _slots(tx: Any) -> list[_Slot]:
         given = [program.masks[m].label for m in op.masks]
         labels = tuple(str(label) for label in given if label is not None)
         for slot in (*op.shared, *op.slots):
+            if slot in op.node.recovered:
+                continue  # optax keeps none
             theirs = "rng_key" if op.has_key else "key"
             whole = "inner_state" if "given" in op.slots else "inner_opt_state"
             name = {"key": theirs, "inner": whole}.get(slot, slot)

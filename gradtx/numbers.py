@@ -124,7 +124,8 @@ class DecayValue:
         A difference from 1 loses digits where b is near 1: in float32 6e-5 of it at
         0.999 and one update. So there it is computed from the complement.
         """
-        rest = self.complement
+        # XLA would fold the logarithm of a constant, to another rounding than it runs.
+        rest = lax.optimization_barrier(jnp.asarray(self.complement))
         near = -jnp.expm1(t * jnp.log1p(-jnp.minimum(rest, 0.5)))
         return jnp.where(rest > 0.5, 1 - self.value**t, near)
 

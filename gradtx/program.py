@@ -255,6 +255,13 @@ STEPS = (
 """What makes other steps of those that it gets."""
 
 
+def recovered(program: Program, count: Any) -> Iterator[tuple[str, str | None, Any]]:
+    """Scalars that the count tells: the slot, the key if it is kept, the value."""
+    for op, keys in zip(program.ops, program.keys, strict=True):
+        for slot, value in op.node.recovered.items():
+            yield slot, keys.get(slot), value(count)
+
+
 def next_count(count: Any, is_due: Any = None) -> Any:
     """The count after one more, or only if it is due; it saturates and never wraps."""
     count = jnp.asarray(count)

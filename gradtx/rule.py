@@ -38,6 +38,7 @@ class _Node:
     freezes: bool = False
     sees_entry: bool = False
     inner: Mapping[str, Any] = types.MappingProxyType({})
+    recovered: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
 
 
 def key_of_leaf(key: Any, index: Any) -> Any:
@@ -71,6 +72,8 @@ class Rule(_Node):
         evaluate: `(param, slots, shared) -> param`, what to evaluate with in its place.
         freezes: Whether its leaves get zeros, and nothing else acts on them.
         sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.
+        recovered: For each whole-tree scalar that the count tells while numbers do not
+            change, kept or not: `(count) -> scalar`, for states that do without.
     """
 
     update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
@@ -87,6 +90,9 @@ class Rule(_Node):
     evaluate: Callable[[Any, Any, Any], Any] | None = None
     freezes: bool = False
     sees_entry: bool = False
+    recovered: Mapping[str, Callable[[Any], Any]] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
@@ -292,6 +298,7 @@ class Fork(_Node):
         setting: As of a `Rule`.
         shared: As of a `Rule`.
         settle: As of a `Rule`.
+        recovered: As of a `Rule`.
     """
 
     branches: tuple[Any, ...]
@@ -300,6 +307,9 @@ class Fork(_Node):
     setting: Callable[[Any], Any] | None = None
     shared: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
     settle: Callable[[Any, Any, Step], Any] | None = None
+    recovered: Mapping[str, Callable[[Any], Any]] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -137,7 +137,8 @@ def scale_by_prodigy(
         **weights[0].shared,
         **weights[1].shared,
     }
-    return Rule(update, slots, measure, shared, settle)
+    recovered = {weight.slot: weight.recovered for weight in weights}
+    return Rule(update, slots, measure, shared, settle, recovered=recovered)
 
 
 @transformation
@@ -197,7 +198,8 @@ def scale_by_dadapt_adam(
         **weights[0].shared,
         **weights[1].shared,
     }
-    return Rule(update, slots, measure, shared, settle)
+    recovered = {weight.slot: weight.recovered for weight in weights}
+    return Rule(update, slots, measure, shared, settle, recovered=recovered)
 
 
 @transformation
@@ -271,7 +273,12 @@ def scale_by_model_step(
         **(weight.shared if is_corrected else {}),
     }
     return memoryless(
-        update, measure=measure, shared=shared, settle=settle, needs=("value",)
+        update,
+        measure=measure,
+        shared=shared,
+        settle=settle,
+        needs=("value",),
+        recovered={weight.slot: weight.recovered} if is_corrected else {},
     )
 
 
