@@ -55,6 +55,7 @@ def assert_slots_equal_optax(name: str, arguments: dict[str, Any]) -> None:
     for (one, _), (other, _), double in zip(mine, theirs, exact, strict=True):
         for a, b, c in zip(one, other, double, strict=True):
             assert a.dtype == b.dtype
+            a, b, c = (np.asarray(x) for x in (a, b, c))
             nearer = np.where(abs(a - b) < abs(a - c), b, c)  # of both precisions
             np.testing.assert_allclose(a, nearer, rtol=2e-6)
     (_, slots), (_, named_slots) = mine[-1], theirs[-1]
