@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax import numpy as jnp
 
 from gradtx.errors import suggest
 from gradtx.identity import hash_of, same
@@ -258,7 +259,7 @@ class Bound:
         def resolve(role: Role, leaf: Any, name: str) -> Any:
             if not (isinstance(role, NumberRole) and role.is_schedule(leaf)):
                 return leaf
-            value = scheduled(leaf, count + role.steps_ahead)
+            value = scheduled(leaf, _ahead(count, role.steps_ahead))
             return role.take(value, self.factory.name, name)
 
         return self.mapped(resolve)
@@ -274,6 +275,13 @@ class Bound:
             children += [new] * is_child
         made = Spec(spec.factory, spec.treedefs, tuple(statics), spec.roles, spec.names)
         return Bound(made, tuple(children))
+
+
+def _ahead(count: Any, steps: int) -> Any:
+    """The count so many steps later; at the end of its dtype it stays."""
+    if not steps:
+        return count
+    return jnp.minimum(count, jnp.iinfo(count.dtype).max - steps) + steps
 
 
 class Remembered:

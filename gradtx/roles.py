@@ -354,12 +354,13 @@ def _constant(words: str = "a number", **more: Any) -> Any:
 
 # Numbers that only `init` reads, or that schedules are made of: no schedule fits.
 if typing.TYPE_CHECKING:
-    Constant = Rate = Factor = Portion = FirstValue = Steps = Duration = Any
+    Constant = Rate = Factor = Portion = FirstValue = Count = Steps = Duration = Any
 else:
     Constant = _constant()
     Rate = _constant("positive", low=0, is_open=True)
     Factor = FirstValue = _constant("at least 0", low=0)
     Portion = _constant("in [0, 1]", low=0, high=1)
+    Count = _constant(is_count=True)
     Steps = _constant("at least 0", low=0, is_count=True)
     Duration = _constant("positive", low=0, is_open=True, is_count=True)
 SubSchedule = Annotated[Any, ScheduleRole()]
