@@ -300,6 +300,7 @@ def editable(transform: Member):
         takes=("**",),
         evaluate=evaluate,
         inner={"inner": inside},
+        in_optax={"inner": "inner_state"},
         takes_batch=takes_batch(inside),
     )
 
