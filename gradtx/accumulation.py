@@ -89,7 +89,14 @@ def _accumulating(
         slots["skip_state"] = lambda params: first_info(
             SKIPS, skips, trained(transform, params)
         )
-    return TreeRule(update, slots, inner={key: transform}, takes=("**",), waits=True)
+    return TreeRule(
+        update,
+        slots,
+        inner={key: transform},
+        takes=("**",),
+        waits=True,
+        in_optax={key: "inner_opt_state"},
+    )
 
 
 @transformation

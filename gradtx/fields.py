@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 from jax import numpy as jnp
+from optax import contrib
 
-from gradtx.numbers import is_key, raw_key
+from gradtx.layouts import RealAndImaginary
+from gradtx.numbers import is_concrete, is_key, raw_key
 
 INNER = ("inner_state", "base_optimizer_state", "info")
 """Fields of optax's states that hold states."""
 COUNTS = ("count", "t", "count_m2", "step_count", "is_initial_step", "is_init_step")
+
+MEASURED = ("SnapshotState.measurement", "MonitorState.measurements")
+"""Fields that hold slots by their names."""
+RENAMED = {"ReduceLROnPlateauState.count": "accumulation_count"}
+"""Fields with another name here: this is no count of updates."""
 
 
 class Field(NamedTuple):
@@ -38,25 +46,32 @@ def rebuild(
     owner: str,
     state: Any,
     visit: Callable[[str, Any, Any, tuple[str, ...]], Any],
-    wholes: set[str],
+    is_whole: Callable[[str, Any, tuple[str, ...]], bool],
+    foreign: Collection[tuple[str, tuple[str, ...]]] = (),
     labels: tuple[str, ...] = (),
 ) -> Any:
     """A state of optax with each field as `visit(name, value, state, labels)` gives it.
 
-    Fields that hold states are gone into, but for those of wrappers.
+    Fields that hold states are gone into, but where `is_whole(name, state, labels)`;
+    what is of the structure and in the groups of a foreign member is visited whole.
     """
     if state is None or isinstance(state, optax.MaskedNode):
         return state
 
+    if foreign and (structure_of(state), labels) in foreign:
+        return visit(structure_of(state), state, None, labels)
+
     def again(inner: Any, labels: tuple[str, ...] = labels) -> Any:
-        return rebuild(owner, inner, visit, wholes, labels)
+        return rebuild(owner, inner, visit, is_whole, foreign, labels)
 
     def field(name: str, value: Any) -> Any:
         if name == "inner_states":  # of groups, by label
             pairs = sorted(value.items(), key=lambda pair: str(pair[0]))
             return {label: again(it, (*labels, str(label))) for label, it in pairs}
-        is_whole = name in wholes and not isinstance(state, optax.MaskedState)
-        is_state = name in INNER and not is_whole
+        if _kind(state, name) in MEASURED:  # by the names of what is measured
+            return {it: visit(it, value[it], state, labels) for it in sorted(value)}
+        name = RENAMED.get(_kind(state, name), name)
+        is_state = name in INNER and not is_whole(name, state, labels)
         return again(value) if is_state else visit(name, value, state, labels)
 
     if hasattr(state, "_fields"):
@@ -67,6 +82,13 @@ def rebuild(
         return OrderedDict((name, again(inner)) for name, inner in state.items())
     kind = type(state).__name__
     raise TypeError(f"{owner}: takes a state that optax's init makes, found a {kind}")
+
+
+def structure_of(state: Any) -> str:
+    """The structure of a state, whether masks are around its leaves or not."""
+    pairs = jax.tree_util.tree_leaves_with_path(_without_masked(state))
+    paths = ", ".join(jax.tree_util.keystr(path) for path, _ in pairs)
+    return f"{type(state).__name__}({paths})"
 
 
 def count_of(found: list[Field]) -> jax.Array:
@@ -99,50 +121,100 @@ def _kind(owner: Any, name: str) -> str:
     return f"{type(owner).__name__}.{name}"
 
 
-def _each(like: Any, function: Callable[..., Any], *trees: Any) -> Any:
-    """A function of what several trees have in the place of each leaf of a tree."""
-    treedef = jax.tree.structure(like)
-    flat = zip(*(treedef.flatten_up_to(tree) for tree in trees), strict=True)
-    return treedef.unflatten([function(*each) for each in flat])
-
-
 def _is_masked(x: Any) -> bool:
     return isinstance(x, optax.MaskedNode)
+
+
+@functools.cache
+def _pair() -> Any:
+    """The pair that optax makes of a complex array, which has no public name there."""
+    split = contrib.split_real_and_imaginary(optax.trace(0.9)).init
+    state: Any = jax.eval_shape(split, jax.ShapeDtypeStruct((), jnp.complex64))
+    return type(state.inner_state.trace)
+
+
+def _without_masked(tree: Any) -> Any:
+    """A tree with None for what is masked, and our pairs for complex arrays."""
+
+    def one(x: Any) -> Any:
+        if isinstance(x, _pair()):
+            return RealAndImaginary(*map(_without_masked, x))
+        return None if _is_masked(x) else x
+
+    return jax.tree.map(one, tree, is_leaf=lambda x: one(x) is not x)
+
+
+def _with_pairs(tree: Any) -> Any:
+    """A tree with optax's pairs for complex arrays."""
+
+    def is_pair(x: Any) -> bool:
+        return isinstance(x, RealAndImaginary)
+
+    return jax.tree.map(
+        lambda x: _pair()(*x) if is_pair(x) else x,
+        tree,
+        is_leaf=is_pair,
+    )
+
+
+def _each(like: Any, function: Callable[..., Any], *trees: Any) -> Any:
+    """A function of what several trees have in the place of each leaf of a tree.
+
+    What is masked stays so.
+    """
+    leaves, treedef = jax.tree.flatten(like, is_leaf=_is_masked)
+    flat = zip(leaves, *(treedef.flatten_up_to(tree) for tree in trees), strict=True)
+    return treedef.unflatten(
+        [leaf if _is_masked(leaf) else function(*each) for leaf, *each in flat]
+    )
 
 
 def to_ours(name: str, value: Any, owner: Any) -> Any:
     """A field of optax's as a slot: absent leaves are None, lists of vectors one."""
     match _kind(owner, name):
         case "ScaleBySM3State.mu":
-            return _each(
+            value = _each(
                 owner.nu, lambda v: jnp.concatenate(v or [jnp.zeros(1)]), value
             )
         case "FactoredState.v_row" | "FactoredState.v_col":
-            is_whole = _each(owner.v_row, _is_whole, owner.v, owner.v_row)
-            return jax.tree.map(lambda x, whole: None if whole else x, value, is_whole)
+            value = _each(owner.v_row, _unless_whole, owner.v, owner.v_row, value)
         case "FactoredState.v":
-            is_whole = _each(owner.v_row, _is_whole, owner.v, owner.v_row)
-            return jax.tree.map(lambda x, whole: x if whole else None, value, is_whole)
+            value = _each(owner.v_row, _if_whole, owner.v, owner.v_row)
         case "ScaleByDistanceOverGradientsState.grad_sum_of_squares":
-            return jax.tree.map(lambda x: x.reshape(()), value)
+            value = jax.tree.map(lambda x: x.reshape(()), value)
         case "GaLoreState.projector":
-            return jax.tree.map(lambda x: x if x.size else None, value)
+            value = jax.tree.map(lambda x: x if x.size else None, value)
         case "SophiaState.hessian_fn_state":
             return {"count": jnp.zeros([], jnp.int32), "key": raw_key(value.key)}
-    if is_key(value):
-        return raw_key(value)
-    return jax.tree.map(
-        lambda x: None if _is_masked(x) else x, value, is_leaf=_is_masked
-    )
+    return raw_key(value) if is_key(value) else _without_masked(value)
 
 
-def _is_whole(v: Any, v_row: Any) -> bool:
-    """Whether Adafactor keeps all of an array: what it does not keep has one zero."""
-    return v.shape != (1,) or v_row.shape == (1,)
+def _if_whole(v: Any, v_row: Any) -> Any:
+    """What Adafactor keeps of an array as a whole: what it does not has one zero."""
+    return v if v.shape != (1,) or v_row.shape == (1,) else None
+
+
+def _unless_whole(v: Any, v_row: Any, factor: Any) -> Any:
+    return factor if _if_whole(v, v_row) is None else None
+
+
+def real_part(owner: str, name: str, x: Any) -> jax.Array:
+    """The real part of what is complex in optax, and is real here.
+
+    Raises:
+        ValueError: The other part is not 0.
+    """
+    x = jnp.asarray(x)
+    if is_concrete(x) and jnp.any(x.imag != 0):
+        raise ValueError(
+            f"{owner}: optax's {name!r} has an imaginary part, and here it is real"
+        )
+    return x.real
 
 
 def to_theirs(name: str, slot: Any, old: Any, owner: Any) -> Any:
     """A slot as the field of optax's that it is, like `old`."""
+    slot = _with_pairs(slot)
     if _kind(owner, name) == "ScaleBySM3State.mu":
 
         def split(vector: Any, old: Any) -> Any:

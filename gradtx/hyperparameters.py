@@ -310,6 +310,7 @@ def editable(transform: Member):
         takes=("**",),
         evaluate=evaluate,
         inner={"inner": inside},
+        in_optax={"inner": "inner_state"},
         takes_batch=takes_batch(inside),
     )
 

@@ -55,8 +55,14 @@ def flatten(inner: Member):
         vector = eval_params(inner, slots["inner"], _vector(params, params))
         return _parts(vector, params, params)
 
-    slots, kept = {"inner": first}, {"inner": inner}
-    return TreeRule(update, slots, inner=kept, takes=("**",), evaluate=evaluate)
+    return TreeRule(
+        update,
+        {"inner": first},
+        inner={"inner": inner},
+        takes=("**",),
+        evaluate=evaluate,
+        in_optax={"inner": None},
+    )
 
 
 def _pairs(tree: Any, like: Any) -> list[tuple[Any, Any]]:

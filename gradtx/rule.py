@@ -39,6 +39,7 @@ class _Node:
     sees_entry: bool = False
     inner: Mapping[str, Any] = types.MappingProxyType({})
     recovered: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
+    in_optax: Mapping[str, str | None] = types.MappingProxyType({})
 
 
 def key_of_leaf(key: Any, index: Any) -> Any:
@@ -117,6 +118,8 @@ class TreeRule(_Node):
         waits: Whether it leaves its slots as they are where `tree.is_skipped` is true.
             Else it is run under a condition, which XLA may copy its slots for.
         takes_batch: Whether it, or what is inside, takes an axis of examples away.
+        in_optax: The fields of optax's state that slots are, where names differ; None
+            for the one that is the whole of optax's state.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
@@ -128,6 +131,7 @@ class TreeRule(_Node):
     inner: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     waits: bool = False
     takes_batch: bool = False
+    in_optax: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -110,7 +110,7 @@ def transition_schedule(
         return lambda count: init_value
 
     def value(count: Any) -> Any:
-        # A traced number of steps may be 0, and then all before the beginning is inside.
+        # A traced number of steps may be 0: then all before the beginning is inside.
         is_inside = before(minus(count, transition_begin), transition_steps)
         passed = since(count, transition_begin)
         left, done = _powers(*CURVES[curve](*shares(passed, transition_steps)), power)
