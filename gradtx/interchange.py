@@ -23,7 +23,7 @@ from gradtx.lowering import ours, program_of
 from gradtx.paths import is_none
 from gradtx.program import Op
 from gradtx.rule import Rule
-from gradtx.state import State
+from gradtx.state_dict import State
 from gradtx.transform import GradientTransformation
 
 OWN = ("step_size", "win_rate", "given", "clip_count")
@@ -62,7 +62,7 @@ def from_optax(
 
     rebuild("from_optax", optax_state, note, _wholes(slots))
     _check_labels(tx, slots, found)
-    state: State = {"count": count_of(found)}
+    state = State(count=count_of(found))
     for op, name, key, labels, inner in slots:
         place = name, labels
         at = next((i for i, x in enumerate(found) if (x.name, x.labels) == place), None)

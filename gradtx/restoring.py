@@ -15,6 +15,7 @@ from gradtx.errors import looks, some, told
 from gradtx.hyperparameters import follows
 from gradtx.lowering import ours, program_of, programs_in
 from gradtx.paths import name_of
+from gradtx.state_dict import State
 from gradtx.transform import GradientTransformation
 
 
@@ -30,7 +31,7 @@ class Restored(NamedTuple):
         dropped: What was saved, and has no place.
     """
 
-    state: dict[str, Any]
+    state: State
     matched: list[str]
     renamed: dict[str, str]
     new: list[str]
