@@ -301,6 +301,7 @@ from gradtx.skipping import not_finite as not_finite
 from gradtx.skipping import skip as skip
 from gradtx.skipping import skip_large_updates as skip_large_updates
 from gradtx.skipping import skip_not_finite as skip_not_finite
+from gradtx.state_dict import State as State
 from gradtx.step_size import scale_by_dadapt_adam as scale_by_dadapt_adam
 from gradtx.step_size import scale_by_madgrad as scale_by_madgrad
 from gradtx.step_size import scale_by_model_step as scale_by_model_step

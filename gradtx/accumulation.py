@@ -12,6 +12,7 @@ from gradtx.fusion import apart
 from gradtx.program import next_count
 from gradtx.roles import DType, EveryAtItsOwnCount, Member
 from gradtx.rule import Tree, TreeRule
+from gradtx.state_dict import State
 from gradtx.transform import transformation
 from gradtx.trees import like, map_with_none, where, wide_zeros, zero_count, zeros
 from gradtx.wrap import run_if, trained
@@ -147,7 +148,7 @@ class MultiSteps:
             whether a gradient is passed over, and arrays, kept as `skip_state`.
         accumulator_dtype: As `dtype` of `accumulate`.
 
-    The state has the fields of optax's by name: `state["mini_step"]`, ...
+    The state has the fields of optax's by name: `state.mini_step`, ...
     """
 
     def __init__(
@@ -168,13 +169,13 @@ class MultiSteps:
         """The transformation that runs once in a while."""
         return self._accumulated.arguments["opt"]
 
-    def init(self, params: Any) -> dict[str, Any]:
+    def init(self, params: Any) -> State:
         """The state for some parameters."""
         return self._accumulated.init(params)
 
     def update(
         self, updates: Any, state: Any, params: Any = None, **extra: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    ) -> tuple[Any, Any]:
         """Zeros, or once in a while a step."""
         return self._accumulated.update(updates, state, params, **extra)
 

@@ -30,24 +30,25 @@ from gradtx.kernel import Common, LeafInput, LeafOutput, Precision, select, zero
 from gradtx.lowering import program_of
 from gradtx.program import Active, Op, Program, Stage, next_count
 from gradtx.rule import Rule, Step, Tree, TreeRule, both
-from gradtx.state import State, first_slots, is_nothing, keep_tree, measured_nothing
+from gradtx.state import first_slots, is_nothing, keep_tree, measured_nothing
+from gradtx.state_dict import typed_as
 from gradtx.trees import like
 
 
 def update(
     bound: Bound, /, updates: Any, state: Any, params: Any = None, **extra: Any
-) -> tuple[Any, State]:
+) -> tuple[Any, Any]:
     """Transform updates (at first gradients), and make the new state.
 
-    As in optax, what keeps and counts nothing also takes None or `EmptyState()` as its
-    state, and gives it back.
+    The state keeps its type: a plain dict stays one. As in optax, what keeps and counts
+    nothing also takes None or `EmptyState()` as its state, and gives it back.
     """
     return update_if(bound, None, updates, state, params, extra)
 
 
 def update_if(
     bound: Bound, is_due: Any, updates: Any, state: Any, params: Any, extra: Any
-) -> tuple[Any, State]:
+) -> tuple[Any, Any]:
     """The same where a traced bool is true; else zeros, and the state as it is.
 
     Each kernel selects what it keeps, which costs nothing: it reads the old anyway. So
@@ -66,7 +67,7 @@ def update_if(
             run.tree_stage(stage.ops[0])
         else:
             run.kernel_stage(stage)
-    return run.results(), state if is_absent else run.new_state
+    return run.results(), state if is_absent else typed_as(state, run.new_state)
 
 
 class _Update:
@@ -86,7 +87,7 @@ class _Update:
     ):
         self.program, self.leaves, self.state = program, leaves, state
         self.count, self.extra, self.is_due = count, extra, is_due
-        self.new_state: State = {}
+        self.new_state: dict[str, Any] = {}
         if count is not None:
             self.new_state["count"] = _next_count(count, is_due)
         self.slots = self._open_state()
@@ -252,7 +253,7 @@ class _Update:
         jobs = self._jobs(kernel.measure_kernel, plan, stage, running)
         return total(run_jobs(common, jobs))
 
-    def _settle(self, k: int, total: Any, before: State) -> State:
+    def _settle(self, k: int, total: Any, before: dict[str, Any]) -> dict[str, Any]:
         """The whole-tree values for this update, which are kept for the next."""
         op = self.program.ops[k]
         keys = self.program.keys[k]

@@ -43,7 +43,7 @@ from gradtx.kernel import wide
 from gradtx.lowering import ours
 from gradtx.paths import is_none, name_of
 from gradtx.rule import Rule
-from gradtx.state import State
+from gradtx.state_dict import State
 from gradtx.transform import GradientTransformation
 
 
@@ -84,7 +84,7 @@ def _taken(tx: Any, optax_state: Any, like: Any) -> State:
 
     rebuild("from_optax", optax_state, note, wholes(slots), members)
     _check_labels(tx, slots, found)
-    state: State = {}
+    state = State()
     count = count_of(found)
     for home in homes:
         _put(state, (*home, "count"), jnp.array(count))
@@ -145,7 +145,7 @@ def _at(tree: Any, path: Path) -> Any:
 def _put(state: State, path: Path, value: Any) -> None:
     """Set a part of a state."""
     for key in path[:-1]:
-        state = state.setdefault(key, {})
+        state = state.setdefault(key, State())
     state[path[-1]] = value
 
 

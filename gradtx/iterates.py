@@ -24,8 +24,8 @@ from gradtx.roles import (
 )
 from gradtx.rule import Leaf, Rule, Step, Tree, TreeRule, unchanged, zero
 from gradtx.transform import transformation
-from gradtx.trees import like, where
-from gradtx.wrap import run
+from gradtx.trees import where
+from gradtx.wrap import anew, run
 
 
 @transformation
@@ -218,7 +218,7 @@ def _restart(transform: Member, period: Every):
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         out, after = run(transform, updates, slots["inner"], tree)
         is_last = _is_last(tree.count, period)
-        anew = like(transform.init(tree.own), after)
-        return out, {"inner": where(is_last, anew, after)}
+        first = anew(transform, tree.own, after)
+        return out, {"inner": where(is_last, first, after)}
 
     return TreeRule(update, inner={"inner": transform}, takes=("**",))

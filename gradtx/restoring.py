@@ -18,6 +18,7 @@ from gradtx.hyperparameters import follows
 from gradtx.lowering import ours, program_of, programs_in
 from gradtx.paths import name_of
 from gradtx.program import Program, recovered
+from gradtx.state_dict import State
 from gradtx.transform import GradientTransformation
 
 ZERO = np.int32(0)
@@ -35,7 +36,7 @@ class Restored(NamedTuple):
         dropped: What was saved, and has no place.
     """
 
-    state: dict[str, Any]
+    state: State
     matched: list[str]
     renamed: dict[str, str]
     new: list[str]

@@ -19,8 +19,7 @@ from gradtx.kernel import place, wide
 from gradtx.lowering import program_of
 from gradtx.program import Active, Op, Program, Setting
 from gradtx.rule import Leaf, Rule
-
-State = dict[str, Any]
+from gradtx.state_dict import State
 
 
 def init(bound: Bound, params: Any) -> State:
@@ -30,7 +29,7 @@ def init(bound: Bound, params: Any) -> State:
     leaves = Leaves(bound.factory.name, params, None)
     arrays, treedef = leaves.updates, leaves.treedef
     own = _Owner(arrays)
-    state: State = {"count": jnp.zeros([], jnp.int32)}
+    state = State(count=jnp.zeros([], jnp.int32))
     program = program_of(bound, state["count"])
     active = active_of(program, params, treedef)
     first = [first_slots(program, *each) for each in zip(active, arrays, strict=True)]
@@ -54,7 +53,7 @@ def init(bound: Bound, params: Any) -> State:
     return state
 
 
-def first_slots(program: Program, active: Active, array: Any) -> State:
+def first_slots(program: Program, active: Active, array: Any) -> dict[str, Any]:
     """The first values of one leaf's slots, by key."""
     if not jnp.issubdtype(array.dtype, jnp.inexact):
         return {}
@@ -106,7 +105,7 @@ class _Owner:
         return value
 
 
-def keep_tree(state: State, op: Op, key: str, slot: Any) -> None:
+def keep_tree(state: dict[str, Any], op: Op, key: str, slot: Any) -> None:
     """Keep what a tree rule keeps; of a foreign one nothing, if it keeps nothing."""
     if op.bound is not None or not is_nothing(slot):
         state[key] = slot

@@ -16,6 +16,7 @@ from gradtx import engine
 from gradtx.binding import Remembered
 from gradtx.checks import active_of, members_of
 from gradtx.lowering import program_of, programs_in
+from gradtx.paths import is_none
 from gradtx.program import next_count
 from gradtx.roles import Member
 from gradtx.rule import Tree, TreeRule
@@ -35,6 +36,12 @@ def run(transform: Any, updates: Any, state: Any, tree: Tree) -> tuple[Any, Any]
     out, after = inner.update(updates, state, tree.params, **tree.extra)
     is_alike = jax.tree.structure(after) == jax.tree.structure(state)
     return out, like(after, state) if is_alike else after
+
+
+def anew(transform: Any, params: Any, state: Any) -> Any:
+    """The first state of a transformation, with the types and dtypes of another one."""
+    first = jax.tree.leaves(transform.init(params), is_leaf=is_none)
+    return like(jax.tree.structure(state, is_leaf=is_none).unflatten(first), state)
 
 
 def trained(transform: Any, tree: Any, params: Any = None) -> Any:

@@ -128,7 +128,7 @@ def test_what_nobody_edits_is_bit_for_bit_as_plain(dtype, is_jitted):
             runs.append((updates, state.get("inner", state)))
         (_, plain), (_, edited) = runs
         kept = {k: v for k, v in edited.items() if not k.endswith("weight")}
-        bitwise((runs[0][0], plain), (runs[1][0], kept))
+        bitwise((runs[0][0], plain), (runs[1][0], type(plain)(kept)))
 
 
 def test_an_edit_takes_effect_at_the_next_update_without_a_trace():
