@@ -14,7 +14,7 @@ from gradtx.errors import differ, some, suggest, told
 from gradtx.numbers import is_concrete
 from gradtx.paths import is_none, name_of, names_of
 from gradtx.program import Active, Mask, Op, Program, Setting
-from gradtx.rule import no_state
+from gradtx.rule import TreeRule, no_state
 
 HOST_ARGUMENTS = (
     "params", "value", "grad", "value_fn", "grad_fn", "obj_fn", "loss", "loss_fn",
@@ -331,7 +331,10 @@ def check_leaf(leaves: Leaves, i: int, ops: Sequence[Op]) -> None:
             f"{leaves.owner}: there is an update at {leaves.path(i)!r}, "
             f"but the parameter there is None"
         )
-    batch = next((op.name for op in ops if op.node.takes_batch), None)
+    takers = [op for op in ops if op.node.takes_batch]
+    if any(isinstance(op.node, TreeRule) for op in takers):
+        return  # those inside check it
+    batch = next((op.name for op in takers), None)
     if batch is not None and (
         u.ndim == 0 or (p is not None and u.shape[1:] != p.shape)
     ):

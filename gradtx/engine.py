@@ -118,12 +118,15 @@ class _Update:
         if u is None or not any(self.active[i]) or self._freezes(i):
             return None
         dtypes = u.dtype, None if p is None else p.dtype
-        if dtypes in self.fine and p is not None and p.shape == u.shape:
-            return self.fine[dtypes]
+        # Leaves alike that go through the same are checked once; examples, each.
+        alike = *dtypes, self.active[i]
+        is_plain = p is not None and p.shape == u.shape
+        if is_plain and alike in self.fine and not self.program.takes_batch:
+            return self.fine[alike]
         if is_float0(u):
             return None
         check_leaf(self.leaves, i, self._ops_of(i))
-        return self.fine.setdefault(dtypes, kernel.precision_of(*dtypes))
+        return self.fine.setdefault(alike, kernel.precision_of(*dtypes))
 
     def _freezes(self, i: int) -> bool:
         """Whether leaf i gets no step, where a mask keeps the learning rate from it."""

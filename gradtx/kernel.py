@@ -63,7 +63,7 @@ class Wiring(NamedTuple):
     spec: Any
     name: str
     inputs: tuple[int, ...]
-    marks: tuple[tuple[str, int], ...]
+    marks: tuple[tuple[Any, int], ...]
     out: int
 
 

@@ -66,7 +66,7 @@ def takes_batch(tx: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Scope:
-    marks: tuple[tuple[str, int], ...] = ()
+    marks: tuple[tuple[Any, int], ...] = ()
     masks: tuple[int, ...] = ()
     trail: tuple[str, ...] = ()
     pin: str | None = None
@@ -75,9 +75,9 @@ class _Scope:
     part: int | None = None
     label: str | None = None
 
-    def mark(self, **registers: int) -> _Scope:
-        """The same with more named registers."""
-        marks = tuple((dict(self.marks) | registers).items())
+    def mark(self, name: Any, register: int) -> _Scope:
+        """The same with one more named register."""
+        marks = tuple((dict(self.marks) | {name: register}).items())
         return dataclasses.replace(self, marks=marks)
 
 
@@ -140,24 +140,24 @@ class _Lowering:
             scope = dataclasses.replace(scope, is_step=True)
         match node:
             case Chain(members, is_scope):
-                scope = scope.mark(grad=u) if is_scope else scope
+                scope = scope.mark("grad", u) if is_scope else scope
                 for member in members:
                     u = self.lower(member, u, scope)
                 return u
             case Fork(branches, _, measures):
                 start = dict(scope.marks).get("grad", u) if measures else u
-                inner = scope.mark(flowing=u) if measures else scope
+                inner = scope.mark("flowing", u) if measures else scope
                 outs = [self.lower(branch, start, inner) for branch in branches]
                 # The branches are laid out: only the join's own numbers go with it.
                 own = bound.without_members()
                 return self.emit(own, node, (u, *outs), scope, name)
             case Let(mark, value, body):
                 value = self.lower(value, u, scope)
-                return self.lower(body, u, scope.mark(**{mark: value}))
+                return self.lower(body, u, scope.mark(mark, value))
             case Recall(mark):
                 registers = dict(scope.marks)
                 if mark not in registers:
-                    raise ValueError(f"recall: nothing around it lets {mark!r}")
+                    raise ValueError(f"recall: nothing around it lets {str(mark)!r}")
                 if scope.masks:  # what they switch off gets what reaches this
                     return self.emit(bound, node, (u,), scope, name)
                 return registers[mark]

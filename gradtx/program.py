@@ -39,7 +39,7 @@ class Op:
     bound: Bound | None
     node: Rule | Fork | Recall | TreeRule
     inputs: tuple[int, ...]
-    marks: tuple[tuple[str, int], ...]
+    marks: tuple[tuple[Any, int], ...]
     out: int
     masks: tuple[int, ...]
     trail: tuple[str, ...]
@@ -198,6 +198,11 @@ class Program:
         if any(on and (op.is_step or op.name in SCALES) for op, on in pairs):
             return False
         return any(op.is_step and self.freezing & {*op.masks} for op, _ in pairs)
+
+    @functools.cached_property
+    def takes_batch(self) -> bool:
+        """Whether something in it takes an axis of examples in front away."""
+        return any(op.node.takes_batch for op in self.ops)
 
     @functools.cached_property
     def may_freeze(self) -> bool:

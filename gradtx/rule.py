@@ -231,7 +231,7 @@ class Leaf:
     owner: str
     grad: Any
     flowing: Any
-    marks: Slots
+    marks: Mapping[Any, Any]
     clock: Any
     total: Any
     shared: Slots
@@ -261,10 +261,10 @@ class Leaf:
             raise ValueError(f"{self.owner}: needs the parameters; {call}")
         return self.array
 
-    def recall(self, name: str) -> Any:
+    def recall(self, name: str | Private) -> Any:
         """What an enclosing `let` has under a name."""
         if name not in self.marks:
-            raise ValueError(f"{self.owner}: nothing around it lets {name!r}")
+            raise ValueError(f"{self.owner}: nothing around it lets {str(name)!r}")
         return self.marks[name]
 
     @property
@@ -299,10 +299,20 @@ class Fork(_Node):
 
 
 @dataclasses.dataclass(frozen=True)
+class Private:
+    """A name that a recipe lets for itself: no string of a user's equals it."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclasses.dataclass(frozen=True)
 class Let:
     """A transformation inside which the outcome of another one has a name."""
 
-    name: str
+    name: str | Private
     value: Any
     body: Any
 
@@ -311,7 +321,7 @@ class Let:
 class Recall(_Node):
     """The outcome that an enclosing `Let` has under a name."""
 
-    name: str
+    name: str | Private
 
     def update(self, u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         """As of a rule, for where a mask switches leaves off."""
