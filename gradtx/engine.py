@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax import lax
 from jax import numpy as jnp
 
 from gradtx import kernel
@@ -21,17 +20,17 @@ from gradtx.checks import (
     check_leaf,
     check_state,
     is_float0,
+    is_state,
     missing_slots,
 )
+from gradtx.conditions import run_if
 from gradtx.dispatch import run_jobs, total
 from gradtx.hoist import Job
-from gradtx.jaxpr import Tracer
 from gradtx.kernel import Common, LeafInput, LeafOutput, Precision, select, zero_unless
 from gradtx.lowering import program_of
 from gradtx.program import Active, Op, Program, Stage, next_count
-from gradtx.rule import Rule, Step, Tree, TreeRule, both
+from gradtx.rule import NoStateError, Rule, Step, Tree, TreeRule, both
 from gradtx.state import State, first_slots, is_nothing, keep_tree, measured_nothing
-from gradtx.trees import like
 
 
 def update(
@@ -39,8 +38,8 @@ def update(
 ) -> tuple[Any, State]:
     """Transform updates (at first gradients), and make the new state.
 
-    As in optax, what keeps and counts nothing also takes None or `EmptyState()` as its
-    state, and gives it back.
+    As in optax, what keeps and counts nothing takes anything as its state, and gives it
+    back.
     """
     return update_if(bound, None, updates, state, params, extra)
 
@@ -53,20 +52,31 @@ def update_if(
     Each kernel selects what it keeps, which costs nothing: it reads the old anyway. So
     this is for a condition that mostly holds. Tree rules run under it, or do not.
     """
-    check_state(bound.factory.name, state)
-    is_absent = not isinstance(state, Mapping)
-    kept = {} if is_absent else state
-    count = None if is_absent else jnp.asarray(state["count"], jnp.int32)
-    program = program_of(bound, count)
-    check_extra(program, extra)
-    leaves = Leaves(program.name, updates, params)
-    run = _Update(program, leaves, kept, count, extra, is_due)
-    for stage in program.stages:
-        if stage.is_tree:
-            run.tree_stage(stage.ops[0])
-        else:
-            run.kernel_stage(stage)
-    return run.results(), state if is_absent else run.new_state
+
+    def run(program: Program, state: Any, count: Any) -> tuple[Any, State]:
+        check_extra(program, extra)
+        leaves = Leaves(program.name, updates, params)
+        this = _Update(program, leaves, state, count, extra, is_due)
+        for stage in program.stages:
+            if stage.is_tree:
+                this.tree_stage(stage.ops[0])
+            else:
+                this.kernel_stage(stage)
+        return this.results(), this.new_state
+
+    is_made = is_state(state)
+    if is_made:
+        count = jnp.asarray(state["count"], jnp.int32)
+        program = program_of(bound, count)
+        if not program.ignores(state):
+            return run(program, state, count)
+    try:
+        return run(program_of(bound, None), {}, None)[0], state
+    except NoStateError:
+        check_state(bound.factory.name, state)
+        if is_made:
+            check_keys(program, state, set())
+        raise
 
 
 class _Update:
@@ -360,35 +370,6 @@ class _Update:
             out = _to(precision.out, out)
             outs.append(zero_unless(self.is_due, out))
         return self.leaves.treedef.unflatten(outs)
-
-
-def run_if(
-    is_due: Any,
-    run: Callable[[Any, Any], tuple[Any, Any]],
-    updates: Any,
-    state: Any,
-    otherwise: Callable[[Any], Any] = lambda updates: updates,
-) -> tuple[Any, Any]:
-    """What is made of updates where it is due, else otherwise; None for always."""
-    if is_due is None:
-        return run(updates, state)
-
-    def step(carry: Any) -> Any:
-        given, before = carry
-        out, after = run(given, before)
-        return like(out, given), after
-
-    def keep(carry: Any) -> Any:
-        given, before = carry
-        return otherwise(given), before
-
-    if not isinstance(is_due, Tracer):  # un-jitted, a condition would compile
-        if is_due:
-            return step((updates, state))
-        jax.eval_shape(step, (updates, state))  # for its errors, which come at once
-        return keep((updates, state))
-    # In this order: with the branches exchanged XLA copies the state.
-    return lax.cond(is_due, step, keep, (updates, state))
 
 
 def _is_column(x: Any) -> bool:

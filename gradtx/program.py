@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from jax import numpy as jnp
@@ -235,6 +235,11 @@ class Program:
         return any(
             op.is_step or op.name in SCALES or op.holds_foreign for op in self.ops
         )
+
+    def ignores(self, state: Mapping[str, Any]) -> bool:
+        """Whether a state is not of this, which keeps nothing of its own."""
+        keys = {key for keys in self.keys for key in keys.values()}
+        return keys <= self.foreign_keys and not state.keys() <= keys | {"count"}
 
     @property
     def foreign_keys(self) -> set[str]:

@@ -186,9 +186,13 @@ def both(given: Any, owner: str) -> Any:
     raise TypeError(f"{owner}: update must give (update, slots), got {told(given)}")
 
 
-def no_state(owner: str, what: str) -> ValueError:
+class NoStateError(ValueError):
+    """There is no state, where something is kept or counted."""
+
+
+def no_state(owner: str, what: str) -> NoStateError:
     """The error for None as the state of what keeps or counts something."""
-    return ValueError(f"{owner}: {what}; give the state that init makes, not None")
+    return NoStateError(f"{owner}: {what}; give the state that init makes, not None")
 
 
 @dataclasses.dataclass(frozen=True)
