@@ -319,10 +319,11 @@ def _is_batch(update: Any, param: Any) -> bool:
 def check_leaf(leaves: Leaves, i: int, ops: Sequence[Op]) -> None:
     """A leaf that operations compute on is a float, and its parameter fits it."""
     u, p = leaves.updates[i], leaves.params[i]
-    for x in (u, p):
+    refusing = [op.name for op in ops if not op.node.takes_integers]
+    for x in (u, p) if refusing else ():
         if x is not None and not jnp.issubdtype(x.dtype, jnp.inexact):
             raise TypeError(
-                f"{_who(leaves.owner, ops[0].name)} computes on floats, "
+                f"{_who(leaves.owner, refusing[0])} computes on floats, "
                 f"but the leaf at {leaves.path(i)!r} is {x.dtype}; "
                 f"mask it, or give None as its gradient"
             )

@@ -64,8 +64,8 @@ def update_if(
                 this.kernel_stage(stage)
         return this.results(), this.new_state
 
-    is_made = is_state(state)
-    if is_made:
+    program = None
+    if is_state(state):
         count = jnp.asarray(state["count"], jnp.int32)
         program = program_of(bound, count)
         if not program.ignores(state):
@@ -74,7 +74,7 @@ def update_if(
         return run(program_of(bound, None), {}, None)[0], state
     except NoStateError:
         check_state(bound.factory.name, state)
-        if is_made:
+        if program is not None:
             check_keys(program, state, set())
         raise
 
@@ -300,14 +300,14 @@ class _Update:
             chosen = zip(values, active, strict=True)
             return leaves.treedef.unflatten([x if on else None for x, on in chosen])
 
-        # Foreign ones get the dtypes that they would get in a chain of optax.
-        dtypes = [
-            p and (p.out if op.bound is None else p.compute) for p in self.precisions
-        ]
+        def one(x: Any, precision: Precision | None) -> Any:
+            if precision is None or not precision.is_float:
+                return x
+            # Foreign ones get the dtypes that they would get in a chain of optax.
+            return _to(precision.out if op.bound is None else precision.compute, x)
 
         def read(register: int) -> Any:
-            pairs = zip(self.registers[register], dtypes, strict=True)
-            return only([dtype and _to(dtype, x) for x, dtype in pairs])
+            return only([*map(one, self.registers[register], self.precisions)])
 
         params = only(leaves.params) if leaves.has_params else None
         updates = read(op.inputs[0])
@@ -367,7 +367,7 @@ class _Update:
                     f"{self.program.name}: at {self.leaves.path(i)!r} the update of "
                     f"shape {u.shape} became one of shape {out.shape}"
                 )
-            out = _to(precision.out, out)
+            out = _to(precision.out, out) if precision.is_float else out
             outs.append(zero_unless(self.is_due, out))
         return self.leaves.treedef.unflatten(outs)
 

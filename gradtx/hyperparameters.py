@@ -301,6 +301,7 @@ def editable(transform: Member):
         evaluate=evaluate,
         inner={"inner": inside},
         takes_batch=takes_batch(inside),
+        takes_integers=True,
     )
 
 

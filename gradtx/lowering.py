@@ -270,4 +270,5 @@ def _foreign(tx: optax.GradientTransformation) -> TreeRule:
         "**" if parameter.kind is parameter.VAR_KEYWORD else parameter.name
         for parameter in inspect.signature(tx.update).parameters.values()
     ]
-    return TreeRule(update, {name: inner.init}, takes=tuple(takes))
+    slots = {name: inner.init}
+    return TreeRule(update, slots, takes=tuple(takes), takes_integers=True)

@@ -6,18 +6,16 @@ it. Connectives (`Chain`, `Fork`, `Let`, `Masked`, ...) say how rules are put to
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import dataclasses
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 from jax import numpy as jnp
 
 from gradtx.arithmetic import abs2
-from gradtx.errors import told
+from gradtx.errors import current_path, told
 from gradtx.numbers import as_weak
 
 Slots = Mapping[str, Any]
@@ -37,6 +35,7 @@ class _Node:
     evaluate: Callable[..., Any] | None = None
     freezes: bool = False
     sees_entry: bool = False
+    takes_integers: bool = False
     inner: Mapping[str, Any] = types.MappingProxyType({})
 
 
@@ -71,6 +70,7 @@ class Rule(_Node):
         evaluate: `(param, slots, shared) -> param`, what to evaluate with in its place.
         freezes: Whether its leaves get zeros, and nothing else acts on them.
         sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.
+        takes_integers: Whether leaves of integers go through it, in their dtype.
     """
 
     update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
@@ -87,6 +87,7 @@ class Rule(_Node):
     evaluate: Callable[[Any, Any, Any], Any] | None = None
     freezes: bool = False
     sees_entry: bool = False
+    takes_integers: bool = False
 
 
 def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
@@ -111,6 +112,7 @@ class TreeRule(_Node):
         waits: Whether it leaves its slots as they are where `tree.is_skipped` is true.
             Else it is run under a condition, which XLA may copy its slots for.
         takes_batch: Whether it, or what is inside, takes an axis of examples away.
+        takes_integers: Whether leaves of integers go into it: what is inside checks.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
@@ -122,6 +124,7 @@ class TreeRule(_Node):
     inner: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     waits: bool = False
     takes_batch: bool = False
+    takes_integers: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,19 +167,6 @@ class Tree:
 
 def _is_none(x: Any) -> bool:
     return x is None
-
-
-current_path: contextvars.ContextVar[Callable[[], str]] = contextvars.ContextVar("path")
-
-
-@contextlib.contextmanager
-def at_path(path: Callable[[], str]) -> Iterator[None]:
-    """What runs inside is about the leaf at this path."""
-    token = current_path.set(path)
-    try:
-        yield
-    finally:
-        current_path.reset(token)
 
 
 def both(given: Any, owner: str) -> Any:
@@ -326,6 +316,7 @@ class Recall(_Node):
     """The outcome that an enclosing `Let` has under a name."""
 
     name: str | Private
+    takes_integers = True
 
     def update(self, u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         """As of a rule, for where a mask switches leaves off."""

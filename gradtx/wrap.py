@@ -113,7 +113,9 @@ def _conditionally(
         return out, {"inner_state": after, "step": next_count(step)}
 
     kept = {"inner_state": inner}
-    return TreeRule(update, {"step": zero_count}, takes=("**",), inner=kept)
+    return TreeRule(
+        update, {"step": zero_count}, takes=("**",), inner=kept, takes_integers=True
+    )
 
 
 @transformation
