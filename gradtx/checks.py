@@ -206,9 +206,12 @@ def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
     if not masks and not settings:
         return [(True,) * len(program.ops)] * treedef.num_leaves
 
-    def active(i: int, k: int) -> bool | Setting:
-        is_active = all(masks[m][i] for m in program.ops[k].masks)
-        return Setting(settings[k][i]) if is_active and k in settings else is_active
+    def active(i: int, k: int) -> bool | Setting | None:
+        off = [m for m in program.ops[k].masks if not masks[m][i]]
+        if off:
+            is_of_others = any(program.masks[m].label is not None for m in off)
+            return False if is_of_others or not program.freezing & {*off} else None
+        return Setting(settings[k][i]) if k in settings else True
 
     return [
         tuple(active(i, k) for k in range(len(program.ops)))

@@ -155,13 +155,12 @@ def partition(
         ValueError: At `init`: a label has no transformation.
     """
     _check_members("partition", transforms)
-    members = {label: named(str(label), tx) for label, tx in transforms.items()}
 
     def labels_of(params: Any) -> Any:
         labels = param_labels(params) if is_function(param_labels) else param_labels
-        return _by_label("partition: param_labels", tuple(members), labels, params)
+        return _by_label("partition: param_labels", tuple(transforms), labels, params)
 
-    return Groups(members, labels_of, mask_compatible_extra_args)
+    return Groups(transforms, labels_of, mask_compatible_extra_args, pins=True)
 
 
 @transformation

@@ -19,7 +19,7 @@ from gradtx.binding import Bound, Remembered
 from gradtx.errors import nearly, told
 from gradtx.jaxpr import Tracer
 from gradtx.keys import settle_keys
-from gradtx.program import STEPS, Mask, Op, Part, Program, Stage
+from gradtx.program import STEPS, Mask, Op, Part, Pin, Program, Stage
 from gradtx.rule import (
     Chain,
     Fork,
@@ -69,11 +69,12 @@ class _Scope:
     marks: tuple[tuple[Any, int], ...] = ()
     masks: tuple[int, ...] = ()
     trail: tuple[str, ...] = ()
-    pin: str | None = None
+    pin: Pin | None = None
     is_step: bool = False
     splits_extra: bool = False
     part: int | None = None
     label: str | None = None
+    within: int | None = None
 
     def mark(self, name: Any, register: int) -> _Scope:
         """The same with one more named register."""
@@ -87,7 +88,7 @@ class _Lowering:
         self.ops: list[Op] = []
         self.masks: list[Mask] = []
         self.parts: list[Part] = []
-        self.registers = 1
+        self.registers, self.pins = 1, 0
         self.is_timed = False
 
     def run(self, bound: Bound) -> Program:
@@ -165,16 +166,18 @@ class _Lowering:
                 owner = scope.trail[-1] if name[0] == "_" else name
                 mask = Mask(owner, mask, freezes=freezes)
                 return self.lower(inner, u, self.masked(scope, mask, splits_extra))
-            case Groups(members, labels, splits_extra):
+            case Groups(members, labels, splits_extra, pins):
                 for label, member in members.items():
                     inner = self.masked(scope, Mask(name, labels, label), splits_extra)
                     trail = (*scope.trail, name, str(label))
-                    inner = dataclasses.replace(inner, trail=trail, label=str(label))
+                    inner = dataclasses.replace(
+                        inner, trail=trail, label=str(label), within=scope.part
+                    )
+                    inner = self.pinned(inner, str(label)) if pins else inner
                     u = self.lower(member, u, inner)
                 return u
             case Named(key, inner):
-                pin = key if scope.pin is None else f"{scope.pin}.{key}"
-                return self.lower(inner, u, dataclasses.replace(scope, pin=pin))
+                return self.lower(inner, u, self.pinned(scope, key))
             case TreeRule():
                 is_step = scope.is_step or node.is_step or bound.is_step
                 scope = dataclasses.replace(scope, is_step=is_step)
@@ -182,7 +185,8 @@ class _Lowering:
             case Rule():
                 return self.emit(bound, node, (u,), scope, name)
             case optax.GradientTransformation():
-                scope = dataclasses.replace(scope, trail=(*scope.trail, name))
+                trail = (*scope.trail, name)
+                scope = dataclasses.replace(scope, trail=trail, within=scope.part)
                 return self.lower(node, u, scope)
         raise TypeError(
             f"{name}: a factory must return a gradient transformation or a rule, "
@@ -195,6 +199,13 @@ class _Lowering:
         self.masks.append(mask._replace(within=scope.masks))
         splits_extra |= scope.splits_extra
         return dataclasses.replace(scope, masks=masks, splits_extra=splits_extra)
+
+    def pinned(self, scope: _Scope, key: str) -> _Scope:
+        """A scope whose slots' names have one more in front."""
+        self.pins += 1
+        key = key if scope.pin is None else f"{scope.pin.key}.{key}"
+        pin = Pin(key, self.pins, len(scope.trail), scope.within)
+        return dataclasses.replace(scope, pin=pin)
 
     def emit(
         self, bound: Bound | None, node: Any, inputs: Any, scope: _Scope, name: str

@@ -18,6 +18,23 @@ from gradtx.numbers import raw_key
 from gradtx.rule import Fork, Recall, Rule, TreeRule
 
 
+class Pin(NamedTuple):
+    """A name in front of those of the slots of a transformation.
+
+    Attributes:
+        key: The name, behind those around it.
+        scope: Which pin this is: two may have one name.
+        start: How many factories are around it.
+        within: The recipe, or the grouping, that it is part of, by that one's part; if
+            None, it stands in the whole itself.
+    """
+
+    key: str
+    scope: int
+    start: int
+    within: int | None
+
+
 @dataclasses.dataclass(frozen=True)
 class Op:
     """One operation: what it does, what it reads, where it keeps what it keeps.
@@ -30,7 +47,7 @@ class Op:
         out: The register that this writes.
         masks: Masks (by index) that a leaf must satisfy.
         trail: Names of the factories around it, outermost first.
-        pin: A pinned name for its slots.
+        pin: A pinned name for its slots, and who pinned it.
         is_step: Whether it, or a factory around it, takes a learning rate.
         splits_extra: Whether a mask around it splits the extra arguments, too.
         part: The part of the transformation that it is, by index.
@@ -43,7 +60,7 @@ class Op:
     out: int
     masks: tuple[int, ...]
     trail: tuple[str, ...]
-    pin: str | None
+    pin: Pin | None
     is_step: bool
     splits_extra: bool
     part: int
@@ -139,8 +156,9 @@ class Setting(NamedTuple):
     value: Any
 
 
-Active = tuple[bool | Setting, ...]
-"""For each operation, whether a leaf goes through it, or with which setting."""
+Active = tuple[bool | Setting | None, ...]
+"""For each operation, whether a leaf goes through it, or with which setting; None where
+it would, but for a mask that freezes."""
 
 
 @dataclasses.dataclass
@@ -197,7 +215,7 @@ class Program:
             return True
         if any(on and (op.is_step or op.name in SCALES) for op, on in pairs):
             return False
-        return any(op.is_step and self.freezing & {*op.masks} for op, _ in pairs)
+        return any(op.is_step and on is None for op, on in pairs)
 
     @functools.cached_property
     def takes_batch(self) -> bool:

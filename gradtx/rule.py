@@ -353,11 +353,13 @@ class Groups:
         labels: `(params) -> tree` of labels, with the structure of the parameters or a
             prefix of it.
         splits_extra: As of `Masked`.
+        pins: Whether the slots of a member are named after its label.
     """
 
     members: Mapping[Any, Any]
     labels: Callable[[Any], Any]
     splits_extra: bool = False
+    pins: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
