@@ -39,8 +39,6 @@ def nearly(value: Any) -> str:
     """What makes a transformation of what is nearly one."""
     if isinstance(value, list | tuple):
         return "; give them one by one"
-    if hasattr(value, "gradient_transformation"):
-        return "; give its gradient_transformation()"
     return "; call it to make one" if hasattr(value, "factory") else ""
 
 

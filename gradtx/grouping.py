@@ -9,12 +9,12 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import jax
-import optax
 from jax import numpy as jnp
 
 from gradtx.checks import is_function, mask_tree
 from gradtx.combine import chain, named, only
 from gradtx.errors import told
+from gradtx.members import is_member
 from gradtx.paths import is_none, matched, name_of
 from gradtx.roles import Member
 from gradtx.rule import Groups, Masked, memoryless
@@ -220,7 +220,7 @@ def named_chain(*args: Any):
             isinstance(pair, tuple | list)
             and len(pair) == 2
             and isinstance(pair[0], str)
-            and isinstance(pair[1], optax.GradientTransformation)
+            and is_member(pair[1])
         ):
             raise ValueError(
                 f"named_chain: takes pairs of a name and a transformation, "

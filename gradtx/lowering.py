@@ -19,6 +19,7 @@ from gradtx.binding import Bound, Remembered
 from gradtx.errors import nearly, told
 from gradtx.jaxpr import Tracer
 from gradtx.keys import settle_keys
+from gradtx.members import is_member, member_of
 from gradtx.program import STEPS, Mask, Op, Part, Pin, Program, Stage
 from gradtx.rule import (
     Chain,
@@ -246,12 +247,11 @@ def _stages(ops: list[Op], out: int) -> tuple[Stage, ...]:
 
 
 def pair_of(owner: str, tx: Any) -> optax.GradientTransformation:
-    """A transformation, ours or foreign; an object such as `MultiSteps` has one."""
-    tx = getattr(tx, "gradient_transformation", lambda: tx)()
-    if not isinstance(tx, optax.GradientTransformation):
+    """A transformation, ours or foreign; an object such as `MultiSteps` is one."""
+    if not is_member(tx):
         given = f"{told(tx)}{nearly(tx)}"
         raise TypeError(f"{owner}: tx must be a transformation, got {given}")
-    return tx
+    return member_of(tx)
 
 
 def ours(owner: str, tx: Any) -> Any:
