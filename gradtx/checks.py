@@ -138,15 +138,31 @@ def is_float0(x: Any) -> bool:
 def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool]]:
     """Each of the program's masks, leaf by leaf."""
     masks: list[list[bool]] = []
-    told: dict[int, list[Any]] = {}  # once for all groups of a grouping
+    told: dict[Any, list[Any]] = {}  # once for all groups of a grouping
     for mask in program.masks:
-        if id(mask.given) not in told:
-            around = mask.within if mask.label is not None else ()
+        is_label = mask.label is not None
+        around = [m for m in mask.within if is_label or program.masks[m].hides]
+        key = id(mask.given), tuple(around)
+        if key not in told:
             given = _within(leaves_like, treedef, [masks[m] for m in around])
-            told[id(mask.given)] = _told_by(mask, given, treedef)
-        found = told[id(mask.given)]
+            told[key] = _told_by(mask, given, treedef)
+        found = told[key]
         masks.append(found if mask.label is None else [x == mask.label for x in found])
     return masks
+
+
+def places_of(program: Program, leaves_like: Any, treedef: Any) -> dict[int, Any]:
+    """For each operation that draws, each leaf's place among those that it is shown."""
+    drawing = [k for k, op in enumerate(program.ops) if op.has_key]
+    masks = masks_of(program, leaves_like, treedef) if drawing else []
+    places = {}
+    for k in drawing:
+        hiding = [m for m in program.ops[k].masks if program.masks[m].hides]
+        shown = np.ones(treedef.num_leaves, np.int32)
+        for m in hiding:
+            shown &= np.asarray(masks[m], np.int32)
+        places[k] = [*(np.cumsum(shown, dtype=np.int32) - shown)]
+    return places
 
 
 def _within(tree: Any, treedef: Any, masks: Sequence[Sequence[Any]]) -> Any:

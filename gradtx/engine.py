@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax import numpy as jnp
 
 from gradtx import kernel
@@ -22,6 +21,7 @@ from gradtx.checks import (
     is_float0,
     is_state,
     missing_slots,
+    places_of,
 )
 from gradtx.conditions import run_if
 from gradtx.dispatch import run_jobs, total
@@ -102,6 +102,7 @@ class _Update:
         self.slots = self._open_state()
         self.registers: dict[int, list[Any]] = {0: leaves.updates}
         self.active = active_of(program, leaves.reference, leaves.treedef)
+        self.places = places_of(program, leaves.reference, leaves.treedef)
         self.fine: dict[Any, Precision] = {}
         self.precisions = [self._precision(i) for i in range(len(leaves.updates))]
 
@@ -220,12 +221,11 @@ class _Update:
 
     def _read(self, stage: Stage, active: Active) -> tuple[list[Any], Any]:
         """The columns that leaves read which go through some operations."""
-        has_key = any(self.program.ops[k].has_key for k in stage.ops)
         columns = LeafInput(
             tuple([self.registers[r] for r in stage.reads]),
             self._slots_of(stage, active),
             self.leaves.params if self.leaves.has_params else None,
-            [*map(np.int32, range(len(self.active)))] if has_key else None,
+            {k: self.places[k] for k in stage.ops if k in self.places},
         )
         return jax.tree.flatten(columns, is_leaf=_is_column)
 

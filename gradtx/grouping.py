@@ -41,7 +41,7 @@ def masked(inner: Member, mask: Any, *, mask_compatible_extra_args: bool = False
     Raises:
         ValueError, TypeError: At `init`: the mask does not fit, or holds no bools.
     """
-    return Masked(inner, mask, mask_compatible_extra_args, freezes=True)
+    return Masked(inner, mask, mask_compatible_extra_args, freezes=True, hides=True)
 
 
 @transformation
@@ -160,7 +160,9 @@ def partition(
         labels = param_labels(params) if is_function(param_labels) else param_labels
         return _by_label("partition: param_labels", tuple(transforms), labels, params)
 
-    return Groups(transforms, labels_of, mask_compatible_extra_args, pins=True)
+    return Groups(
+        transforms, labels_of, mask_compatible_extra_args, pins=True, hides=True
+    )
 
 
 @transformation
@@ -200,7 +202,7 @@ def selective_transform(optimizer: Member, *, freeze_mask: Any):
     def is_trained(params: Any) -> Any:
         return jax.tree.map(operator.not_, mask_tree(freeze_mask, params))
 
-    return chain(only(optimizer, is_trained), freeze(freeze_mask))
+    return chain(masked(optimizer, is_trained), freeze(freeze_mask))
 
 
 @transformation

@@ -45,12 +45,12 @@ class Common(NamedTuple):
 
 
 class LeafInput(NamedTuple):
-    """What one leaf gets: its registers, slots by operation, and who it is."""
+    """What one leaf gets: its registers, slots by operation, its place for each."""
 
     registers: tuple[Any, ...]
     slots: dict[int, dict[str, Any]]
     param: Any
-    index: Any
+    place: dict[int, Any]
 
 
 class LeafOutput(NamedTuple):
@@ -229,7 +229,7 @@ class _Run:
         common, key = self.common, None
         shared, before = (cast(it.get(i, {})) for it in (common.shared, common.before))
         if node.key is not None:
-            key = node.key_of(before.pop("key"), self.leaf.index)
+            key = node.key_of(before.pop("key"), self.leaf.place[i])
         extra = {need: common.extra[need] for need in node.needs}
         setting = None if active is True else active.value
         return Leaf(

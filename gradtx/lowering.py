@@ -163,13 +163,14 @@ class _Lowering:
                 if scope.masks:  # what they switch off gets what reaches this
                     return self.emit(bound, node, (u,), scope, name)
                 return registers[mark]
-            case Masked(inner, mask, splits_extra, freezes):
+            case Masked(inner, mask, splits_extra, freezes, hides):
                 owner = scope.trail[-1] if name[0] == "_" else name
-                mask = Mask(owner, mask, freezes=freezes)
+                mask = Mask(owner, mask, freezes=freezes, hides=hides)
                 return self.lower(inner, u, self.masked(scope, mask, splits_extra))
-            case Groups(members, labels, splits_extra, pins):
+            case Groups(members, labels, splits_extra, pins, hides):
                 for label, member in members.items():
-                    inner = self.masked(scope, Mask(name, labels, label), splits_extra)
+                    mask = Mask(name, labels, label, hides=hides)
+                    inner = self.masked(scope, mask, splits_extra)
                     trail = (*scope.trail, name, str(label))
                     inner = dataclasses.replace(
                         inner, trail=trail, label=str(label), within=scope.part

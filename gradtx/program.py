@@ -123,6 +123,8 @@ class Mask(NamedTuple):
         label: What the tree has for these leaves; None if it holds bools.
         freezes: Whether it freezes the others, if it keeps the learning rate from them.
         within: The masks, by index, around it.
+        hides: Whether the transformation sees these leaves only, as in optax: functions
+            that give masks get None elsewhere, and random draws number what is left.
     """
 
     owner: str
@@ -130,6 +132,7 @@ class Mask(NamedTuple):
     label: Any = None
     freezes: bool = False
     within: tuple[int, ...] = ()
+    hides: bool = False
 
     def excludes(self, other: Mask) -> bool:
         """Whether no leaf is in both: they are two groups of one grouping."""

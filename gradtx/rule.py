@@ -334,12 +334,14 @@ class Masked:
             masked, too.
         freezes: Whether a leaf on which no learning rate acts, where one would act but
             for the mask, leaves as zeros.
+        hides: Whether the transformation sees these leaves only, as in optax.
     """
 
     inner: Any
     mask: Any
     splits_extra: bool = False
     freezes: bool = False
+    hides: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,12 +356,14 @@ class Groups:
             prefix of it.
         splits_extra: As of `Masked`.
         pins: Whether the slots of a member are named after its label.
+        hides: As of `Masked`.
     """
 
     members: Mapping[Any, Any]
     labels: Callable[[Any], Any]
     splits_extra: bool = False
     pins: bool = False
+    hides: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
