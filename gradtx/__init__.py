@@ -103,6 +103,7 @@ from gradtx.factored import scale_by_adam_mini as scale_by_adam_mini
 from gradtx.factored import scale_by_came as scale_by_came
 from gradtx.factored import scale_by_factored_rms as scale_by_factored_rms
 from gradtx.factored import scale_by_sm3 as scale_by_sm3
+from gradtx.fallback import register_submodules as _register_submodules
 from gradtx.fusion import enable_cpu_fusion as enable_cpu_fusion
 from gradtx.grouping import freeze as freeze
 from gradtx.grouping import frozen as frozen
@@ -320,6 +321,8 @@ from gradtx.wrap import conditionally_transform as conditionally_transform
 from gradtx.zoom import scale_by_zoom_linesearch as scale_by_zoom_linesearch
 
 __version__ = "0.6.0"
+
+_register_submodules()
 
 
 def __getattr__(name: str) -> _Any:

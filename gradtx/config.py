@@ -14,12 +14,13 @@ from gradtx.binding import Factory, Remembered
 from gradtx.errors import suggest, told
 from gradtx.numbers import is_concrete
 from gradtx.roles import PLAIN
+from gradtx.rule import Private
 
 T = TypeVar("T", bound=Callable[..., Any])
 
 REGISTERED: dict[str, Any] = {}
 """What users registered, by name."""
-TAGS = ("type", "tuple", "array", "pairs", "function")
+TAGS = ("type", "tuple", "array", "pairs", "function", "private")
 """First keys of dicts that stand for something else."""
 
 
@@ -90,6 +91,8 @@ def _plain(value: Any, place: str) -> Any:
         return value
     if isinstance(value, np.dtype):
         return value.name
+    if isinstance(value, Private):
+        return {"private": value.name}
     if hasattr(value, "dtype") and is_concrete(value):
         array = np.asarray(value)
         return {"array": array.tolist(), "dtype": array.dtype.name}
@@ -161,6 +164,8 @@ def _made(value: Any, place: str) -> Any:
             return np.asarray(items, name)[()]
         case {"function": str(name), **rest} if not rest:
             return _find(name)
+        case {"private": str(name), **rest} if not rest:
+            return Private(name)
         case Mapping():
             return {key: _made(x, f"{place}/{key}") for key, x in value.items()}
     return value

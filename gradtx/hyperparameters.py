@@ -312,6 +312,7 @@ def editable(transform: Member):
         inner={"inner": inside},
         in_optax={"inner": "inner_state"},
         takes_batch=takes_batch(inside),
+        takes_integers=True,
     )
 
 

@@ -143,4 +143,5 @@ def injected_hyperparams(
         is_step="learning_rate" in {*numbers, *schedules, *others},
         inner={"inner_state": inner},
         takes_batch=takes_batch(inner),
+        takes_integers=True,
     )

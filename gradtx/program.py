@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from jax import numpy as jnp
@@ -16,6 +16,23 @@ from jax import numpy as jnp
 from gradtx.binding import Bound
 from gradtx.numbers import raw_key
 from gradtx.rule import Fork, Recall, Rule, TreeRule
+
+
+class Pin(NamedTuple):
+    """A name in front of those of the slots of a transformation.
+
+    Attributes:
+        key: The name, behind those around it.
+        scope: Which pin this is: two may have one name.
+        start: How many factories are around it.
+        within: The recipe, or the grouping, that it is part of, by that one's part; if
+            None, it stands in the whole itself.
+    """
+
+    key: str
+    scope: int
+    start: int
+    within: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +47,7 @@ class Op:
         out: The register that this writes.
         masks: Masks (by index) that a leaf must satisfy.
         trail: Names of the factories around it, outermost first.
-        pin: A pinned name for its slots.
+        pin: A pinned name for its slots, and who pinned it.
         is_step: Whether it, or a factory around it, takes a learning rate.
         splits_extra: Whether a mask around it splits the extra arguments, too.
         part: The part of the transformation that it is, by index.
@@ -39,11 +56,11 @@ class Op:
     bound: Bound | None
     node: Rule | Fork | Recall | TreeRule
     inputs: tuple[int, ...]
-    marks: tuple[tuple[str, int], ...]
+    marks: tuple[tuple[Any, int], ...]
     out: int
     masks: tuple[int, ...]
     trail: tuple[str, ...]
-    pin: str | None
+    pin: Pin | None
     is_step: bool
     splits_extra: bool
     part: int
@@ -106,6 +123,8 @@ class Mask(NamedTuple):
         label: What the tree has for these leaves; None if it holds bools.
         freezes: Whether it freezes the others, if it keeps the learning rate from them.
         within: The masks, by index, around it.
+        hides: Whether the transformation sees these leaves only, as in optax: functions
+            that give masks get None elsewhere, and random draws number what is left.
     """
 
     owner: str
@@ -113,6 +132,7 @@ class Mask(NamedTuple):
     label: Any = None
     freezes: bool = False
     within: tuple[int, ...] = ()
+    hides: bool = False
 
     def excludes(self, other: Mask) -> bool:
         """Whether no leaf is in both: they are two groups of one grouping."""
@@ -139,8 +159,9 @@ class Setting(NamedTuple):
     value: Any
 
 
-Active = tuple[bool | Setting, ...]
-"""For each operation, whether a leaf goes through it, or with which setting."""
+Active = tuple[bool | Setting | None, ...]
+"""For each operation, whether a leaf goes through it, or with which setting; None where
+it would, but for a mask that freezes."""
 
 
 @dataclasses.dataclass
@@ -197,7 +218,12 @@ class Program:
             return True
         if any(on and (op.is_step or op.name in SCALES) for op, on in pairs):
             return False
-        return any(op.is_step and self.freezing & {*op.masks} for op, _ in pairs)
+        return any(op.is_step and on is None for op, on in pairs)
+
+    @functools.cached_property
+    def takes_batch(self) -> bool:
+        """Whether something in it takes an axis of examples in front away."""
+        return any(op.node.takes_batch for op in self.ops)
 
     @functools.cached_property
     def may_freeze(self) -> bool:
@@ -230,6 +256,11 @@ class Program:
         return any(
             op.is_step or op.name in SCALES or op.holds_foreign for op in self.ops
         )
+
+    def ignores(self, state: Mapping[str, Any]) -> bool:
+        """Whether a state is not of this, which keeps nothing of its own."""
+        keys = {key for keys in self.keys for key in keys.values()}
+        return keys <= self.foreign_keys and not state.keys() <= keys | {"count"}
 
     @property
     def foreign_keys(self) -> set[str]:

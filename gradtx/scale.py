@@ -48,7 +48,7 @@ def scale_by_learning_rate(
 @transformation
 def set_to_zero():
     """Replace the update by zeros: parameters that get it stay as they are."""
-    return memoryless(lambda u, leaf: jnp.zeros_like(u))
+    return memoryless(lambda u, leaf: jnp.zeros_like(u), takes_integers=True)
 
 
 @transformation

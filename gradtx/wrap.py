@@ -12,7 +12,7 @@ import jax
 import optax
 from jax import numpy as jnp
 
-from gradtx import engine
+from gradtx import conditions, engine
 from gradtx.binding import Remembered
 from gradtx.checks import active_of, members_of
 from gradtx.lowering import program_of, programs_in
@@ -93,7 +93,7 @@ def run_if(
     def step(given: Any, before: Any) -> tuple[Any, Any]:
         return run(transform, given, before, tree)
 
-    return engine.run_if(is_due, step, updates, state, *otherwise)
+    return conditions.run_if(is_due, step, updates, state, *otherwise)
 
 
 def run_unless(
@@ -120,7 +120,9 @@ def _conditionally(
         return out, {"inner_state": after, "step": next_count(step)}
 
     kept = {"inner_state": inner}
-    return TreeRule(update, {"step": zero_count}, takes=("**",), inner=kept)
+    return TreeRule(
+        update, {"step": zero_count}, takes=("**",), inner=kept, takes_integers=True
+    )
 
 
 @transformation
