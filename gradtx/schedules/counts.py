@@ -113,7 +113,7 @@ def minus(count: Any, steps: Any) -> Any:
             count = jnp.minimum(count, largest + known)  # or it would wrap
         return count - known if known else count
     whole = math.floor(min(max(known, 0), largest))
-    return as_float(count - whole) - (known - whole)
+    return as_float(count - whole) - float(known - whole)
 
 
 def _floor(steps: Any, dtype: Any) -> Any:
@@ -166,10 +166,13 @@ def shares(count: Any, steps: Any) -> tuple[Any, Any]:
     0 is exactly so; a quotient of equals need not be 1, because XLA multiplies by the
     reciprocal of a constant.
     """
-    safe = chosen(steps > 0, _as_given(steps), 1)
+    has_end = (
+        steps > 0 if static(steps) is not None else (steps > 0) & (steps < jnp.inf)
+    )
+    safe = chosen(has_end, _as_given(steps), 1)
     rest = jnp.maximum(-minus(count, steps), 0)
     left, done = (jnp.minimum(as_float(n) / safe, 1) for n in (rest, count))
-    return chosen(steps > 0, left, 1), done
+    return chosen(has_end, left, 1), chosen(has_end, done, 0)
 
 
 def turns(count: Any, steps: Any) -> tuple[Any, Any]:
