@@ -142,6 +142,8 @@ class Factory:
                 role.check_none(self.name, name)
             if isinstance(value, list | Iterator) and role is not PLAIN:
                 value = tuple(value)
+            if getattr(role, "is_container", False):
+                value = _with_dicts(value)
             is_leaf = functools.partial(_is_value, role) if value is not None else None
             is_variadic = parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
             if is_variadic and isinstance(role, MemberRole):
@@ -176,6 +178,13 @@ class Factory:
 
 def _factory_of(public: Any) -> Factory:
     return public.factory
+
+
+def _with_dicts(value: Any) -> Any:
+    """Mappings of other kinds, which JAX takes for leaves, as dicts."""
+    if isinstance(value, tuple) and any(isinstance(x, Mapping) for x in value):
+        return tuple(map(_with_dicts, value))
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _is_value(role: Role, value: Any) -> bool:

@@ -274,7 +274,9 @@ class NumberRole(Role):
             if not self._admits(np.asarray(value)):
                 message = f"{owner}: {argument} must be {self.words}, got {value}"
                 raise ValueError(message)
-            if isinstance(value, int):
+            if isinstance(value, int) or (
+                self.is_count and isinstance(value, np.integer)
+            ):
                 value = float(value)
         return self._with_complement(value)
 

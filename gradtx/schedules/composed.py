@@ -53,9 +53,9 @@ def join_schedules(schedules: Sequence[SubSchedule], boundaries: Sequence[Count]
             f"join_schedules: needs at least one schedule, and at least one boundary "
             f"fewer than schedules, got {len(boundaries)} for {len(schedules)}"
         )
-    if isinstance(boundaries, jax.Array) and is_concrete(boundaries):
-        boundaries = np.asarray(boundaries)
-    begins = (0, *boundaries[:needed])
+    are_known = isinstance(boundaries, jax.Array) and is_concrete(boundaries)
+    listed: Any = np.asarray(boundaries) if are_known else boundaries
+    begins = (0, *map(_of_host, listed[:needed]))
     # A turn is over where any later one begins.
     ends = [*itertools.accumulate(reversed((*begins[1:], math.inf)), least)][::-1]
 
@@ -71,6 +71,12 @@ def join_schedules(schedules: Sequence[SubSchedule], boundaries: Sequence[Count]
         return result
 
     return value
+
+
+def _of_host(boundary: Any) -> Any:
+    """As Python's if it is known: the difference of two uint8 may be none."""
+    known = static(boundary)
+    return boundary if known is None else known
 
 
 def _length(begin: Any, end: Any) -> Any:

@@ -74,6 +74,12 @@ def static(number: Any) -> int | float | None:
     return int(number) if math.isfinite(number) and number == int(number) else number
 
 
+def _as_given(steps: Any) -> Any:
+    """The steps where the count is a float: ints of the host may be of any size."""
+    known = static(steps)
+    return steps if known is None else float(known)
+
+
 def chosen(condition: Any, one: Any, other: Any) -> Any:
     """The one where the condition holds, which may be a bool of the host."""
     if isinstance(condition, bool | np.bool_):
@@ -95,7 +101,7 @@ def minus(count: Any, steps: Any) -> Any:
     """The count less a number of steps: an int if both are whole."""
     known = static(steps)
     if not is_whole(count):
-        return count if known == 0 else count - steps
+        return count if known == 0 else count - _as_given(steps)
     if known is None:
         if is_whole(steps):
             return count - jnp.asarray(steps).astype(count.dtype)
@@ -107,7 +113,7 @@ def minus(count: Any, steps: Any) -> Any:
             count = jnp.minimum(count, largest + known)  # or it would wrap
         return count - known if known else count
     whole = math.floor(min(max(known, 0), largest))
-    return as_float(count - whole) - (known - whole)
+    return as_float(count - whole) - float(known - whole)
 
 
 def _floor(steps: Any, dtype: Any) -> Any:
@@ -127,7 +133,7 @@ def before(count: Any, boundary: Any) -> Any:
     if known == math.inf:
         return True
     if not is_whole(count):
-        return count < known
+        return count < float(known)
     first = math.ceil(known)
     return True if first > np.iinfo(count.dtype).max else count < first
 
@@ -145,7 +151,7 @@ def held(count: Any, steps: Any) -> Any:
     if known == math.inf:
         return count
     if not is_whole(count):
-        return jnp.minimum(count, steps)
+        return jnp.minimum(count, _as_given(steps))
     if known is None:
         last = _floor(jnp.ceil(steps) - 1, count.dtype)
         return jnp.minimum(count, jnp.maximum(last, 0))
@@ -160,16 +166,19 @@ def shares(count: Any, steps: Any) -> tuple[Any, Any]:
     0 is exactly so; a quotient of equals need not be 1, because XLA multiplies by the
     reciprocal of a constant.
     """
-    safe = chosen(steps > 0, steps, 1)
+    has_end = (
+        steps > 0 if static(steps) is not None else (steps > 0) & (steps < jnp.inf)
+    )
+    safe = chosen(has_end, _as_given(steps), 1)
     rest = jnp.maximum(-minus(count, steps), 0)
     left, done = (jnp.minimum(as_float(n) / safe, 1) for n in (rest, count))
-    return chosen(steps > 0, left, 1), done
+    return chosen(has_end, left, 1), chosen(has_end, done, 0)
 
 
 def turns(count: Any, steps: Any) -> tuple[Any, Any]:
     """How many whole turns of so many steps are over, and the count in this one."""
     if not is_whole(count):
-        return jnp.divmod(count, steps)
+        return jnp.divmod(count, _as_given(steps))
     known = static(steps)
     if known is None:
         return _traced_turns(count, steps)
@@ -183,6 +192,20 @@ def turns(count: Any, steps: Any) -> tuple[Any, Any]:
     rounds, rest = _divmod(count, p)
     over, rest = _divmod(rest * q, p)
     return as_float(rounds) * q + as_float(over), as_float(rest) / q
+
+
+def stairs(count: Any, begin: Any, steps: Any) -> Any:
+    """How many whole intervals of so many steps are over since the beginning."""
+    if not is_whole(count) or isinstance(static(begin), int):
+        return turns(since(count, begin), steps)[0]
+    # Of a whole interval the fraction of the beginning shifts no stair's whole count.
+    first = jnp.ceil(begin) if static(begin) is None else math.ceil(begin)
+    whole = _floor(first, count.dtype)
+    over = turns(jnp.maximum(count - whole, 0), steps)[0]
+    inexact = jnp.floor_divide(as_float(since(count, begin)), steps)
+    known = static(steps)
+    are_whole = steps == jnp.round(steps) if known is None else isinstance(known, int)
+    return chosen(are_whole, over, inexact)
 
 
 def _divmod(count: Any, steps: Any) -> tuple[Any, Any]:
@@ -218,4 +241,7 @@ def raised(rate: Any, times: Any) -> Any:
         return near**times
     if abs(math.log(known)) < 2**-20:
         return jnp.exp(math.log(known) * times)
-    return near**times * jnp.exp(math.log1p((known - near) / near) * times)
+    # Where the power is 0 or infinite, the correction must not be the other.
+    rest = math.log1p((known - near) / near) * times
+    rest = jnp.minimum(rest, 4.0) if known > near else jnp.maximum(rest, -4.0)
+    return near**times * jnp.exp(rest)

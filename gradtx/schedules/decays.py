@@ -18,6 +18,7 @@ from gradtx.schedules.counts import (
     raised,
     shares,
     since,
+    stairs,
     static,
     turns,
 )
@@ -110,7 +111,7 @@ def transition_schedule(
         return lambda count: init_value
 
     def value(count: Any) -> Any:
-        # A traced number of steps may be 0: then all before the beginning is inside.
+        # Of no steps, if traced, what is before the beginning is inside too.
         is_inside = before(minus(count, transition_begin), transition_steps)
         passed = since(count, transition_begin)
         left, done = _powers(*CURVES[curve](*shares(passed, transition_steps)), power)
@@ -252,8 +253,10 @@ def exponential_decay(
     steps = chosen(transition_steps > 0, transition_steps, 1.0)
 
     def value(count: Any) -> Any:
-        passed = since(count, begin)
-        intervals = turns(passed, steps)[0] if staircase else as_float(passed) / steps
+        if staircase:
+            intervals = stairs(count, begin, steps)
+        else:
+            intervals = as_float(since(count, begin)) / steps
         decayed = init_value * raised(rate, intervals)
         if end_value is None:
             return decayed
