@@ -22,8 +22,11 @@ from gradtx.transform import transformation
 
 
 def power_decay(step: Any, exponent: Any) -> Any:
-    """Adafactor's decay at a step from 0: `1 - (step + 1)**-exponent`."""
-    return 1 - (step + 1) ** -exponent
+    """Adafactor's decay at a step from 0: `1 - (step + 1)**-exponent`.
+
+    Before step 0, where an offset puts it, it is that of step 0: nothing is kept.
+    """
+    return 1 - jnp.maximum(step + 1, 1) ** -exponent
 
 
 def factored_axes(shape: tuple[int, ...], least: int) -> tuple[int, int] | None:
@@ -146,6 +149,8 @@ def covered_sum(decay: Share = 1.0, slot: str = "mu"):
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        if not u.size:  # no element, so no maximum
+            return u, slots
         shape = u.shape or (1,)
         ends = np.cumsum(shape)[:-1]
         covers = [
@@ -163,7 +168,7 @@ def covered_sum(decay: Share = 1.0, slot: str = "mu"):
         return total.reshape(u.shape), {slot: jnp.concatenate(maxima)}
 
     return Rule(
-        update, {slot: lambda array: jnp.zeros(sum(array.shape) or 1, array.dtype)}
+        update, {slot: lambda array: jnp.zeros(sum(array.shape or (1,)), array.dtype)}
     )
 
 

@@ -9,6 +9,7 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.arithmetic import safe_ratio, whole
+from gradtx.averages import holding
 from gradtx.combine import chain
 from gradtx.kernel import wide
 from gradtx.roles import (
@@ -73,7 +74,7 @@ def interpolate_iterates(
 
     first = {"b1": lambda arrays: jnp.asarray(b1.value, float)}
     shared = first | dict.fromkeys(("weight_sum", "max_lr"), zero)
-    slots = {"z": lambda array: array.astype(state_dtype or array.dtype)}
+    slots = {"z": lambda array: array.astype(holding(array, state_dtype))}
     return Rule(update, slots, shared=shared, settle=settle, evaluate=mean)
 
 
