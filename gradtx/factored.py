@@ -16,6 +16,7 @@ from gradtx.averages import corrected, scale_by_ema
 from gradtx.clip import clip_by_block_rms
 from gradtx.combine import add, chain, identity, let, moments, named, only, recall
 from gradtx.divide import block_mean, divide_by_root, shift, square
+from gradtx.numbers import as_weak
 from gradtx.roles import Decay, DType, NonNegative, Positive, Scalar, Share, Size
 from gradtx.rule import Leaf, Rule
 from gradtx.transform import transformation
@@ -58,7 +59,7 @@ def factored_average(
     """
 
     def shares(leaf: Leaf) -> tuple[Any, Any]:
-        kept = decay_fn(leaf.t - 1 - step_offset, decay)
+        kept = decay_fn(as_weak(leaf.count) - step_offset, decay)
         return kept, 1 - kept
 
     return _factored(shares, min_dim_size_to_factor)

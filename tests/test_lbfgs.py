@@ -137,9 +137,9 @@ def test_steps_along_which_the_gradient_falls_are_not_remembered(scales):
                 norm = np.linalg.norm(grads[-1])
                 scale = min(1, 1 / norm) if s is None else (s @ y) / (y @ y)
             if t != 20:
-                h = inverse_hessian_by_the_book(*zip(*pairs), scale) if pairs else scale
-                expected = h @ grads[-1] if pairs else h * grads[-1]
-                np.testing.assert_allclose(updates, expected, rtol=1e-9)
+                steps, changes = ([pair[i] for pair in pairs] for i in range(2))
+                h = inverse_hessian_by_the_book(steps, changes, scale)
+                np.testing.assert_allclose(updates, h @ grads[-1], rtol=1e-9)
                 assert grads[-1] @ updates > 0
     assert any(kept) and not all(kept)
 
