@@ -27,7 +27,9 @@ def power_decay(step: Any, exponent: Any) -> Any:
 
     Before step 0, where an offset puts it, it is that of step 0: nothing is kept.
     """
-    return 1 - jnp.maximum(step + 1, 1) ** -exponent
+    is_concrete = isinstance(step, int | float)
+    number = max(step + 1, 1) if is_concrete else jnp.maximum(step + 1, 1)
+    return 1 - number**-exponent
 
 
 def factored_axes(shape: tuple[int, ...], least: int) -> tuple[int, int] | None:
