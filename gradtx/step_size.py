@@ -259,13 +259,15 @@ def scale_by_madgrad(
     Args:
         learning_rate: A number or a schedule.
         momentum: How much of the parameter stays, in [0, 1).
-        eps: Added to the cube root, and to the learning rate. Positive.
+        eps: Added to the cube root, and to a learning rate that is not 0. Positive.
 
     Keeps `grad_sum_sq`, `s` and the first parameters `x0`.
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        weight = (learning_rate + eps) * jnp.sqrt(leaf.t)
+        # As the authors' code since 1.3: at a rate of 0 nothing is added either.
+        rate = jnp.where(learning_rate == 0, 0, learning_rate + eps)
+        weight = rate * jnp.sqrt(leaf.t)
         squares = slots["grad_sum_sq"] + weight * abs2(u)
         total = slots["s"] + weight * u
         # The floor changes nothing where a gradient was, and its derivative is finite.

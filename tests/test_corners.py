@@ -1,7 +1,7 @@
 """What every transformation does at the corners of its domain.
 
 Each test walks all of the registry: arrays without elements, complex numbers in slots
-of a given dtype.
+of a given dtype, learning rates of 0.
 """
 
 import inspect
@@ -180,3 +180,64 @@ def test_a_decay_of_ones_own_sees_the_steps_before_the_offset_as_in_optax():
             for _ in range(3):
                 seen[library], state = tx.update(params, state, params)
     np.testing.assert_allclose(seen[gradtx], seen[optax], rtol=1e-6)
+
+
+RATES = ("learning_rate", "max_learning_rate", "scaling")
+NOT_AT_0 = {
+    "adamc.max_learning_rate": "is divided by, and must be positive",
+    "interpolate_iterates.learning_rate": "a weight: the steps come from elsewhere",
+    "schedule_free.learning_rate": "a weight: the steps are the base optimizer's",
+    "scale_by_backtracking_linesearch.max_learning_rate": "must be positive",
+    "scale_by_zoom_linesearch.max_learning_rate": "must be positive",
+    "schedule_free_adamw.learning_rate": "must be positive",
+    "schedule_free_sgd.learning_rate": "must be positive",
+}
+"""Rates that are not 0, each with the reason."""
+
+
+def rates():
+    """Every rate of every transformation that may be 0."""
+    for name, factory in factories().items():
+        for argument in factory.signature.parameters:
+            is_rate = argument in RATES and f"{name}.{argument}" not in NOT_AT_0
+            if is_rate and name not in registry.PARTS:
+                yield name, argument
+
+
+def assert_stays(tx, name):
+    """Five updates of other gradients move no parameter by a bit."""
+    case, params = CASES.get(name, {}), WITH
+    state, at = tx.init(params), params
+    for t in range(5):
+        grads = case.get("gradients", testing.gradients)(params, t)
+        extra = case.get("extra", lambda *_: {})(at, grads)
+        updates, state = tx.update(grads, state, at, **extra)
+        at = gradtx.apply_updates(at, updates)
+    jax.tree.map(np.testing.assert_array_equal, at, params)
+
+
+@pytest.mark.parametrize(("name", "argument"), list(rates()))
+def test_at_a_learning_rate_of_0_nothing_moves(name, argument):
+    """Constant or scheduled, and with weight decay, which the rate multiplies."""
+    factory = factories()[name]
+    arguments = first_arguments(factory)
+    if "weight_decay" in factory.signature.parameters:
+        arguments["weight_decay"] = 0.1
+    assert_stays(factory(**{**arguments, argument: 0.0}), name)
+    if name not in ("rprop", "scale_by_rprop"):  # only `init` reads theirs
+        zero = gradtx.constant_schedule(0.0)
+        assert_stays(factory(**{**arguments, argument: zero}), name)
+
+
+WRAPPERS = ("base_optimizer", "fast_optimizer", "inner", "opt", "optimizer")
+
+
+@pytest.mark.parametrize("name", list(factories()))
+def test_nothing_moves_around_an_optimizer_whose_rate_is_0(name):
+    factory = factories()[name]
+    members = [arg for arg in factory.signature.parameters if arg in WRAPPERS]
+    if not members or name in ("galore", "sam", "conditionally_transform"):
+        return  # has a rate of its own; moves in between; gives gradients in between
+    arguments = first_arguments(factory)
+    arguments |= dict.fromkeys(members, gradtx.sgd(0.0, 0.9))
+    assert_stays(factory(**arguments), name)
