@@ -190,4 +190,5 @@ def scale_by_lbfgs(memory_size: Size = 10, scale_init_precond: bool = True):
         )
 
     first = wide_zeros, wide_zeros, past, past, lambda params: jnp.zeros(memory_size)
-    return TreeRule(update, dict(zip(Memory._fields, first, strict=True)))
+    slots = dict(zip(Memory._fields, first, strict=True))
+    return TreeRule(update, slots, period=memory_size)

@@ -37,6 +37,7 @@ class _Node:
     evaluate: Callable[..., Any] | None = None
     freezes: bool = False
     sees_entry: bool = False
+    period: Any = None
     inner: Mapping[str, Any] = types.MappingProxyType({})
 
 
@@ -71,6 +72,7 @@ class Rule(_Node):
         evaluate: `(param, slots, shared) -> param`, what to evaluate with in its place.
         freezes: Whether its leaves get zeros, and nothing else acts on them.
         sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.
+        period: The whole number that it takes the count modulo, if it does.
     """
 
     update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
@@ -87,6 +89,7 @@ class Rule(_Node):
     evaluate: Callable[[Any, Any, Any], Any] | None = None
     freezes: bool = False
     sees_entry: bool = False
+    period: Any = None
 
 
 def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
@@ -111,6 +114,7 @@ class TreeRule(_Node):
         waits: Whether it leaves its slots as they are where `tree.is_skipped` is true.
             Else it is run under a condition, which XLA may copy its slots for.
         takes_batch: Whether it, or what is inside, takes an axis of examples away.
+        period: As of a `Rule`.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
@@ -122,6 +126,7 @@ class TreeRule(_Node):
     inner: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     waits: bool = False
     takes_batch: bool = False
+    period: Any = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ of a given dtype, learning rates of 0.
 """
 
 import inspect
+import math
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import testing
+from gradtx.program import common_period
 from tests import registry, settings
 from tests.registry import CASES, TRANSFORMATIONS, factories
 
@@ -241,3 +243,107 @@ def test_nothing_moves_around_an_optimizer_whose_rate_is_0(name):
     arguments = first_arguments(factory)
     arguments |= dict.fromkeys(members, gradtx.sgd(0.0, 0.9))
     assert_stays(factory(**arguments), name)
+
+
+LAST = np.iinfo(np.int32).max
+
+
+def at_count(state, count):
+    """A state, each count in it another."""
+
+    def one(path, leaf):
+        is_count = getattr(path[-1], "key", None) == "count"
+        return jnp.int32(count) if is_count else leaf
+
+    return jax.tree_util.tree_map_with_path(one, state)
+
+
+def periodic():
+    """Every factory that takes a whole number of updates, and which argument it is."""
+    for name, factory in factories().items():
+        for argument, parameter in factory.signature.parameters.items():
+            if "Every" in str(parameter.annotation):
+                yield name, argument
+
+
+PERIODS = {
+    **{
+        f"{name}({argument}=3)": (name, {argument: 3})
+        for name, argument in periodic()
+        if name not in registry.PARTS
+    },
+    "lookahead that restarts": ("lookahead", {"sync_period": 3, "reset_state": True}),
+    "mean of parameters": ("average_params", {"decay": "polyak", "every": 3}),
+    "late mean": ("average_params", {"every": 3, "start": LAST - 400}),
+    "lbfgs": ("lbfgs", {"memory_size": 3, "linesearch": None, "learning_rate": 0.1}),
+    "galore": ("galore", {"rank": 1, "update_proj_gap": 3}),
+    "apollo": ("apollo", {"rank": 1, "every": 3}),
+}
+
+
+def run_from(tx, name, count, steps=14):
+    """Updates and states from a count on; the first two are left to settle."""
+    case, params = CASES.get(name, {}), WITH
+    state, at, seen = at_count(tx.init(params), count), params, []
+    for t in range(steps):
+        grads = case.get("gradients", testing.gradients)(params, t % 5)
+        extra = case.get("extra", lambda *_: {})(at, grads)
+        updates, state = tx.update(grads, state, at, **extra)
+        at = gradtx.apply_updates(at, updates)
+        seen.append((updates, state))
+    return seen
+
+
+@pytest.mark.parametrize("name", PERIODS)
+def test_what_happens_every_so_many_updates_goes_on_at_the_end_of_the_count(name):
+    """As it does from a count before, that is as many periods less."""
+    factory, numbers = PERIODS[name]
+    make = factories()[factory]
+    tx = make(**{**first_arguments(make), **numbers})
+    late = run_from(tx, factory, LAST - 4)
+    early = run_from(tx, factory, LAST - 4 - 300)
+
+    def without_count(tree):
+        return at_count(tree, 0)
+
+    for mine, its in zip(late, early, strict=True):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+            *map(without_count, (mine, its)),
+        )
+
+
+def test_periods_of_one_chain_keep_their_common_phase():
+    """And the count stays just below its end, where schedules see about the last."""
+    tx = gradtx.chain(
+        gradtx.apply_every(4), gradtx.lookahead(gradtx.sgd(0.1), 6, 0.5)
+    )
+    runs = [run_from(tx, "sgd", LAST - 4 - away, 30) for away in (0, 1200)]
+    for mine, its in zip(*runs, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, mine[0], its[0])
+    counts = [int(state["count"]) for _, state in runs[0]]
+    assert max(counts) == LAST
+    assert all(LAST - 12 < count for count in counts)
+
+
+@pytest.mark.parametrize("kind", ["traced", "scheduled"])
+def test_a_period_that_is_no_constant_goes_on_too(kind):
+    every = gradtx.constant_schedule(3) if kind == "scheduled" else 3
+    update = jax.jit(lambda tx, *args: tx.update(*args))
+    for tx in (gradtx.apply_every(every), gradtx.lookahead(gradtx.sgd(1.0), every, 0.5)):
+        seen = []
+        for start in (LAST - 4, LAST - 304):
+            state, made = at_count(tx.init(WITH), start), []
+            for _ in range(12):
+                updates, state = update(tx, WITH, state, WITH)
+                made.append(updates)
+            seen.append(made)
+        jax.tree.map(np.testing.assert_array_equal, *seen)
+
+
+def test_the_common_period_is_the_least_common_multiple_and_never_too_long():
+    for periods in ([4, 6], [3], [7, 2, 14], [2**20 + 7, 2**20 + 9], [2**31 - 1]):
+        expected = min(math.lcm(*periods), 2**30)
+        assert common_period(periods) == expected
+        assert common_period([jnp.int32(p) for p in periods]) == expected
+    assert common_period([]) is None
