@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 from jax import numpy as jnp
 
 from gradtx.arithmetic import abs2, bare_sqrt, inner, safe_ratio, safe_sqrt
@@ -41,9 +40,10 @@ def scale_by_polyak(
         gap = value.astype(u.real.dtype) - f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
         size = leaf.total + eps
-        is_flat = size <= np.finfo(float).eps
+        # Its square may be 0 where the gradient is not: then the step is the longest.
+        is_flat = size == 0
         step = jnp.minimum(gap / jnp.where(is_flat, 1, size), max_learning_rate)
-        return u * jnp.where(is_flat, 0, step)
+        return u * jnp.where(is_flat, jnp.where(gap > 0, max_learning_rate, 0), step)
 
     return memoryless(update, measure=squared_norm, needs=("value",))
 
@@ -224,9 +224,10 @@ def scale_by_model_step(
             least = jnp.maximum(cap / (2 * share * grown), lower_bound)
             lb = jnp.where(cap < grown * share * lb, least, lb)
         gap = jnp.maximum(grown * (barf - share * lb - gamma) + total["slope"], 0)
-        is_flat = total["norm"] <= np.finfo(float).eps
-        size = jnp.where(is_flat, 0, gap / jnp.where(is_flat, 1, total["norm"]))
-        size = jnp.minimum(learning_rate / share, size)
+        is_flat, longest = total["norm"] <= 0, learning_rate / share
+        size = jnp.minimum(longest, gap / jnp.where(is_flat, 1, total["norm"]))
+        # Its square may be 0 where the gradient is not: then the step is the longest.
+        size = jnp.where(is_flat, jnp.where(gap > 0, longest, 0), size)
         if adapt_lower_bound:
             model = barf + total["slope"] - gamma - size * total["norm"] / 2
             lb = jnp.maximum(model / share, lower_bound)

@@ -315,9 +315,7 @@ def test_what_happens_every_so_many_updates_goes_on_at_the_end_of_the_count(name
 
 def test_periods_of_one_chain_keep_their_common_phase():
     """And the count stays just below its end, where schedules see about the last."""
-    tx = gradtx.chain(
-        gradtx.apply_every(4), gradtx.lookahead(gradtx.sgd(0.1), 6, 0.5)
-    )
+    tx = gradtx.chain(gradtx.apply_every(4), gradtx.lookahead(gradtx.sgd(0.1), 6, 0.5))
     runs = [run_from(tx, "sgd", LAST - 4 - away, 30) for away in (0, 1200)]
     for mine, its in zip(*runs, strict=True):
         jax.tree.map(np.testing.assert_array_equal, mine[0], its[0])
@@ -330,7 +328,10 @@ def test_periods_of_one_chain_keep_their_common_phase():
 def test_a_period_that_is_no_constant_goes_on_too(kind):
     every = gradtx.constant_schedule(3) if kind == "scheduled" else 3
     update = jax.jit(lambda tx, *args: tx.update(*args))
-    for tx in (gradtx.apply_every(every), gradtx.lookahead(gradtx.sgd(1.0), every, 0.5)):
+    for tx in (
+        gradtx.apply_every(every),
+        gradtx.lookahead(gradtx.sgd(1.0), every, 0.5),
+    ):
         seen = []
         for start in (LAST - 4, LAST - 304):
             state, made = at_count(tx.init(WITH), start), []
