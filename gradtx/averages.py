@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from jax import numpy as jnp
@@ -14,9 +13,25 @@ from gradtx.rule import Leaf, Rule, Step, memoryless, refuse_complex
 from gradtx.transform import transformation
 
 
+def holding(array: Any, dtype: Any) -> Any:
+    """The dtype that a slot like an array has where one is asked for, or None.
+
+    Complex numbers do not fit into a real one: they stay as they are, but for 16 bits,
+    of which there are no complex ones. Those are refused at the first update.
+    """
+    if dtype is None or not jnp.iscomplexobj(array):
+        return dtype or array.dtype
+    is_real = not jnp.issubdtype(dtype, jnp.complexfloating)
+    return array.dtype if is_real and jnp.finfo(dtype).bits > 16 else dtype
+
+
 def full(value: Any, dtype: Any = None) -> Any:
     """The first value of a slot: filled with a number, like what reaches the rule."""
-    return functools.partial(jnp.full_like, fill_value=value, dtype=dtype)
+
+    def first(array: Any) -> Any:
+        return jnp.full_like(array, value, dtype=holding(array, dtype))
+
+    return first
 
 
 @transformation

@@ -9,6 +9,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.arithmetic import abs2, inner, safe_sqrt
+from gradtx.averages import holding
 from gradtx.combine import chain, identity, let
 from gradtx.roles import (
     DType,
@@ -138,8 +139,7 @@ def scale_by_distance_over_gradients(
         return u * rate, slots | {"max_dist": distance, "grad_sum_of_squares": total}
 
     def stored(array: Any) -> Any:
-        is_complex = jnp.iscomplexobj(array)
-        return array if is_complex else array.astype(param_dtype)
+        return array.astype(holding(array, param_dtype))
 
     return Rule(
         update,

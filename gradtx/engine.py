@@ -100,7 +100,7 @@ class _Update:
         self.count, self.extra, self.is_due = count, extra, is_due
         self.new_state: dict[str, Any] = {}
         if count is not None:
-            self.new_state["count"] = _next_count(count, is_due)
+            self.new_state["count"] = _next_count(count, is_due, program.period)
         self.slots = self._open_state()
         self.registers: dict[int, list[Any]] = {0: leaves.updates}
         self.active = active_of(program, leaves.reference, leaves.treedef)

@@ -36,6 +36,7 @@ class _Node:
     freezes: bool = False
     sees_entry: bool = False
     takes_integers: bool = False
+    period: Any = None
     inner: Mapping[str, Any] = types.MappingProxyType({})
     recovered: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
     in_optax: Mapping[str, str | None] = types.MappingProxyType({})
@@ -75,6 +76,7 @@ class Rule(_Node):
         recovered: For each whole-tree scalar that the count tells while numbers do not
             change, kept or not: `(count) -> scalar`, for states that do without.
         takes_integers: Whether leaves of integers go through it, in their dtype.
+        period: The whole number that it takes the count modulo, if it does.
     """
 
     update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
@@ -95,6 +97,7 @@ class Rule(_Node):
         default_factory=dict
     )
     takes_integers: bool = False
+    period: Any = None
 
 
 def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
@@ -122,6 +125,7 @@ class TreeRule(_Node):
         in_optax: The fields of optax's state that slots are, where names differ; None
             for the one that is the whole of optax's state.
         takes_integers: Whether leaves of integers go into it: what is inside checks.
+        period: As of a `Rule`.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
@@ -135,6 +139,7 @@ class TreeRule(_Node):
     takes_batch: bool = False
     in_optax: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     takes_integers: bool = False
+    period: Any = None
 
 
 @dataclasses.dataclass(frozen=True)

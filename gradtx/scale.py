@@ -224,4 +224,4 @@ def apply_every(k: Every = 1):
         total = jnp.where(place == 0, u, slots["grad_acc"] + u)
         return jnp.where(place == every - 1, total, 0), {"grad_acc": total}
 
-    return Rule(update, {"grad_acc": full(0.0)})
+    return Rule(update, {"grad_acc": full(0.0)}, period=k)

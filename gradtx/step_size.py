@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 from jax import numpy as jnp
 
 from gradtx.arithmetic import abs2, bare_sqrt, inner, safe_ratio, safe_sqrt
@@ -42,9 +41,10 @@ def scale_by_polyak(
         gap = value.astype(u.real.dtype) - f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
         size = leaf.total + eps
-        is_flat = size <= np.finfo(float).eps
+        # Its square may be 0 where the gradient is not: then the step is the longest.
+        is_flat = size == 0
         step = jnp.minimum(gap / jnp.where(is_flat, 1, size), max_learning_rate)
-        return u * jnp.where(is_flat, 0, step)
+        return u * jnp.where(is_flat, jnp.where(gap > 0, max_learning_rate, 0), step)
 
     return memoryless(update, measure=squared_norm, needs=("value",))
 
@@ -253,9 +253,10 @@ def scale_by_model_step(
             least = jnp.maximum(cap / (2 * share * grown), lower_bound)
             lb = jnp.where(cap < grown * share * lb, least, lb)
         gap = jnp.maximum(grown * (barf - share * lb - gamma) + total["slope"], 0)
-        is_flat = total["norm"] <= np.finfo(float).eps
-        size = jnp.where(is_flat, 0, gap / jnp.where(is_flat, 1, total["norm"]))
-        size = jnp.minimum(learning_rate / share, size)
+        is_flat, longest = total["norm"] <= 0, learning_rate / share
+        size = jnp.minimum(longest, gap / jnp.where(is_flat, 1, total["norm"]))
+        # Its square may be 0 where the gradient is not: then the step is the longest.
+        size = jnp.where(is_flat, jnp.where(gap > 0, longest, 0), size)
         if adapt_lower_bound:
             model = barf + total["slope"] - gamma - size * total["norm"] / 2
             lb = jnp.maximum(model / share, lower_bound)
@@ -294,13 +295,15 @@ def scale_by_madgrad(
     Args:
         learning_rate: A number or a schedule.
         momentum: How much of the parameter stays, in [0, 1).
-        eps: Added to the cube root, and to the learning rate. Positive.
+        eps: Added to the cube root, and to a learning rate that is not 0. Positive.
 
     Keeps `grad_sum_sq`, `s` and the first parameters `x0`.
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        weight = (learning_rate + eps) * jnp.sqrt(leaf.t)
+        # As the authors' code since 1.3: at a rate of 0 nothing is added either.
+        rate = jnp.where(learning_rate == 0, 0, learning_rate + eps)
+        weight = rate * jnp.sqrt(leaf.t)
         squares = slots["grad_sum_sq"] + weight * abs2(u)
         total = slots["s"] + weight * u
         # The floor changes nothing where a gradient was, and its derivative is finite.

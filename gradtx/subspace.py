@@ -102,7 +102,7 @@ def main_directions(
         return jnp.zeros((max(shape), min(rank, *shape)), array.dtype)
 
     matrices = functools.partial(matrices_of, dimension_numbers)
-    return Rule(update, {"projector": first}, setting=matrices)
+    return Rule(update, {"projector": first}, setting=matrices, period=every)
 
 
 PROJECTOR = Private("projector")
