@@ -18,7 +18,7 @@ from jax import export
 from gradtx.errors import some, suggest
 
 
-class State(dict[str, Any]):
+class State(dict[Any, Any]):
     """The state of a transformation: a dict, whose keys are attributes, too.
 
     So programs that are written for optax read it: `state.mu` is `state["mu"]`, and
