@@ -3,6 +3,7 @@
 Every optimizer is a pure `(init, update)` pair over pytrees, composed from primitives.
 """
 
+from importlib import import_module as _import_module
 from typing import Any as _Any
 
 import optax as _optax
@@ -325,8 +326,13 @@ __version__ = "0.6.0"
 _register_submodules()
 
 
+_ON_DEMAND = ("laws", "plot", "testing")
+
+
 def __getattr__(name: str) -> _Any:
     """Names that are not ours (losses, projections, ...) are optax's."""
+    if name in _ON_DEMAND:
+        return _import_module(f"gradtx.{name}")
     if name.startswith("_"):
         raise AttributeError(f"module 'gradtx' has no attribute {name!r}")
     try:

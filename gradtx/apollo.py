@@ -55,7 +55,7 @@ def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
 
 
 @transformation
-def _project(rank: Size, numbers: Any):
+def _project_at_random(rank: Size, numbers: Any):
     """Multiply the shorter side of a matrix by what is let as "projector"."""
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -137,7 +137,7 @@ def scale_by_apollo(
         seed: A seed or key of the directions.
     """
     numbers = dimension_numbers
-    project = _project(rank, numbers)
+    project = _project_at_random(rank, numbers)
     adam = chain(project, scale_by_adam(b1, b2, eps))
     scaled = _scale_as(project, adam, granularity == "tensor", numbers)
     paced = chain(limit_norm_growth(growth), multiply(scale**0.5))

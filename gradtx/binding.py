@@ -25,57 +25,9 @@ from gradtx.errors import suggest
 from gradtx.identity import hash_of, same
 from gradtx.numbers import DecayValue, scheduled
 from gradtx.roles import PLAIN, MemberRole, NumberRole, Role, role_of
+from gradtx.spec import CHILD, Spec
 
 _in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("body", default=False)
-
-CHILD = object()
-"""Marks, in a spec, the place of a leaf that is a child."""
-
-
-class Spec:
-    """The static part of a bound factory; equal specs build the same program.
-
-    Attributes:
-        factory: The factory.
-        treedefs: The structure of each argument.
-        statics: For each leaf of the arguments its value, or `CHILD`.
-        roles: For each leaf its role.
-        names: For each leaf the argument that it belongs to.
-    """
-
-    __slots__ = ("_hash", "factory", "names", "roles", "statics", "treedefs")
-
-    def __init__(
-        self,
-        factory: Factory,
-        treedefs: tuple,
-        statics: tuple,
-        roles: tuple,
-        names: tuple,
-    ):
-        self.factory, self.treedefs = factory, treedefs
-        self.statics, self.roles, self.names = statics, roles, names
-        self._hash = hash((factory, treedefs, *map(hash_of, statics)))
-
-    def paths(self) -> list[Any]:
-        """For each leaf its path in its argument."""
-        trees = [jax.tree.unflatten(t, range(t.num_leaves)) for t in self.treedefs]
-        pairs = [
-            pair for tree in trees for pair in jax.tree_util.tree_leaves_with_path(tree)
-        ]
-        return [path for path, _ in pairs]
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (
-            isinstance(other, Spec)
-            and self._hash == other._hash
-            and self.factory is other.factory
-            and self.treedefs == other.treedefs
-            and all(map(same, self.statics, other.statics))
-        )
 
 
 class Factory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 REGISTERED: dict[str, Any] = {}
 """What users registered, by name."""
-TAGS = ("type", "tuple", "array", "pairs", "function", "private")
+TAGS = ("type", "tuple", "array", "pairs", "function", "partial", "private")
 """First keys of dicts that stand for something else."""
 
 
@@ -41,7 +42,7 @@ def register(function: T) -> T:
         )
     before = REGISTERED.get(name, function)
     is_again = _origin(before) == _origin(function) and "<" not in _origin(function)[1]
-    if name in _own() or not (before is function or is_again):
+    if name in _public() or not (before is function or is_again):
         raise ValueError(f"register: the name {name!r} is taken")
     REGISTERED[name] = function
     return function  # pyright: ignore[reportReturnType]
@@ -103,6 +104,10 @@ def _plain(value: Any, place: str) -> Any:
         plain = {key: _plain(x, f"{place}[{key!r}]") for key, x in value.items()}
         is_plain = all(isinstance(key, str) and key not in TAGS for key in plain)
         return plain if is_plain else {"pairs": [list(it) for it in plain.items()]}
+    if isinstance(value, functools.partial):
+        parts = {"args": [*value.args], "kwargs": value.keywords}
+        plain = {key: _plain(it, f"{place}.{key}") for key, it in parts.items()}
+        return {"partial": _plain(value.func, place), **plain}
     if _known().get(_name_of(value)) is value:
         return {"function": _name_of(value)}
     hint = "; decorate it with @gradtx.register" if inspect.isfunction(value) else ""
@@ -166,6 +171,9 @@ def _made(value: Any, place: str) -> Any:
             return _find(name)
         case {"private": str(name), **rest} if not rest:
             return Private(name)
+        case {"partial": function, "args": list(args), "kwargs": Mapping() as kwargs}:
+            made = (_made(x, place) for x in (function, args, kwargs))
+            return functools.partial(next(made), *next(made), **next(made))
         case Mapping():
             return {key: _made(x, f"{place}/{key}") for key, x in value.items()}
     return value
@@ -174,7 +182,8 @@ def _made(value: Any, place: str) -> Any:
 def _find(name: str) -> Any:
     known = _known()
     if name not in known:
-        raise ValueError(f"from_config: unknown name {name!r}{suggest(name, known)}")
+        near = suggest(name, {**_public(), **REGISTERED})
+        raise ValueError(f"from_config: unknown name {name!r}{near}")
     return known[name]
 
 
@@ -182,11 +191,26 @@ def _known() -> dict[str, Any]:
     return {**_own(), **REGISTERED}
 
 
-@functools.cache
 def _own() -> dict[str, Any]:
-    """The functions of gradtx, by name."""
-    modules = map(importlib.import_module, ("gradtx.injection", "gradtx"))
-    public = {name: it for module in modules for name, it in vars(module).items()}
+    """The functions of gradtx, by name; what is public before what recipes are of."""
+    return _named(_modules()) | _public()
+
+
+@functools.cache
+def _public() -> dict[str, Any]:
+    return _named(("gradtx.injection", "gradtx"))
+
+
+def _modules() -> tuple[str, ...]:
+    """The modules of gradtx, the first imported last, so that its names stay."""
+    return tuple(name for name in reversed(sys.modules) if name.startswith("gradtx."))
+
+
+@functools.cache
+def _named(modules: tuple[str, ...]) -> dict[str, Any]:
+    """The functions that are in some modules, by name."""
+    found = map(importlib.import_module, modules)
+    public = {name: it for module in found for name, it in vars(module).items()}
     factories = {
         made.factory.name: made
         for made in public.values()

@@ -198,11 +198,12 @@ def selective_transform(optimizer: Member, *, freeze_mask: Any):
         optimizer: The transformation of the others.
         freeze_mask: As of `only`.
     """
-
-    def is_trained(params: Any) -> Any:
-        return jax.tree.map(operator.not_, mask_tree(freeze_mask, params))
-
+    is_trained = functools.partial(_is_trained, freeze_mask)
     return chain(masked(optimizer, is_trained), freeze(freeze_mask))
+
+
+def _is_trained(freeze_mask: Any, params: Any) -> Any:
+    return jax.tree.map(operator.not_, mask_tree(freeze_mask, params))
 
 
 @transformation

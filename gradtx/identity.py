@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -19,7 +20,8 @@ def same(a: Any, b: Any) -> bool:
     """Whether two leaves are interchangeable: by type and value, never guessed.
 
     Arrays compare by dtype, shape and bytes, tracers by identity, floats so that NaN
-    equals itself and -0.0 is not 0.0, other objects by `==` where that gives a bool.
+    equals itself and -0.0 is not 0.0, a partial function by its parts, other objects by
+    `==` where that gives a bool.
     """
     if a is b:
         return True
@@ -35,16 +37,27 @@ def same(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, float):
         return a.hex() == b.hex()
+    if isinstance(a, functools.partial):
+        mine, theirs = _parts(a), _parts(b)
+        return len(mine) == len(theirs) and all(map(same, mine, theirs))
     try:
         return (a == b) is True
     except Exception:  # an object whose comparison fails is equal only to itself
         return False
 
 
+def _parts(function: functools.partial) -> tuple[Any, ...]:
+    """What a partial function is made of."""
+    keywords = (x for pair in sorted(function.keywords.items()) for x in pair)
+    return function.func, *function.args, *keywords
+
+
 def hash_of(leaf: Any) -> int:
     """A hash that goes with `same` and never touches the value of an array."""
     if isinstance(leaf, DecayValue):
         leaf = leaf.value
+    if isinstance(leaf, functools.partial):
+        return hash(tuple(map(hash_of, _parts(leaf))))
     if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
         return hash((str(leaf.dtype), leaf.shape))
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import io
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -53,16 +55,21 @@ class Shown:
         )
 
     def _console(self) -> Any:
-        import io
-
-        from rich.console import Console
-
-        console = Console(record=True, file=io.StringIO(), width=WIDTH)
+        console = _rich("console").Console(record=True, file=io.StringIO(), width=WIDTH)
         console.print(self.renderable)
         return console
 
 
 WIDTH = 88
+
+
+def _rich(module: str, owner: str = "describe") -> Any:
+    """A module of rich, which is an extra."""
+    try:
+        return importlib.import_module(f"rich.{module}")
+    except ModuleNotFoundError as error:
+        message = f"{owner}: no {error.name}: install gradtx[show]"
+        raise ModuleNotFoundError(message, name=error.name) from None
 
 
 class Memory(NamedTuple):
@@ -144,13 +151,12 @@ def describe(tx: GradientTransformation, params: Any = None) -> Shown:
 
     Raises:
         TypeError: `tx` is no transformation of gradtx.
+        ModuleNotFoundError: There is no rich, which `gradtx[show]` installs.
     """
-    from rich.tree import Tree
-
-    tx = ours("describe", tx)
+    tx, tree = ours("describe", tx), _rich("tree")
     params = None if params is None else _shapes("describe", params)
     state = None if params is None else jax.eval_shape(tx.init, params)
-    root = Tree("", hide_root=True, guide_style="dim")
+    root = tree.Tree("", hide_root=True, guide_style="dim")
     _add(root, tx, params, state)
     return Shown(root)
 
@@ -230,9 +236,7 @@ def _short(value: Any, most: int = 60) -> str:
 
 
 def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    return _rich("markup").escape(text)
 
 
 def _cost(leaves: Any) -> str:
@@ -268,12 +272,10 @@ def explain(tx: GradientTransformation, params: Any) -> Shown:
         TypeError: `tx` is no transformation of gradtx.
         ValueError: It has no groups; or a leaf has none, as `groups` says.
     """
-    from rich.table import Table
-
-    tx = ours("explain", tx)
+    tx, tables = ours("explain", tx), _rich("table", "explain")
     rows = [*_rows(tx, params)]
     counts: dict[str, int] = {}
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = tables.Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("parameter", "shape", "number", "group"):
         table.add_column(heading, justify="right" if heading == "number" else "left")
     for name, shape, group in rows:

@@ -330,12 +330,16 @@ def _origin(
 ) -> str:
     """Whose count the state at a place goes on with.
 
-    Its own; if it is new, that of the state in it; or else of the one around it. What
-    keeps nothing else is innermost, so it was: in the last of states in each other.
+    Its own; if it keeps nothing else, that of what was as far around the state in it;
+    if it is new, that of the state in it; or else of the one around it. What keeps
+    nothing else and has none in it was in the last of states in each other.
     """
     inside = [to for to in came if to.startswith(at)]
     if inside:
-        return came[min(inside, key=len)]
+        to = min(inside, key=len)
+        outer = came[to].removesuffix(to.removeprefix(at))
+        is_as_far = outer + to.removeprefix(at) == came[to] and outer in counts
+        return outer if is_as_far and outer not in came.values() else came[to]
     outer = (it for it in states if it != at and at.startswith(it))
     around = max(outer, key=len, default="")
     there = _origin(around, states, came, counts) if at else ""

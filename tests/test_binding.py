@@ -46,6 +46,58 @@ def test_hash_never_touches_the_value_of_an_array():
     assert hash(gradtx.scale(np.float32(1))) == hash(gradtx.scale(np.float32(2)))
 
 
+HINT = (
+    "; functions and foreign transformations are equal only to themselves: "
+    "make it once, for both"
+)
+UNLIKE = {
+    "a mask": (
+        lambda: gradtx.chain(
+            gradtx.clip(1.0), gradtx.adamw(0.1, mask=lambda params: params)
+        ),
+        f"'mask'{HINT}",
+    ),
+    "a schedule": (lambda: gradtx.sgd(lambda count: 0.1), f"'learning_rate'{HINT}"),
+    "a foreign member": (
+        lambda: gradtx.chain(gradtx.clip(1.0), optax.sgd(0.1)),
+        f"'transforms[1]'{HINT}",
+    ),
+}
+
+
+def stack(*transformations):
+    return jax.tree.map(lambda *numbers: jnp.stack(numbers), *transformations)
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_transformations_that_do_not_stack_say_where_they_differ_and_what_to_do(name):
+    make, differs = UNLIKE[name]
+    one, other = make(), make()
+    with pytest.raises(ValueError) as raised:
+        stack(one, other)
+    assert str(raised.value).count(f"[differs in {differs}]") >= 2
+    assert " object at 0x" not in str(raised.value).replace("optax", "")
+    with pytest.raises(TypeError) as raised:
+        jax.lax.cond(True, lambda: one, lambda: other)
+    assert f"[differs in {differs}]" in str(raised.value)
+    stack(one, one)  # made once
+
+
+def test_the_static_part_of_a_transformation_shows_its_arguments():
+    plain, nesterov = (
+        jax.tree.structure(gradtx.sgd(0.1, nesterov=it)) for it in (False, True)
+    )
+    shown = "sgd(learning_rate=..., momentum=None, nesterov={}, accumulator_dtype="
+    assert shown.format(False) in repr(plain)
+    assert plain != nesterov
+    assert shown.format(True) in repr(nesterov)
+    assert repr(nesterov).count("[differs in 'nesterov']") == 1
+    with pytest.raises(ValueError, match=r"\[differs in 'momentum'\]"):
+        stack(gradtx.sgd(0.1), gradtx.sgd(0.1, 0.9))
+    with pytest.raises(ValueError, match=r"\[differs in \"mask\['a'\]\""):
+        stack(*(gradtx.masked(gradtx.sgd(0.1), {k: True}) for k in "ab"))
+
+
 def test_tracers_compare_by_identity():
     @jax.jit
     def compare(x):

@@ -1,5 +1,7 @@
+import functools
 import inspect
 import json
+import sys
 from typing import Any
 
 import jax
@@ -12,6 +14,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import config
+from gradtx.binding import Factory
 from tests import registry
 from tests.test_schedules import SCHEDULES
 
@@ -30,6 +33,11 @@ def vectors(params):
     return jax.tree.map(lambda p: p.ndim == 1, params)
 
 
+@gradtx.register
+def with_axes(params, axes):
+    return jax.tree.map(lambda p: p.ndim >= axes, params)
+
+
 MADE = {
     "numbers": lambda: gradtx.adamw(1e-3, b2=0.95, mu_dtype="bfloat16"),
     "a schedule": lambda: gradtx.sgd(
@@ -43,6 +51,9 @@ MADE = {
         {"**/bias": gradtx.frozen(), "**": gradtx.chain(gradtx.sgd(0.1))}
     ),
     "a mask of a user": lambda: gradtx.adamw(0.1, mask=vectors),
+    "a mask of a part of a function": lambda: gradtx.adamw(
+        0.1, mask=functools.partial(with_axes, axes=2)
+    ),
     "a mask": lambda: gradtx.masked(gradtx.sgd(0.1), {"w": True, "b": (False, True)}),
     "a mask with our words": lambda: gradtx.adamw(0.1, mask={"type": True, "a": False}),
     "numbers by step": lambda: gradtx.piecewise_constant_schedule(1.0, {5: 0.5}),
@@ -75,6 +86,38 @@ def test_every_transformation_has_a_config(name):
     made = registry.example(registry.factories()[name])
     text = json.dumps(gradtx.to_config(made))
     assert gradtx.from_config(json.loads(text)) == made
+
+
+@pytest.mark.usefixtures("all_registered")
+@pytest.mark.parametrize("name", registry.TRANSFORMATIONS)
+def test_whatever_recipes_are_made_of_has_a_config(name):
+    """What is in no namespace of a user too, such as what `MultiSteps` makes."""
+    made = registry.TRANSFORMATIONS[name]()
+    for tx in (made, made.expand(step=3)):
+        text = json.dumps(gradtx.to_config(tx))
+        assert gradtx.from_config(json.loads(text)) == tx
+
+
+def test_no_two_factories_have_one_name():
+    names: dict[str, set[int]] = {}
+    for module in [it for name, it in sys.modules.items() if name[:7] == "gradtx."]:
+        for it in vars(module).values():
+            if isinstance(getattr(it, "factory", None), Factory):
+                names.setdefault(it.factory.name, set()).add(id(it.factory))
+    assert len(names) > 200
+    assert not [name for name, them in names.items() if len(them) > 1]
+
+
+def test_a_user_may_have_a_name_that_only_recipes_use():
+    def multi_steps(params):
+        return params
+
+    gradtx.register(multi_steps)
+    try:
+        made = gradtx.adamw(0.1, mask=multi_steps)
+        assert gradtx.from_config(gradtx.to_config(made)) == made
+    finally:
+        del config.REGISTERED["multi_steps"]
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -1,4 +1,5 @@
 import functools
+import importlib
 import operator
 from typing import Any
 
@@ -196,3 +197,18 @@ def test_what_cannot_be_shown_is_an_error(call, kind, message):
     with pytest.raises(kind) as error:
         call()
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["describe", "explain"])
+def test_without_rich_the_error_names_the_extra(name, monkeypatch):
+    real = importlib.import_module
+
+    def refuse(module, *args):
+        if module.startswith("rich"):
+            raise ModuleNotFoundError("No module named 'rich'", name="rich")
+        return real(module, *args)
+
+    monkeypatch.setattr(importlib, "import_module", refuse)
+    with pytest.raises(ModuleNotFoundError) as raised:
+        getattr(gradtx, name)(PIPELINE, PARAMS)
+    assert str(raised.value) == f"{name}: no rich: install gradtx[show]"

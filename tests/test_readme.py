@@ -2,6 +2,7 @@ import doctest
 import inspect
 import pathlib
 import re
+import subprocess
 import sys
 import types
 
@@ -87,3 +88,25 @@ def test_names_that_are_not_ours_come_from_optax():
     assert "l2_loss" in dir(gradtx)
     with pytest.raises(AttributeError, match="neither gradtx nor optax has 'adma'"):
         gradtx.adma  # noqa: B018
+
+
+AFTER_IMPORTING = """
+import gradtx
+import pkgutil
+
+assert gradtx.testing.law and gradtx.plot.plot_schedule
+names = [module.name for module in pkgutil.iter_modules(gradtx.__path__)]
+assert len(names) > 50
+print([name for name in names if not hasattr(gradtx, name)])
+"""
+
+
+def test_every_module_is_there_after_importing_the_package():
+    """Also those that need an extra, such as `gradtx.plot`: on demand."""
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_IMPORTING],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
