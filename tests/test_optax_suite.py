@@ -76,18 +76,13 @@ MUST_FAIL = {
         "explicit_dtype7",
         "transform_Transform": "lion_modes_variants",
     },
-    "it gives noise no state": {
-        "adding_Adding": "none_argument",
-    },
     "it wants moments of bfloat16 parameters in bfloat16": {
         "alias_Alias": "explicit_dtype10 explicit_dtype11 explicit_dtype9",
     },
-    "it gives integer updates, which are refused": {
+    "it gives integer updates to a rule of ours that computes, which refuses them": {
         "clipping_Clipping": "per_example_global_norm_clip",
-        "combine_ExtraArgs": "extra_args extra_args_positional_params",
-        "combining_ExtraArgs": "extra_args extra_args_positional_params",
-        "combine_Partition": "extra_args",
-        "combining_Partition": "extra_args",
+        "combine_ExtraArgs": "extra_args",
+        "combining_ExtraArgs": "extra_args",
         "inject_InjectHyperparams": "inject_hyperparams_starts_with_step_count_zero",
     },
     "it wants the gradient as the update of a masked leaf; ours freezes it": {
