@@ -8,7 +8,7 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.combine import add, chain, identity
-from gradtx.roles import Decay, DType, FirstValue, NonNegative, Scalar, Share
+from gradtx.roles import Decay, DType, FirstValue, Scalar, Share
 from gradtx.rule import Leaf, Rule, memoryless, refuse_complex
 from gradtx.transform import transformation
 
@@ -94,7 +94,7 @@ def sign_average(decay: Decay, slot: str = "nu", initial_value: FirstValue = 0.0
 def running_sum(
     slot: str = "sum_of_squares",
     initial_value: FirstValue = 0.0,
-    decay: NonNegative = 1.0,
+    decay: Scalar = 1.0,
     dtype: DType | None = None,
 ):
     """Replace the update by the sum of all updates so far: `sum = u + decay * sum`.
@@ -102,7 +102,7 @@ def running_sum(
     Args:
         slot: The name that the sum is kept under.
         initial_value: What the sum starts at. At least 0.
-        decay: At least 0; below 1 for the sum to stay bounded.
+        decay: Between -1 and 1 for the sum to stay bounded.
         dtype: What the sum is stored in; at least float32 if None.
     """
 
@@ -161,7 +161,7 @@ def dampen(dampening: Share):
 
 @transformation
 def trace(
-    decay: NonNegative,
+    decay: Scalar,
     nesterov: bool = False,
     accumulator_dtype: DType | None = None,
     *,
@@ -173,7 +173,7 @@ def trace(
     http://proceedings.mlr.press/v28/sutskever13.pdf. As optax.
 
     Args:
-        decay: At least 0; below 1 for the sum to stay bounded.
+        decay: Between -1 and 1 for the sum to stay bounded.
         nesterov: Whether to give `u + decay * trace`.
         accumulator_dtype: What the sum is stored in; at least float32 if None. It is
             computed in at least float32 (in optax in the stored dtype).
