@@ -295,7 +295,7 @@ class _Update:
         rule = op.node
         assert isinstance(rule, TreeRule)
         active = [
-            on[k] and precision is not None
+            bool(on[k]) and precision is not None
             for on, precision in zip(self.active, self.precisions, strict=True)
         ]
 
