@@ -8,14 +8,15 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from gradtx.paths import widened
 from gradtx.trees import map_with_none
 
 
 def apply_updates(params: Any, updates: Any) -> Any:
     """The parameters and their updates, in the parameters' dtypes. As optax.
 
-    Where either is None the parameter stays (in optax, an update of None beside one is
-    an error).
+    Where either is None the parameters stay (in optax, an update of None beside one is
+    an error), a whole tree of them if it is beside one.
     """
 
     def one(p: Any, u: Any) -> Any:
@@ -27,4 +28,4 @@ def apply_updates(params: Any, updates: Any) -> Any:
         with jax.numpy_dtype_promotion("standard"):
             return jnp.asarray(p + u).astype(p.dtype)
 
-    return map_with_none(one, params, updates)
+    return map_with_none(one, params, widened(updates, params))

@@ -8,7 +8,7 @@ from jax import numpy as jnp
 
 from gradtx.combine import add, chain, identity
 from gradtx.numbers import DecayValue, as_weak
-from gradtx.roles import Decay, DType, FirstValue, NonNegative, Scalar, Share
+from gradtx.roles import Decay, DType, FirstValue, Scalar, Share
 from gradtx.rule import Leaf, Rule, Step, memoryless, refuse_complex
 from gradtx.transform import transformation
 
@@ -196,7 +196,7 @@ def sign_average(decay: Decay, slot: str = "nu", initial_value: FirstValue = 0.0
 def running_sum(
     slot: str = "sum_of_squares",
     initial_value: FirstValue = 0.0,
-    decay: NonNegative = 1.0,
+    decay: Scalar = 1.0,
     dtype: DType | None = None,
 ):
     """Replace the update by the sum of all updates so far: `sum = u + decay * sum`.
@@ -204,7 +204,7 @@ def running_sum(
     Args:
         slot: The name that the sum is kept under.
         initial_value: What the sum starts at. At least 0.
-        decay: At least 0; below 1 for the sum to stay bounded.
+        decay: Between -1 and 1 for the sum to stay bounded.
         dtype: What the sum is stored in; at least float32 if None.
     """
 
@@ -263,7 +263,7 @@ def dampen(dampening: Share):
 
 @transformation
 def trace(
-    decay: NonNegative,
+    decay: Scalar,
     nesterov: bool = False,
     accumulator_dtype: DType | None = None,
     *,
@@ -275,7 +275,7 @@ def trace(
     http://proceedings.mlr.press/v28/sutskever13.pdf. As optax.
 
     Args:
-        decay: At least 0; below 1 for the sum to stay bounded.
+        decay: Between -1 and 1 for the sum to stay bounded.
         nesterov: Whether to give `u + decay * trace`.
         accumulator_dtype: What the sum is stored in; at least float32 if None. It is
             computed in at least float32 (in optax in the stored dtype).

@@ -22,6 +22,7 @@ from gradtx.checks import (
     is_state,
     missing_slots,
     places_of,
+    trees_in,
 )
 from gradtx.conditions import run_if
 from gradtx.dispatch import run_jobs, total
@@ -119,7 +120,9 @@ class _Update:
             for name in op.slots
         }
         if not self.leaves.has_params:
-            self.leaves.admit_none(trees.values())
+            others = (x for key, x in self.state.items() if key not in trees)
+            parts = (part for x in others for part in trees_in(x))
+            self.leaves.admit_none(trees.values(), parts)
         return {
             key: self.leaves.flatten(tree, f"slot {key!r}")
             for key, tree in trees.items()
@@ -294,7 +297,7 @@ class _Update:
         rule = op.node
         assert isinstance(rule, TreeRule)
         active = [
-            on[k] and precision is not None
+            bool(on[k]) and precision is not None
             for on, precision in zip(self.active, self.precisions, strict=True)
         ]
 
@@ -371,7 +374,7 @@ class _Update:
                 )
             out = _to(precision.out, out) if precision.is_float else out
             outs.append(zero_unless(self.is_due, out))
-        return self.leaves.treedef.unflatten(outs)
+        return self.leaves.as_given(outs)
 
 
 def _is_column(x: Any) -> bool:

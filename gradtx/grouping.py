@@ -67,6 +67,8 @@ def groups(transforms: Mapping[str, Member], labels: Any = None):
             pattern matches no leaf; a label has no transformation.
     """
     _check_members("groups", transforms)
+    if not transforms:
+        raise ValueError("groups: transforms must hold at least one group")
     if labels is None:
         given = functools.partial(_by_pattern, tuple(transforms))
     else:
@@ -92,8 +94,6 @@ def _check_members(owner: str, transforms: Any) -> None:
     if not isinstance(transforms, Mapping):
         given = told(transforms)
         raise TypeError(f"{owner}: transforms must be a mapping, got {given}")
-    if not transforms:
-        raise ValueError(f"{owner}: transforms must hold at least one group")
 
 
 def _by_pattern(patterns: tuple[str, ...], params: Any) -> Any:

@@ -28,6 +28,19 @@ def is_none(x: Any) -> bool:
     return x is None
 
 
+def widened(tree: Any, whole: Any) -> Any:
+    """A tree with None for each leaf of another one where it has None for them all.
+
+    Raises:
+        ValueError: It is no prefix of the other one.
+    """
+
+    def one(x: Any, part: Any) -> Any:
+        return jax.tree.map(lambda _: None, part, is_leaf=is_none) if x is None else x
+
+    return jax.tree.map(one, tree, whole, is_leaf=is_none)
+
+
 def name_of(path: Any) -> str:
     """The name of the leaf at a path of JAX's.
 

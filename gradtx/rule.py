@@ -57,19 +57,18 @@ class Rule(_Node):
 
     Attributes:
         update: `(u, slots, leaf) -> (u, slots)`, u in at least float32.
-        slots: For each slot its first value, `(array) -> array`, or None where a leaf
-            keeps nothing; the array is what reaches the rule, in at least float32.
+        slots: For each slot its first value, `(array as it arrives) -> array or None`.
         measure: `(u, slots, leaf) -> scalars`, summed over the leaves of the rule's
             mask into `leaf.total` before any leaf is updated.
         shared: For each whole-tree scalar its first value, `(arrays) -> scalar`.
         settle: `(total, shared, step) -> shared`, once an update, after measuring.
         needs: Extra arguments of `update` that `leaf.extra` must hold.
-        key: A seed or a PRNG key: then `leaf.key` is a new one a leaf and update.
-        key_of: How: `(key of the update, index of the leaf) -> key`.
+        key: A seed or a PRNG key: then `leaf.key` is a new one a leaf and update,
+        key_of: which `(key of the update, index of the leaf) -> key` makes.
         out: What flows out, given what flows in, in shape and dtype.
         takes_batch: Whether it takes an axis of examples in front away.
-        setting: `(params) -> tree` of something hashable for each leaf, which is then
-            `leaf.setting`, and a second argument of what `slots` and `out` hold.
+        setting: `(params) -> tree` of something hashable for each leaf: `leaf.setting`,
+            and a second argument of what `slots` and `out` hold.
         evaluate: `(param, slots, shared) -> param`, what to evaluate with in its place.
         freezes: Whether its leaves get zeros, and nothing else acts on them.
         sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.

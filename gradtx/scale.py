@@ -10,7 +10,7 @@ from gradtx.arithmetic import abs2, safe_sqrt, whole
 from gradtx.averages import difference, full
 from gradtx.combine import add, identity
 from gradtx.numbers import is_constant_zero
-from gradtx.roles import Every, NonNegative, Positive, Scalar, ScalarOrSchedule
+from gradtx.roles import Every, NonNegative, Scalar, ScalarOrSchedule
 from gradtx.rule import Leaf, Masked, Rule, memoryless, squared_norm
 from gradtx.transform import transformation
 
@@ -178,16 +178,17 @@ def normalize():
 
 
 @transformation
-def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: Positive = 1e-6):
+def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: NonNegative = 1e-6):
     """Divide by the global norm, times a number. As optax.
 
     Args:
         scale_factor: The norm that large updates get.
-        eps: Added to the norm. Positive.
+        eps: Added to the norm. At least 0; with 0 zeros stay zeros.
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
-        return u * (scale_factor / (safe_sqrt(leaf.total) + eps))
+        size = safe_sqrt(leaf.total) + eps
+        return u * (scale_factor / jnp.where(size > 0, size, 1))
 
     return memoryless(update, measure=squared_norm)
 

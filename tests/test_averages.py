@@ -257,7 +257,10 @@ def test_first_value_takes_a_number_and_no_schedule(make, argument):
     ("make", "message"),
     [
         (lambda: gradtx.ema(1.0), "ema: decay must be in [0, 1), got 1.0"),
-        (lambda: gradtx.trace(-0.5), "trace: decay must be at least 0, got -0.5"),
+        (
+            lambda: gradtx.trace(float("nan")),
+            "trace: decay must be a number, got nan",
+        ),
         (lambda: gradtx.dampen(1.5), "dampen: dampening must be in [0, 1], got 1.5"),
         (
             lambda: gradtx.running_maximum(decay=1.5),

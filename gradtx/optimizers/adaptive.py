@@ -45,7 +45,7 @@ def rmsprop(
     initial_scale: FirstValue = 0.0,
     eps_in_sqrt: bool = True,
     centered: bool = False,
-    momentum: NonNegative | None = None,
+    momentum: Scalar | None = None,
     nesterov: bool = False,
     bias_correction: bool = False,
 ):
@@ -219,7 +219,7 @@ def lars(
     trust_coefficient: Scalar = 0.001,
     eps: NonNegative = 0.0,
     trust_ratio_mask: Any = True,
-    momentum: NonNegative = 0.9,
+    momentum: Scalar = 0.9,
     nesterov: bool = False,
 ):
     """LARS: steps of each array in units of its norm.

@@ -32,7 +32,7 @@ from gradtx.transform import transformation
 @transformation
 def sgd(
     learning_rate: ScalarOrSchedule,
-    momentum: NonNegative | None = None,
+    momentum: Scalar | None = None,
     nesterov: bool = False,
     accumulator_dtype: DType | None = None,
     *,
@@ -44,7 +44,7 @@ def sgd(
 
     Args:
         learning_rate: A number or a schedule.
-        momentum: Decay of the sum, at least 0; None keeps no sum.
+        momentum: Decay of the sum, between -1 and 1; None keeps no sum.
         nesterov: Whether to look one step ahead along the sum.
         accumulator_dtype: What the sum is stored in; at least float32 if None.
         dampening: torch's, in [0, 1]: see `dampen`; only with momentum.
@@ -104,7 +104,7 @@ def dpsgd(
     l2_norm_clip: NonNegative,
     noise_multiplier: NonNegative,
     seed: Key,
-    momentum: NonNegative | None = None,
+    momentum: Scalar | None = None,
     nesterov: bool = False,
 ):
     """Differentially private descent on per-example gradients.
