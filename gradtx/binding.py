@@ -21,8 +21,8 @@ import numpy as np
 import optax
 
 from gradtx.errors import suggest
-from gradtx.identity import hash_of, same
-from gradtx.numbers import DecayValue, scheduled
+from gradtx.identity import hash_of, same, with_dicts
+from gradtx.numbers import DecayValue, ahead, scheduled
 from gradtx.roles import PLAIN, MemberRole, NumberRole, Role, role_of
 
 _in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("body", default=False)
@@ -141,6 +141,8 @@ class Factory:
                 role.check_none(self.name, name)
             if isinstance(value, list | Iterator) and role is not PLAIN:
                 value = tuple(value)
+            if getattr(role, "is_container", False):
+                value = with_dicts(value)
             is_leaf = functools.partial(_is_value, role) if value is not None else None
             is_variadic = parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
             if is_variadic and isinstance(role, MemberRole):
@@ -258,7 +260,7 @@ class Bound:
         def resolve(role: Role, leaf: Any, name: str) -> Any:
             if not (isinstance(role, NumberRole) and role.is_schedule(leaf)):
                 return leaf
-            value = scheduled(leaf, count + role.steps_ahead)
+            value = scheduled(leaf, ahead(count, role.steps_ahead))
             return role.take(value, self.factory.name, name)
 
         return self.mapped(resolve)

@@ -61,9 +61,8 @@ class DTypeRole(Role):
         except TypeError:
             dtype = None
         if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
-            raise TypeError(
-                f"{owner}: {argument} must be a dtype of floats, got {value!r}"
-            )
+            message = f"{owner}: {argument} must be a dtype of floats, got {value!r}"
+            raise TypeError(message)
         return dtype
 
 
@@ -276,7 +275,7 @@ class NumberRole(Role):
             if not self._admits(np.asarray(value)):
                 message = f"{owner}: {argument} must be {self.words}, got {value}"
                 raise ValueError(message)
-            if isinstance(value, int):
+            if isinstance(value, int | np.integer if self.is_count else int):
                 value = float(value)
         return self._with_complement(value)
 
@@ -351,12 +350,13 @@ def _constant(words: str = "a number", **more: Any) -> Any:
 
 # Numbers that only `init` reads, or that schedules are made of: no schedule fits.
 if typing.TYPE_CHECKING:
-    Constant = Rate = Factor = Portion = FirstValue = Steps = Duration = Any
+    Constant = Rate = Factor = Portion = FirstValue = Count = Steps = Duration = Any
 else:
     Constant = _constant()
     Rate = _constant("positive", low=0, is_open=True)
     Factor = FirstValue = _constant("at least 0", low=0)
     Portion = _constant("in [0, 1]", low=0, high=1)
+    Count = _constant(is_count=True)
     Steps = _constant("at least 0", low=0, is_count=True)
     Duration = _constant("positive", low=0, is_open=True, is_count=True)
 SubSchedule = Annotated[Any, ScheduleRole()]

@@ -105,10 +105,8 @@ MUST_FAIL = {
         "zoom_linesearch_raises_on_unused_extra_args",
         "transform_Transform": "lion_invalid_mode_raises",
     },
-    "it wants a schedule of bad numbers to be constant; ours raises": {
-        "schedule_Exponential": "nonvalid_decay_rate0 nonvalid_decay_rate1 "
-        "nonvalid_transition_steps0 nonvalid_transition_steps1",
-        "schedule_Polynomial": "zero_steps_schedule",
+    "it wants the end value at a rate of 1; ours stays, as at rates beside 1": {
+        "schedule_Exponential": "end_value_with_staircase1 end_value_with_staircase4",
     },
 }
 """By reason and class, without Test, and name, without test."""
