@@ -33,9 +33,9 @@ def median_times(made: arms.Arms, seconds: float) -> dict[str, float]:
     for _ in range(_between(5, seconds / turn, 25)):
         for name, arm in made.items():
             start = time.perf_counter()
-            for _ in range(repeats[name]):
-                result = arm()
-            arms.wait(result)
+            for _ in range(repeats[name] - 1):
+                arm()
+            arms.wait(arm())
             times[name].append((time.perf_counter() - start) / repeats[name])
     return {name: statistics.median(each) for name, each in times.items()}
 
