@@ -86,7 +86,7 @@ def _laws(make: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
 
 
 def _donation() -> dict[str, Any]:
-    """A donated step frees what it was given."""
+    """A donated step frees the state that it was given."""
     tx, params = gradtx.adamw(1e-2), _tree(0)
     state, grads = tx.init(params), _tree(1)
     step = jax.jit(tx.update, donate_argnums=1)

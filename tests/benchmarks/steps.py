@@ -115,7 +115,7 @@ def measure(shapes: work.Shapes, pipeline: str, seconds: float) -> dict[str, Any
 
 
 def libraries_of(pipeline: str) -> list[str]:
-    """Which libraries have a pipeline: what is only ours has no other arm."""
+    """The libraries that have a pipeline: a pipeline of `work.LATER` is only ours."""
     if pipeline not in work.LATER:
         return [*work.LIBRARIES]
     return ["gradtx"]
