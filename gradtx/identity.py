@@ -1,8 +1,12 @@
-"""When two leaves of a transformation are interchangeable, and a hash to go with it."""
+"""When two leaves of a transformation are interchangeable, and a hash to go with it.
+
+Mappings of all kinds are one kind of container.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -64,3 +68,10 @@ def hash_of(leaf: Any) -> int:
         return hash(leaf.hex() if isinstance(leaf, float) else leaf)
     except TypeError:
         return hash(type(leaf))
+
+
+def with_dicts(value: Any) -> Any:
+    """Mappings of other kinds, which JAX takes for leaves, as dicts."""
+    if isinstance(value, tuple) and any(isinstance(x, Mapping) for x in value):
+        return tuple(map(with_dicts, value))
+    return dict(value) if isinstance(value, Mapping) else value

@@ -208,7 +208,6 @@ class _Run:
         self.registers = dict(zip(plan.reads, registers, strict=True))
         if 0 in self.registers:
             u = self.registers[0].astype(precision.compute)
-            # An update that is not due may be NaN, which derivatives would show.
             self.registers[0] = zero_unless(common.is_due, u)
         self.param = None
         if leaf.param is not None:
@@ -317,7 +316,7 @@ def select(is_due: Any, new: Any, old: Any) -> Any:
 
 
 def zero_unless(is_due: Any, u: Any) -> Any:
-    """The update where it is due, or no condition is put on it, else zeros."""
+    """The update, or zeros if it is not due: derivatives would show its NaN."""
     return u if is_due is None else lax.select_n(is_due, jnp.zeros_like(u), u)
 
 

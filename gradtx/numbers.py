@@ -37,6 +37,13 @@ def scheduled(schedule: Any, count: Any) -> Any:
         return schedule(count)
 
 
+def ahead(count: Any, steps: int) -> Any:
+    """The count so many steps later; at the end of its dtype it stays."""
+    if not steps:
+        return count
+    return jnp.minimum(count, jnp.iinfo(count.dtype).max - steps) + steps
+
+
 def raw_key(key: Any) -> jax.Array:
     """A seed, or a PRNG key of either kind, as the raw key that a state keeps."""
     if is_key(key):

@@ -274,9 +274,7 @@ class NumberRole(Role):
             if not self._admits(np.asarray(value)):
                 message = f"{owner}: {argument} must be {self.words}, got {value}"
                 raise ValueError(message)
-            if isinstance(value, int) or (
-                self.is_count and isinstance(value, np.integer)
-            ):
+            if isinstance(value, int | np.integer if self.is_count else int):
                 value = float(value)
         return self._with_complement(value)
 

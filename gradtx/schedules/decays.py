@@ -44,8 +44,8 @@ def _rex(left: Any, done: Any) -> tuple[Any, Any]:
     return left / (0.5 + 0.5 * left), done / (1 + left)
 
 
-# What is left of the way, from 1 to 0, and what is behind, which is 1 less that: of the
-# shares of the steps that are left and done.
+# The share of the way that is left, from 1 to 0, and the share that is done, 1 less
+# that, from the shares of the steps that are left and done.
 CURVES: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
     "linear": _linear,
     "cosine": _cosine,
@@ -101,7 +101,7 @@ def transition_schedule(
         transition_begin: The count at which it starts. At least 0.
         curve: What is left of the way at progress p: "linear" is 1 - p, "cosine"
             (1 + cos(pi p)) / 2, "1-sqrt" 1 - sqrt(p), "rex" 2 (1 - p) / (2 - p).
-        power: Of the curve. At least 0, which is none: the first value stays.
+        power: Of the curve. At least 0; at 0 the first value stays.
     """
     if static(transition_steps) == 0:
         return lambda count: chosen(
@@ -111,7 +111,7 @@ def transition_schedule(
         return lambda count: init_value
 
     def value(count: Any) -> Any:
-        # Of no steps, if traced, what is before the beginning is inside too.
+        # A traced number of steps may be 0: counts before the beginning are inside.
         is_inside = before(minus(count, transition_begin), transition_steps)
         passed = since(count, transition_begin)
         left, done = _powers(*CURVES[curve](*shares(passed, transition_steps)), power)

@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 
 class Size(NamedTuple):
-    """How large what is measured is.
+    """The sizes of all that is measured.
 
     Attributes:
         trees: Parameters, by name.
@@ -86,7 +86,7 @@ SMALL = Size(
 
 
 def there(size: Size) -> Iterable[Row]:
-    """What is there."""
+    """The device and its ceilings."""
     yield Row("device", "versions", versions)
     yield Row("device", "copy", lambda: steps.copy(size.copied, size.seconds))
     yield Row("device", "product", lambda: steps.product(size.matrix, size.seconds))

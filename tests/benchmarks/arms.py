@@ -107,12 +107,7 @@ def sample(arrays: Any, most: int = 2**20) -> list[np.ndarray]:
     return [np.asarray(x, np.float32) for x in host]
 
 
-def assert_equal(
-    name: str,
-    given: list[np.ndarray],
-    expected: list[np.ndarray],
-    tolerance: float = 1e-5,
-) -> None:
+def assert_equal(name: str, given: Any, expected: Any, tolerance: float = 1e-5) -> None:
     """Normwise by leaf."""
     for a, b in zip(given, expected, strict=True):
         error = np.max(np.abs(a - b)) / np.max(np.abs(b))

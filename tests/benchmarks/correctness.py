@@ -86,7 +86,7 @@ def _laws(make: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
 
 
 def _donation() -> dict[str, Any]:
-    """A donated step frees what it was given."""
+    """A donated step frees the state that it was given."""
     tx, params = gradtx.adamw(1e-2), _tree(0)
     state, grads = tx.init(params), _tree(1)
     step = jax.jit(tx.update, donate_argnums=1)
@@ -115,7 +115,7 @@ def _groups() -> dict[str, Any]:
     """Groups by pattern are optax's partition by labels."""
     labels = {"w": "all", "b": "some", "scale": "some"}
     ours = gradtx.groups({"w": gradtx.adamw(1e-2), "**": gradtx.sgd(0.1, 0.9)})
-    parts = {"all": optax.adamw(1e-2), "some": optax.sgd(0.1, 0.9)}
+    parts: Any = {"all": optax.adamw(1e-2), "some": optax.sgd(0.1, 0.9)}
     return _near(_steps(ours), _steps(optax.partition(parts, labels)))
 
 

@@ -33,9 +33,9 @@ def median_times(made: arms.Arms, seconds: float) -> dict[str, float]:
     for _ in range(_between(5, seconds / turn, 25)):
         for name, arm in made.items():
             start = time.perf_counter()
-            for _ in range(repeats[name]):
-                result = arm()
-            arms.wait(result)
+            for _ in range(repeats[name] - 1):
+                arm()
+            arms.wait(arm())
             times[name].append((time.perf_counter() - start) / repeats[name])
     return {name: statistics.median(each) for name, each in times.items()}
 
@@ -115,7 +115,7 @@ def measure(shapes: work.Shapes, pipeline: str, seconds: float) -> dict[str, Any
 
 
 def libraries_of(pipeline: str) -> list[str]:
-    """Which libraries have a pipeline: what is only ours has no other arm."""
+    """The libraries that have a pipeline: a pipeline of `work.LATER` is only ours."""
     if pipeline not in work.LATER:
         return [*work.LIBRARIES]
     return ["gradtx"]
