@@ -42,7 +42,7 @@ from gradtx.kernel import wide
 from gradtx.lowering import ours
 from gradtx.paths import is_none, name_of
 from gradtx.rule import Rule
-from gradtx.state import State
+from gradtx.state import State, shapes_of
 from gradtx.transform import GradientTransformation
 
 
@@ -68,7 +68,7 @@ def from_optax(
             differ; or parameters are needed.
     """
     tx = ours("from_optax", tx)
-    like = None if params is None else jax.eval_shape(tx.init, params)
+    like = None if params is None else tx.init(shapes_of(params))
     return _taken(tx, optax_state, like)
 
 
