@@ -104,6 +104,7 @@ from gradtx.factored import scale_by_adam_mini as scale_by_adam_mini
 from gradtx.factored import scale_by_came as scale_by_came
 from gradtx.factored import scale_by_factored_rms as scale_by_factored_rms
 from gradtx.factored import scale_by_sm3 as scale_by_sm3
+from gradtx.fallback import register_submodules as _register_submodules
 from gradtx.fusion import enable_cpu_fusion as enable_cpu_fusion
 from gradtx.grouping import freeze as freeze
 from gradtx.grouping import frozen as frozen
@@ -302,6 +303,7 @@ from gradtx.skipping import not_finite as not_finite
 from gradtx.skipping import skip as skip
 from gradtx.skipping import skip_large_updates as skip_large_updates
 from gradtx.skipping import skip_not_finite as skip_not_finite
+from gradtx.state_dict import State as State
 from gradtx.step_size import scale_by_dadapt_adam as scale_by_dadapt_adam
 from gradtx.step_size import scale_by_madgrad as scale_by_madgrad
 from gradtx.step_size import scale_by_model_step as scale_by_model_step
@@ -320,6 +322,8 @@ from gradtx.wrap import conditionally_transform as conditionally_transform
 from gradtx.zoom import scale_by_zoom_linesearch as scale_by_zoom_linesearch
 
 __version__ = "0.6.0"
+
+_register_submodules()
 
 
 _ON_DEMAND = ("laws", "plot", "testing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from gradtx.fusion import apart
 from gradtx.program import next_count
 from gradtx.roles import DType, EveryAtItsOwnCount, Member
 from gradtx.rule import Tree, TreeRule
+from gradtx.state_dict import State
 from gradtx.transform import transformation
 from gradtx.trees import like, map_with_none, where, wide_zeros, zero_count, zeros
 from gradtx.wrap import run_if, trained
@@ -144,10 +146,11 @@ class MultiSteps:
         every_k_schedule: As `every` of `accumulate`.
         use_grad_mean: As `mean` of `accumulate`.
         should_skip_update_fn: `(updates, gradient_step, params) -> (bool, info)`:
-            whether a gradient is passed over, and arrays, kept as `skip_state`.
+            whether a gradient is passed over, and arrays, kept as `skip_state`;
+            `has_updated` looks for `should_skip` among them.
         accumulator_dtype: As `dtype` of `accumulate`.
 
-    The state has the fields of optax's by name: `state["mini_step"]`, ...
+    The state has the fields of optax's by name: `state.mini_step`, ...
     """
 
     def __init__(
@@ -168,19 +171,28 @@ class MultiSteps:
         """The transformation that runs once in a while."""
         return self._accumulated.arguments["opt"]
 
-    def init(self, params: Any) -> dict[str, Any]:
+    def init(self, params: Any) -> State:
         """The state for some parameters."""
         return self._accumulated.init(params)
 
     def update(
         self, updates: Any, state: Any, params: Any = None, **extra: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    ) -> tuple[Any, Any]:
         """Zeros, or once in a while a step."""
         return self._accumulated.update(updates, state, params, **extra)
 
     def has_updated(self, state: Any) -> jax.Array:
-        """Whether the last update was a step."""
-        return (state["mini_step"] == 0) & (state["gradient_step"] > 0)
+        """Whether the last update was a step.
+
+        Not if its gradient was skipped, which the function's info must tell for that:
+        as `should_skip`, like those of `skip_not_finite` and `skip_large_updates`.
+        """
+        has_stepped = (state["mini_step"] == 0) & (state["gradient_step"] > 0)
+        info = state.get("skip_state")
+        is_mapping = isinstance(info, Mapping)
+        skipped = info.get("should_skip") if is_mapping else None
+        skipped = getattr(info, "should_skip", skipped)
+        return has_stepped if skipped is None else has_stepped & ~jnp.asarray(skipped)
 
     def gradient_transformation(self) -> Any:
         """The same as one transformation, which goes into chains."""

@@ -8,9 +8,11 @@ from jax import numpy as jnp
 
 from gradtx.arithmetic import safe_sqrt
 from gradtx.averages import (
+    Weight,
     at_first,
     bias_correction,
     corrected,
+    kept_weights,
     running_maximum,
     scale_by_ema,
     sign_average,
@@ -53,22 +55,24 @@ def first_moment(decay: Decay, mu_dtype: DType | None = None, nesterov: bool = F
 
 
 def _unbiased(decay: Any, nesterov: bool) -> Any:
-    return nesterov_correction(decay) if nesterov else bias_correction(decay)
+    correction = nesterov_correction if nesterov else bias_correction
+    return correction(decay, slot="mu_weight")
 
 
 @transformation
-def nesterov_correction(decay: Decay):
+def nesterov_correction(decay: Decay, slot: str = "weight"):
     """Correct an average for its bias as it will be if the gradient comes again.
 
     `decay * u / (1 - decay**(t + 1)) + (1 - decay) * grad / (1 - decay**t)`, with the
-    gradient of the enclosing `moments`. Dozat 2016.
+    gradient of the enclosing `moments`. Dozat 2016. Arguments as `bias_correction`.
     """
+    weight = Weight(decay, slot)
 
     def update(u: Any, leaf: Leaf) -> Any:
-        ahead = decay * u / (1 - decay ** (leaf.t + 1))
-        return ahead + decay.complement * leaf.grad / (1 - decay**leaf.t)
+        ahead = decay * u / weight.at(leaf, 1)
+        return ahead + decay.complement * leaf.grad / weight.at(leaf)
 
-    return memoryless(update)
+    return memoryless(update, **kept_weights(weight))
 
 
 @transformation
@@ -185,7 +189,9 @@ def scale_by_amsgrad(
     if max_before_correction:
         maximum = corrected(raw_maximum, b2, bias_correction_nu)
     return moments(
-        corrected(scale_by_ema(b1, "mu", mu_dtype), b1, bias_correction_mu),
+        corrected(
+            scale_by_ema(b1, "mu", mu_dtype), b1, bias_correction_mu, "mu_weight"
+        ),
         divide_by_root(maximum, eps, eps_root),
     )
 
@@ -267,7 +273,7 @@ def scale_by_acprop(
     return divide_by_root(
         chain(
             _surprise(past, b2, eps_root, lagged=True),
-            bias_correction(b2, -1),
+            bias_correction(b2, -1, "nu_weight"),
             at_first(1.0),
         ),
         eps,
@@ -298,7 +304,7 @@ def scale_by_yogi(
     start = initial_accumulator_value
     nu = chain(square(), sign_average(b2, "nu", start))
     return moments(
-        corrected(scale_by_ema(b1, "mu", initial_value=start), b1),
+        corrected(scale_by_ema(b1, "mu", initial_value=start), b1, slot="mu_weight"),
         divide_by_root(corrected(nu, b2), eps, eps_root),
     )
 
@@ -315,16 +321,17 @@ def rectify(preconditioner: Member, b2: Decay, threshold: Length = 5.0):
         b2: Decay of the second moment in it, in [0, 1).
         threshold: Of the length of the average, in updates. At least 4, the paper's.
     """
+    weight = Weight(b2, "rectified_weight")
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
         longest = 2 / b2.complement - 1
-        power = b2**leaf.t
-        length = longest - 2 * leaf.t * power / (1 - power)
+        mine = weight.at(leaf)
+        length = longest - 2 * leaf.t * (1 - mine) / mine
         share = (length - 4) * (length - 2) * longest
         whole = (longest - 4) * (longest - 2) * length
         return jnp.where(length >= threshold, safe_sqrt(share / whole) * outputs[0], u)
 
-    return Fork((preconditioner,), join)
+    return Fork((preconditioner,), join, **kept_weights(weight))
 
 
 @transformation

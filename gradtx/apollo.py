@@ -51,7 +51,7 @@ def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
         return jnp.zeros((min(shape), min(rank, *shape)), array.real.dtype)
 
     setting = functools.partial(matrices_of, numbers)
-    return Rule(update, {"projector": first}, key=key, setting=setting)
+    return Rule(update, {"projector": first}, key=key, setting=setting, period=every)
 
 
 @transformation

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from jax import numpy as jnp
 
 from gradtx.combine import add, chain, identity
+from gradtx.numbers import DecayValue, as_weak
 from gradtx.roles import Decay, DType, FirstValue, NonNegative, Scalar, Share
-from gradtx.rule import Leaf, Rule, memoryless, refuse_complex
+from gradtx.rule import Leaf, Rule, Step, memoryless, refuse_complex
 from gradtx.transform import transformation
+
+
+def holding(array: Any, dtype: Any) -> Any:
+    """The dtype that a slot like an array has where one is asked for, or None.
+
+    Complex numbers do not fit into a real one: they stay as they are, but for 16 bits,
+    of which there are no complex ones. Those are refused at the first update.
+    """
+    if dtype is None or not jnp.iscomplexobj(array):
+        return dtype or array.dtype
+    is_real = not jnp.issubdtype(dtype, jnp.complexfloating)
+    return array.dtype if is_real and jnp.finfo(dtype).bits > 16 else dtype
 
 
 def full(value: Any, dtype: Any = None) -> Any:
     """The first value of a slot: filled with a number, like what reaches the rule."""
-    return functools.partial(jnp.full_like, fill_value=value, dtype=dtype)
+
+    def first(array: Any) -> Any:
+        return jnp.full_like(array, value, dtype=holding(array, dtype))
+
+    return first
 
 
 @transformation
@@ -49,25 +65,111 @@ def scale_by_ema(
     return Rule(update, {slot: full(start, dtype)})
 
 
+class Weight:
+    """The weight of the updates so far in an average that started at zero.
+
+    After t updates with one decay b it is `1 - b**t`. Where the decay may change it is
+    `1 - b_1 b_2 ... b_t`, which no count tells: it is kept, as the average of ones.
+    While it is that of the count, it goes on by the count: to the bit as of a constant.
+
+    Attributes:
+        decay: The average's.
+        slot: The name that the weight is kept under, where it is.
+    """
+
+    def __init__(self, decay: DecayValue, slot: str):
+        self.decay, self.slot = decay, slot
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The first value of what is kept, if anything is."""
+        return {self.slot: zero_weight} if self.decay.changes else {}
+
+    def settle(self, shared: Any, step: Step) -> tuple[Any, dict[str, Any]]:
+        """The weight at this update, and what is kept of it."""
+        if not self.decay.changes:
+            return self.decay.weight_after(step.t), {}
+        weight = self._after(shared[self.slot], step.t - 1)
+        return weight, {self.slot: weight}
+
+    def recovered(self, count: Any) -> Any:
+        """The weight after so many updates with this decay."""
+        weight = self.decay.weight_after(jnp.maximum(as_weak(count), 1))
+        return jnp.where(count > 0, weight, 0).astype(float)
+
+    def _after(self, weight: Any, t: Any) -> Any:
+        """The weight one update after t updates had another one."""
+        average = self.decay.complement + self.decay * weight
+        told = self.recovered(t)
+        is_told = jnp.abs(weight - told) <= 4 * jnp.finfo(told.dtype).eps * told
+        return jnp.where(is_told, self.decay.weight_after(t + 1), average)
+
+    def at(self, leaf: Leaf, steps_ahead: int = 0) -> Any:
+        """The weight at this update, the one before it (its own if first), or later.
+
+        Args:
+            leaf: What the rule sees of this update.
+            steps_ahead: How many updates later, with the decay of this one; -1 for
+                the one before.
+        """
+        if not self.decay.changes:
+            t = leaf.t + steps_ahead
+            return self.decay.weight_after(t if steps_ahead >= 0 else jnp.maximum(t, 1))
+        weight = leaf.shared[self.slot]
+        if steps_ahead < 0:
+            before = leaf.before[self.slot]
+            return jnp.where(before > 0, before, weight)
+        for k in range(steps_ahead):
+            weight = self._after(weight, leaf.t + k)
+        return weight
+
+
+def zero_weight(arrays: Any) -> Any:
+    """No update has been averaged."""
+    return jnp.zeros((), float)
+
+
+def kept_weights(*weights: Weight) -> dict[str, Any]:
+    """Of a rule that looks at weights: `shared` and `settle`, and `recovered`."""
+    recovered = {weight.slot: weight.recovered for weight in weights}
+    shared = {k: first for weight in weights for k, first in weight.shared.items()}
+
+    def settle(total: Any, before: Any, step: Step) -> Any:
+        kept = [weight.settle(before, step)[1] for weight in weights]
+        return {name: value for mine in kept for name, value in mine.items()}
+
+    kept = {"shared": shared, "settle": settle} if shared else {}
+    return {**kept, "recovered": recovered}
+
+
 @transformation
-def bias_correction(decay: Decay, steps_ahead: int = 0):
-    """Divide by `1 - decay**t`: what an average that started at zero falls short of.
+def bias_correction(decay: Decay, steps_ahead: int = 0, slot: str = "weight"):
+    """Divide by what an average that started at zero falls short of: `1 - decay**t`.
+
+    A decay that changes (a schedule, or a number of `editable`) leaves
+    `1 - b_1 b_2 ... b_t`, so that the mean of equal gradients is the gradient.
 
     Args:
         decay: The average's, in [0, 1).
-        steps_ahead: Correct as if so many more updates had been made, at least one.
+        steps_ahead: Correct as if so many more updates had been made with this decay;
+            -1 for one less, but at least one.
+        slot: The name that the weight is kept under, where the decay changes.
     """
+    weight = Weight(decay, slot)
 
     def update(u: Any, leaf: Leaf) -> Any:
-        t = leaf.t + steps_ahead
-        return u / (1 - decay ** (t if steps_ahead >= 0 else jnp.maximum(t, 1)))
+        return u / weight.at(leaf, steps_ahead)
 
-    return memoryless(update)
+    return memoryless(update, **kept_weights(weight))
 
 
-def corrected(average: Any, decay: Any, is_corrected: bool = True) -> Any:
+def corrected(
+    average: Any, decay: Any, is_corrected: bool = True, slot: str = "nu_weight"
+) -> Any:
     """An average, corrected for its bias or not."""
-    return chain(average, bias_correction(decay)) if is_corrected else average
+    if not is_corrected:
+        return average
+    return chain(average, bias_correction(decay, slot=slot))
 
 
 @transformation
@@ -196,4 +298,5 @@ def ema(decay: Decay, debias: bool = True, accumulator_dtype: DType | None = Non
         debias: Whether to divide by `1 - decay**t`.
         accumulator_dtype: What it is stored in; at least float32 if None.
     """
-    return corrected(scale_by_ema(decay, dtype=accumulator_dtype), decay, debias)
+    average = scale_by_ema(decay, dtype=accumulator_dtype)
+    return corrected(average, decay, debias, "ema_weight")

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax import numpy as jnp
 
 from gradtx.errors import suggest
 from gradtx.identity import hash_of, same
@@ -93,6 +94,8 @@ class Factory:
                 role.check_none(self.name, name)
             if isinstance(value, list | Iterator) and role is not PLAIN:
                 value = tuple(value)
+            if getattr(role, "is_container", False):
+                value = _with_dicts(value)
             is_leaf = functools.partial(_is_value, role) if value is not None else None
             is_variadic = parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
             if is_variadic and isinstance(role, MemberRole):
@@ -127,6 +130,13 @@ class Factory:
 
 def _factory_of(public: Any) -> Factory:
     return public.factory
+
+
+def _with_dicts(value: Any) -> Any:
+    """Mappings of other kinds, which JAX takes for leaves, as dicts."""
+    if isinstance(value, tuple) and any(isinstance(x, Mapping) for x in value):
+        return tuple(map(_with_dicts, value))
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _is_value(role: Role, value: Any) -> bool:
@@ -210,7 +220,7 @@ class Bound:
         def resolve(role: Role, leaf: Any, name: str) -> Any:
             if not (isinstance(role, NumberRole) and role.is_schedule(leaf)):
                 return leaf
-            value = scheduled(leaf, count + role.steps_ahead)
+            value = scheduled(leaf, _ahead(count, role.steps_ahead))
             return role.take(value, self.factory.name, name)
 
         return self.mapped(resolve)
@@ -226,6 +236,13 @@ class Bound:
             children += [new] * is_child
         made = Spec(spec.factory, spec.treedefs, tuple(statics), spec.roles, spec.names)
         return Bound(made, tuple(children))
+
+
+def _ahead(count: Any, steps: int) -> Any:
+    """The count so many steps later; at the end of its dtype it stays."""
+    if not steps:
+        return count
+    return jnp.minimum(count, jnp.iinfo(count.dtype).max - steps) + steps
 
 
 class Remembered:

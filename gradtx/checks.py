@@ -14,7 +14,7 @@ from gradtx.errors import differ, some, suggest, told
 from gradtx.numbers import is_concrete
 from gradtx.paths import is_none, name_of, names_of
 from gradtx.program import Active, Mask, Op, Program, Setting
-from gradtx.rule import no_state
+from gradtx.rule import TreeRule, no_state
 
 HOST_ARGUMENTS = (
     "params", "value", "grad", "value_fn", "grad_fn", "obj_fn", "loss", "loss_fn",
@@ -138,15 +138,31 @@ def is_float0(x: Any) -> bool:
 def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool]]:
     """Each of the program's masks, leaf by leaf."""
     masks: list[list[bool]] = []
-    told: dict[int, list[Any]] = {}  # once for all groups of a grouping
+    told: dict[Any, list[Any]] = {}  # once for all groups of a grouping
     for mask in program.masks:
-        if id(mask.given) not in told:
-            around = mask.within if mask.label is not None else ()
+        is_label = mask.label is not None
+        around = [m for m in mask.within if is_label or program.masks[m].hides]
+        key = id(mask.given), tuple(around)
+        if key not in told:
             given = _within(leaves_like, treedef, [masks[m] for m in around])
-            told[id(mask.given)] = _told_by(mask, given, treedef)
-        found = told[id(mask.given)]
+            told[key] = _told_by(mask, given, treedef)
+        found = told[key]
         masks.append(found if mask.label is None else [x == mask.label for x in found])
     return masks
+
+
+def places_of(program: Program, leaves_like: Any, treedef: Any) -> dict[int, Any]:
+    """For each operation that draws, each leaf's place among those that it is shown."""
+    drawing = [k for k, op in enumerate(program.ops) if op.has_key]
+    masks = masks_of(program, leaves_like, treedef) if drawing else []
+    places = {}
+    for k in drawing:
+        hiding = [m for m in program.ops[k].masks if program.masks[m].hides]
+        shown = np.ones(treedef.num_leaves, np.int32)
+        for m in hiding:
+            shown &= np.asarray(masks[m], np.int32)
+        places[k] = [*(np.cumsum(shown, dtype=np.int32) - shown)]
+    return places
 
 
 def _within(tree: Any, treedef: Any, masks: Sequence[Sequence[Any]]) -> Any:
@@ -206,9 +222,12 @@ def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
     if not masks and not settings:
         return [(True,) * len(program.ops)] * treedef.num_leaves
 
-    def active(i: int, k: int) -> bool | Setting:
-        is_active = all(masks[m][i] for m in program.ops[k].masks)
-        return Setting(settings[k][i]) if is_active and k in settings else is_active
+    def active(i: int, k: int) -> bool | Setting | None:
+        off = [m for m in program.ops[k].masks if not masks[m][i]]
+        if off:
+            is_of_others = any(program.masks[m].label is not None for m in off)
+            return False if is_of_others or not program.freezing & {*off} else None
+        return Setting(settings[k][i]) if k in settings else True
 
     return [
         tuple(active(i, k) for k in range(len(program.ops)))
@@ -319,10 +338,11 @@ def _is_batch(update: Any, param: Any) -> bool:
 def check_leaf(leaves: Leaves, i: int, ops: Sequence[Op]) -> None:
     """A leaf that operations compute on is a float, and its parameter fits it."""
     u, p = leaves.updates[i], leaves.params[i]
-    for x in (u, p):
+    refusing = [op.name for op in ops if not op.node.takes_integers]
+    for x in (u, p) if refusing else ():
         if x is not None and not jnp.issubdtype(x.dtype, jnp.inexact):
             raise TypeError(
-                f"{_who(leaves.owner, ops[0].name)} computes on floats, "
+                f"{_who(leaves.owner, refusing[0])} computes on floats, "
                 f"but the leaf at {leaves.path(i)!r} is {x.dtype}; "
                 f"mask it, or give None as its gradient"
             )
@@ -331,7 +351,10 @@ def check_leaf(leaves: Leaves, i: int, ops: Sequence[Op]) -> None:
             f"{leaves.owner}: there is an update at {leaves.path(i)!r}, "
             f"but the parameter there is None"
         )
-    batch = next((op.name for op in ops if op.node.takes_batch), None)
+    takers = [op for op in ops if op.node.takes_batch]
+    if any(isinstance(op.node, TreeRule) for op in takers):
+        return  # those inside check it
+    batch = next((op.name for op in takers), None)
     if batch is not None and (
         u.ndim == 0 or (p is not None and u.shape[1:] != p.shape)
     ):

@@ -266,7 +266,7 @@ def keep_params_nonnegative():
         refuse_complex(u, leaf)
         return jnp.where(leaf.param + u < 0, -leaf.param, u)
 
-    return memoryless(update)
+    return memoryless(update, takes_integers=True)
 
 
 @transformation

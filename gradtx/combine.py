@@ -10,7 +10,7 @@ from typing import Any
 import optax
 
 from gradtx.roles import Member, Scalar
-from gradtx.rule import Chain, Fork, Leaf, Let, Masked, Named, Recall
+from gradtx.rule import Chain, Fork, Leaf, Let, Masked, Named, Private, Recall
 from gradtx.transform import transformation
 
 
@@ -82,7 +82,7 @@ def named(key: str, transform: Member):
 
 
 @transformation
-def let(name: str, value: Member, body: Member):
+def let(name: str | Private, value: Member, body: Member):
     """Give a name to what a transformation makes; inside the body `recall` gives it.
 
     `let("mu", scale_by_ema(0.9), body)` keeps one average, however often the body looks
@@ -99,7 +99,7 @@ def let(name: str, value: Member, body: Member):
 
 
 @transformation
-def recall(name: str):
+def recall(name: str | Private):
     """Replace the update by what the enclosing `let` has under a name.
 
     Raises:

@@ -15,12 +15,13 @@ from gradtx.binding import Factory, Remembered
 from gradtx.errors import suggest, told
 from gradtx.numbers import is_concrete
 from gradtx.roles import PLAIN
+from gradtx.rule import Private
 
 T = TypeVar("T", bound=Callable[..., Any])
 
 REGISTERED: dict[str, Any] = {}
 """What users registered, by name."""
-TAGS = ("type", "tuple", "array", "pairs", "function", "partial")
+TAGS = ("type", "tuple", "array", "pairs", "function", "partial", "private")
 """First keys of dicts that stand for something else."""
 
 
@@ -91,6 +92,8 @@ def _plain(value: Any, place: str) -> Any:
         return value
     if isinstance(value, np.dtype):
         return value.name
+    if isinstance(value, Private):
+        return {"private": value.name}
     if hasattr(value, "dtype") and is_concrete(value):
         array = np.asarray(value)
         return {"array": array.tolist(), "dtype": array.dtype.name}
@@ -166,6 +169,8 @@ def _made(value: Any, place: str) -> Any:
             return np.asarray(items, name)[()]
         case {"function": str(name), **rest} if not rest:
             return _find(name)
+        case {"private": str(name), **rest} if not rest:
+            return Private(name)
         case {"partial": function, "args": list(args), "kwargs": Mapping() as kwargs}:
             made = (_made(x, place) for x in (function, args, kwargs))
             return functools.partial(next(made), *next(made), **next(made))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from gradtx.binding import Remembered
 from gradtx.diagnostics import PREFIX
 from gradtx.fields import rebuild, structure_of
 from gradtx.lowering import program_of
-from gradtx.program import Op, Program
+from gradtx.program import Op, Program, recovered
 from gradtx.rule import Rule
 from gradtx.state import is_nothing
 
@@ -77,6 +77,8 @@ def layout(
         given = [program.masks[m].label for m in op.masks]
         mine = (*labels, *(str(label) for label in given if label is not None))
         for slot in (*op.shared, *op.slots):
+            if slot in op.node.recovered:
+                continue  # optax keeps none: see `weights`
             theirs = {"key": "rng_key"} if op.has_key else {}
             name = {**theirs, **op.node.in_optax}.get(slot, slot)
             inner, key = op.node.inner.get(slot), keys[slot]
@@ -95,6 +97,19 @@ def layout(
             reals = op.inputs[0] in is_real
             found.append(Slot(op, name, path, mine, inner, reals, is_foreign))
     return found, homes
+
+
+def weights(tx: Any, count: Any, home: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """What the count tells and optax does not keep: where it is, and its value."""
+    program = program_of(tx.bound, count)
+    for _, key, value in recovered(program, count):
+        if key is not None:
+            yield (*home, key), value
+    for op, keys in zip(program.ops, program.keys, strict=True):
+        for slot, inner in op.node.inner.items():
+            is_passed = op.node.in_optax.get(slot, slot) is None
+            if is_passed and isinstance(inner, Remembered):
+                yield from weights(inner, count, (*home, keys[slot]))
 
 
 def _gets_reals(program: Program) -> set[int]:

@@ -14,6 +14,7 @@ from gradtx.clip import clip_magnitude
 from gradtx.combine import chain, identity, moments
 from gradtx.divide import at_least, divide_by
 from gradtx.noise import hutchinson_estimator_diag_hessian
+from gradtx.numbers import is_constant_zero
 from gradtx.roles import Decay, DType, Every, Member, NonNegative, Positive, Scalar
 from gradtx.rule import Leaf, Step, Tree, TreeRule, memoryless
 from gradtx.scale import scale
@@ -57,7 +58,7 @@ def average_every(every: Every, transform: Member, decay: Decay):
         return nu, {"nu": new, "hessian_fn_state": after}
 
     slots = {"nu": wide_zeros, "hessian_fn_state": transform.init}
-    return TreeRule(update, slots)
+    return TreeRule(update, slots, period=every)
 
 
 @transformation
@@ -66,6 +67,7 @@ def _report_win_rate(threshold: Scalar, every: Scalar):
 
     Keeps it as `win_rate`.
     """
+    period = None if is_constant_zero(every) else jnp.maximum(whole(every), 1)
 
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
         is_small = jnp.abs(u) < threshold
@@ -76,7 +78,9 @@ def _report_win_rate(threshold: Scalar, every: Scalar):
 
     def settle(total: Any, shared: Any, step: Step) -> Any:
         rate = safe_ratio(total["won"], total["all"])
-        is_due = (every > 0) & (step.t % jnp.maximum(every, 1) == 0)
+        # A whole number in integers: as a float the count is rounded.
+        number = jnp.maximum(whole(every), 1)
+        is_due = (every > 0) & (step.count % number == number - 1)
         lax.cond(
             is_due,
             lambda: jax.debug.print("Sophia optimizer win rate: {}", rate),
@@ -85,7 +89,9 @@ def _report_win_rate(threshold: Scalar, every: Scalar):
         return {"win_rate": rate}
 
     zero = {"win_rate": lambda arrays: jnp.zeros(())}
-    return memoryless(lambda u, leaf: u, measure=measure, shared=zero, settle=settle)
+    return memoryless(
+        lambda u, leaf: u, measure=measure, shared=zero, settle=settle, period=period
+    )
 
 
 @transformation

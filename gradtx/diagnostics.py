@@ -18,7 +18,7 @@ from gradtx.combine import chain, identity, let
 from gradtx.errors import looks, nearly, told
 from gradtx.paths import matched
 from gradtx.roles import Member
-from gradtx.rule import Leaf, Rule, Step, Tree, TreeRule, zero
+from gradtx.rule import Leaf, Private, Rule, Step, Tree, TreeRule, zero
 from gradtx.transform import transformation
 
 PREFIX = "metrics."
@@ -124,7 +124,10 @@ def clipping(transform: Member):
     Args:
         transform: The clip; or anything that sometimes changes nothing.
     """
-    return let("unclipped", identity(), chain(transform, _share()))
+    return let(UNCLIPPED, identity(), chain(transform, _share()))
+
+
+UNCLIPPED = Private("unclipped")
 
 
 @transformation
@@ -132,7 +135,7 @@ def _share():
     name = f"{PREFIX}clipped_share"
 
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
-        return jnp.sum(u != leaf.recall("unclipped"), dtype=jnp.float32)
+        return jnp.sum(u != leaf.recall(UNCLIPPED), dtype=jnp.float32)
 
     def settle(total: Any, shared: Any, step: Step) -> Any:
         is_clipped, t = (total > 0).astype(jnp.float32), shared["clip_count"] + 1

@@ -9,6 +9,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.arithmetic import abs2, inner, safe_sqrt
+from gradtx.averages import holding
 from gradtx.combine import chain, identity, let
 from gradtx.roles import (
     DType,
@@ -20,7 +21,7 @@ from gradtx.roles import (
     Scalar,
     Size,
 )
-from gradtx.rule import Leaf, Rule, Step, unchanged, zero
+from gradtx.rule import Leaf, Private, Rule, Step, unchanged, zero
 from gradtx.scale import norm
 from gradtx.transform import transformation
 
@@ -138,8 +139,7 @@ def scale_by_distance_over_gradients(
         return u * rate, slots | {"max_dist": distance, "grad_sum_of_squares": total}
 
     def stored(array: Any) -> Any:
-        is_complex = jnp.iscomplexobj(array)
-        return array if is_complex else array.astype(param_dtype)
+        return array.astype(holding(array, param_dtype))
 
     return Rule(
         update,
@@ -219,7 +219,10 @@ def mechanize(
     each of `num_betas` numbers, beside what the optimizer keeps.
     """
     tuned = _learn_scale(weight_decay, eps, s_init, num_betas)
-    return let("gradient", identity(), chain(base_optimizer, tuned))
+    return let(GRADIENT, identity(), chain(base_optimizer, tuned))
+
+
+GRADIENT = Private("gradient")
 
 
 @transformation
@@ -231,7 +234,7 @@ def _learn_scale(
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
         # Behind a barrier, no difference twice: XLA writes out what several read.
         grad, param, x0 = lax.optimization_barrier(
-            (leaf.recall("gradient"), leaf.param, slots["x0"])
+            (leaf.recall(GRADIENT), leaf.param, slots["x0"])
         )
         return {
             "gradient": jnp.sum(abs2(grad)),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
-from jax import lax
 from jax import numpy as jnp
 
 from gradtx import kernel
@@ -21,52 +19,66 @@ from gradtx.checks import (
     check_leaf,
     check_state,
     is_float0,
+    is_state,
     missing_slots,
+    places_of,
 )
+from gradtx.conditions import run_if
 from gradtx.dispatch import run_jobs, total
 from gradtx.hoist import Job
-from gradtx.jaxpr import Tracer
 from gradtx.kernel import Common, LeafInput, LeafOutput, Precision, select, zero_unless
 from gradtx.lowering import program_of
 from gradtx.program import Active, Op, Program, Stage, next_count
-from gradtx.rule import Rule, Step, Tree, TreeRule, both
-from gradtx.state import State, first_slots, is_nothing, keep_tree, measured_nothing
-from gradtx.trees import like
+from gradtx.rule import NoStateError, Rule, Step, Tree, TreeRule, both
+from gradtx.state import first_slots, is_nothing, keep_tree, measured_nothing
+from gradtx.state_dict import typed_as
 
 
 def update(
     bound: Bound, /, updates: Any, state: Any, params: Any = None, **extra: Any
-) -> tuple[Any, State]:
+) -> tuple[Any, Any]:
     """Transform updates (at first gradients), and make the new state.
 
-    As in optax, what keeps and counts nothing also takes None or `EmptyState()` as its
-    state, and gives it back.
+    The state keeps its type: a plain dict stays one. As in optax, what keeps and counts
+    nothing takes anything as its state, and gives it back.
     """
     return update_if(bound, None, updates, state, params, extra)
 
 
 def update_if(
     bound: Bound, is_due: Any, updates: Any, state: Any, params: Any, extra: Any
-) -> tuple[Any, State]:
+) -> tuple[Any, Any]:
     """The same where a traced bool is true; else zeros, and the state as it is.
 
     Each kernel selects what it keeps, which costs nothing: it reads the old anyway. So
     this is for a condition that mostly holds. Tree rules run under it, or do not.
     """
-    check_state(bound.factory.name, state)
-    is_absent = not isinstance(state, Mapping)
-    kept = {} if is_absent else state
-    count = None if is_absent else jnp.asarray(state["count"], jnp.int32)
-    program = program_of(bound, count)
-    check_extra(program, extra)
-    leaves = Leaves(program.name, updates, params)
-    run = _Update(program, leaves, kept, count, extra, is_due)
-    for stage in program.stages:
-        if stage.is_tree:
-            run.tree_stage(stage.ops[0])
-        else:
-            run.kernel_stage(stage)
-    return run.results(), state if is_absent else run.new_state
+
+    def run(program: Program, kept: Any, count: Any) -> tuple[Any, Any]:
+        check_extra(program, extra)
+        leaves = Leaves(program.name, updates, params)
+        this = _Update(program, leaves, kept, count, extra, is_due)
+        for stage in program.stages:
+            if stage.is_tree:
+                this.tree_stage(stage.ops[0])
+            else:
+                this.kernel_stage(stage)
+        return this.results(), this.new_state
+
+    program = None
+    if is_state(state):
+        count = jnp.asarray(state["count"], jnp.int32)
+        program = program_of(bound, count)
+        if not program.ignores(state):
+            updates, new_state = run(program, state, count)
+            return updates, typed_as(state, new_state)
+    try:
+        return run(program_of(bound, None), {}, None)[0], state
+    except NoStateError:
+        check_state(bound.factory.name, state)
+        if program is not None:
+            check_keys(program, state, set())
+        raise
 
 
 class _Update:
@@ -86,12 +98,13 @@ class _Update:
     ):
         self.program, self.leaves, self.state = program, leaves, state
         self.count, self.extra, self.is_due = count, extra, is_due
-        self.new_state: State = {}
+        self.new_state: dict[str, Any] = {}
         if count is not None:
-            self.new_state["count"] = _next_count(count, is_due)
+            self.new_state["count"] = _next_count(count, is_due, program.period)
         self.slots = self._open_state()
         self.registers: dict[int, list[Any]] = {0: leaves.updates}
         self.active = active_of(program, leaves.reference, leaves.treedef)
+        self.places = places_of(program, leaves.reference, leaves.treedef)
         self.fine: dict[Any, Precision] = {}
         self.precisions = [self._precision(i) for i in range(len(leaves.updates))]
 
@@ -118,12 +131,15 @@ class _Update:
         if u is None or not any(self.active[i]) or self._freezes(i):
             return None
         dtypes = u.dtype, None if p is None else p.dtype
-        if dtypes in self.fine and p is not None and p.shape == u.shape:
-            return self.fine[dtypes]
+        # Leaves alike that go through the same are checked once; examples, each.
+        alike = *dtypes, self.active[i]
+        is_plain = p is not None and p.shape == u.shape
+        if is_plain and alike in self.fine and not self.program.takes_batch:
+            return self.fine[alike]
         if is_float0(u):
             return None
         check_leaf(self.leaves, i, self._ops_of(i))
-        return self.fine.setdefault(dtypes, kernel.precision_of(*dtypes))
+        return self.fine.setdefault(alike, kernel.precision_of(*dtypes))
 
     def _freezes(self, i: int) -> bool:
         """Whether leaf i gets no step, where a mask keeps the learning rate from it."""
@@ -207,12 +223,11 @@ class _Update:
 
     def _read(self, stage: Stage, active: Active) -> tuple[list[Any], Any]:
         """The columns that leaves read which go through some operations."""
-        has_key = any(self.program.ops[k].has_key for k in stage.ops)
         columns = LeafInput(
             tuple([self.registers[r] for r in stage.reads]),
             self._slots_of(stage, active),
             self.leaves.params if self.leaves.has_params else None,
-            [*map(np.int32, range(len(self.active)))] if has_key else None,
+            {k: self.places[k] for k in stage.ops if k in self.places},
         )
         return jax.tree.flatten(columns, is_leaf=_is_column)
 
@@ -252,7 +267,7 @@ class _Update:
         jobs = self._jobs(kernel.measure_kernel, plan, stage, running)
         return total(run_jobs(common, jobs))
 
-    def _settle(self, k: int, total: Any, before: State) -> State:
+    def _settle(self, k: int, total: Any, before: dict[str, Any]) -> dict[str, Any]:
         """The whole-tree values for this update, which are kept for the next."""
         op = self.program.ops[k]
         keys = self.program.keys[k]
@@ -287,14 +302,14 @@ class _Update:
             chosen = zip(values, active, strict=True)
             return leaves.treedef.unflatten([x if on else None for x, on in chosen])
 
-        # Foreign ones get the dtypes that they would get in a chain of optax.
-        dtypes = [
-            p and (p.out if op.bound is None else p.compute) for p in self.precisions
-        ]
+        def one(x: Any, precision: Precision | None) -> Any:
+            if precision is None or not precision.is_float:
+                return x
+            # Foreign ones get the dtypes that they would get in a chain of optax.
+            return _to(precision.out if op.bound is None else precision.compute, x)
 
         def read(register: int) -> Any:
-            pairs = zip(self.registers[register], dtypes, strict=True)
-            return only([dtype and _to(dtype, x) for x, dtype in pairs])
+            return only([*map(one, self.registers[register], self.precisions)])
 
         params = only(leaves.params) if leaves.has_params else None
         updates = read(op.inputs[0])
@@ -354,38 +369,9 @@ class _Update:
                     f"{self.program.name}: at {self.leaves.path(i)!r} the update of "
                     f"shape {u.shape} became one of shape {out.shape}"
                 )
-            out = _to(precision.out, out)
+            out = _to(precision.out, out) if precision.is_float else out
             outs.append(zero_unless(self.is_due, out))
         return self.leaves.treedef.unflatten(outs)
-
-
-def run_if(
-    is_due: Any,
-    run: Callable[[Any, Any], tuple[Any, Any]],
-    updates: Any,
-    state: Any,
-    otherwise: Callable[[Any], Any] = lambda updates: updates,
-) -> tuple[Any, Any]:
-    """What is made of updates where it is due, else otherwise; None for always."""
-    if is_due is None:
-        return run(updates, state)
-
-    def step(carry: Any) -> Any:
-        given, before = carry
-        out, after = run(given, before)
-        return like(out, given), after
-
-    def keep(carry: Any) -> Any:
-        given, before = carry
-        return otherwise(given), before
-
-    if not isinstance(is_due, Tracer):  # un-jitted, a condition would compile
-        if is_due:
-            return step((updates, state))
-        jax.eval_shape(step, (updates, state))  # for its errors, which come at once
-        return keep((updates, state))
-    # In this order: with the branches exchanged XLA copies the state.
-    return lax.cond(is_due, step, keep, (updates, state))
 
 
 def _is_column(x: Any) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 MOST = 5
@@ -37,8 +39,6 @@ def nearly(value: Any) -> str:
     """What makes a transformation of what is nearly one."""
     if isinstance(value, list | tuple):
         return "; give them one by one"
-    if hasattr(value, "gradient_transformation"):
-        return "; give its gradient_transformation()"
     return "; call it to make one" if hasattr(value, "factory") else ""
 
 
@@ -56,3 +56,16 @@ def told(value: Any) -> str:
         return f"an array {looks(value)}"
     kind = type(value).__name__
     return f"a {kind} of {len(value)}" if type(value) in (dict, list, tuple) else kind
+
+
+current_path: contextvars.ContextVar[Callable[[], str]] = contextvars.ContextVar("path")
+
+
+@contextlib.contextmanager
+def at_path(path: Callable[[], str]) -> Iterator[None]:
+    """What runs inside is about the leaf at this path."""
+    token = current_path.set(path)
+    try:
+        yield
+    finally:
+        current_path.reset(token)

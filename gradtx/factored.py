@@ -16,14 +16,20 @@ from gradtx.averages import corrected, scale_by_ema
 from gradtx.clip import clip_by_block_rms
 from gradtx.combine import add, chain, identity, let, moments, named, only, recall
 from gradtx.divide import block_mean, divide_by_root, shift, square
+from gradtx.numbers import as_weak
 from gradtx.roles import Decay, DType, NonNegative, Positive, Scalar, Share, Size
 from gradtx.rule import Leaf, Rule
 from gradtx.transform import transformation
 
 
 def power_decay(step: Any, exponent: Any) -> Any:
-    """Adafactor's decay at a step from 0: `1 - (step + 1)**-exponent`."""
-    return 1 - (step + 1) ** -exponent
+    """Adafactor's decay at a step from 0: `1 - (step + 1)**-exponent`.
+
+    Before step 0, where an offset puts it, it is that of step 0: nothing is kept.
+    """
+    is_concrete = isinstance(step, int | float)
+    number = max(step + 1, 1) if is_concrete else jnp.maximum(step + 1, 1)
+    return 1 - number**-exponent
 
 
 def factored_axes(shape: tuple[int, ...], least: int) -> tuple[int, int] | None:
@@ -55,7 +61,7 @@ def factored_average(
     """
 
     def shares(leaf: Leaf) -> tuple[Any, Any]:
-        kept = decay_fn(leaf.t - 1 - step_offset, decay)
+        kept = decay_fn(as_weak(leaf.count) - step_offset, decay)
         return kept, 1 - kept
 
     return _factored(shares, min_dim_size_to_factor)
@@ -146,6 +152,8 @@ def covered_sum(decay: Share = 1.0, slot: str = "mu"):
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        if not u.size:  # no element, so no maximum
+            return u, slots
         shape = u.shape or (1,)
         ends = np.cumsum(shape)[:-1]
         covers = [
@@ -163,7 +171,7 @@ def covered_sum(decay: Share = 1.0, slot: str = "mu"):
         return total.reshape(u.shape), {slot: jnp.concatenate(maxima)}
 
     return Rule(
-        update, {slot: lambda array: jnp.zeros(sum(array.shape) or 1, array.dtype)}
+        update, {slot: lambda array: jnp.zeros(sum(array.shape or (1,)), array.dtype)}
     )
 
 

@@ -9,12 +9,12 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import jax
-import optax
 from jax import numpy as jnp
 
 from gradtx.checks import is_function, mask_tree
 from gradtx.combine import chain, named, only
 from gradtx.errors import told
+from gradtx.members import is_member
 from gradtx.paths import is_none, matched, name_of
 from gradtx.roles import Member
 from gradtx.rule import Groups, Masked, memoryless
@@ -41,7 +41,7 @@ def masked(inner: Member, mask: Any, *, mask_compatible_extra_args: bool = False
     Raises:
         ValueError, TypeError: At `init`: the mask does not fit, or holds no bools.
     """
-    return Masked(inner, mask, mask_compatible_extra_args, freezes=True)
+    return Masked(inner, mask, mask_compatible_extra_args, freezes=True, hides=True)
 
 
 @transformation
@@ -155,13 +155,14 @@ def partition(
         ValueError: At `init`: a label has no transformation.
     """
     _check_members("partition", transforms)
-    members = {label: named(str(label), tx) for label, tx in transforms.items()}
 
     def labels_of(params: Any) -> Any:
         labels = param_labels(params) if is_function(param_labels) else param_labels
-        return _by_label("partition: param_labels", tuple(members), labels, params)
+        return _by_label("partition: param_labels", tuple(transforms), labels, params)
 
-    return Groups(members, labels_of, mask_compatible_extra_args)
+    return Groups(
+        transforms, labels_of, mask_compatible_extra_args, pins=True, hides=True
+    )
 
 
 @transformation
@@ -198,7 +199,7 @@ def selective_transform(optimizer: Member, *, freeze_mask: Any):
         freeze_mask: As of `only`.
     """
     is_trained = functools.partial(_is_trained, freeze_mask)
-    return chain(only(optimizer, is_trained), freeze(freeze_mask))
+    return chain(masked(optimizer, is_trained), freeze(freeze_mask))
 
 
 def _is_trained(freeze_mask: Any, params: Any) -> Any:
@@ -222,7 +223,7 @@ def named_chain(*args: Any):
             isinstance(pair, tuple | list)
             and len(pair) == 2
             and isinstance(pair[0], str)
-            and isinstance(pair[1], optax.GradientTransformation)
+            and is_member(pair[1])
         ):
             raise ValueError(
                 f"named_chain: takes pairs of a name and a transformation, "

@@ -17,9 +17,9 @@ import jax
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
+from gradtx.errors import at_path
 from gradtx.fusion import separated
 from gradtx.jaxpr import Tracer, is_variable, jaxpr_as_fun, replaced, token_of_context
-from gradtx.rule import at_path
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -83,15 +83,24 @@ class _Place:
                 self.steps[id(parts[0].bound)] = state[keys["gradient_step"]]
 
     def take(self, bound: Bound, labels: Labels, member: Any = None) -> Any:
-        """The state of a member, or the slots with the numbers; None if there are none.
+        """A member as it is run and its state, or the slots with the numbers.
 
-        Asked once for each: the next one of an equal place is another.
+        Asked once for each: the next one of an equal place is another. None twice if
+        there are none.
         """
         for i, (around, where, it, value) in enumerate(self.found):
-            if it is member and id(bound) in around and where == labels:
+            is_there = id(bound) in around and where == labels
+            if is_there and _is_run_as(member, it):
                 del self.found[i]
-                return value
-        return None
+                return it, value
+        return None, None
+
+
+def _is_run_as(member: Any, it: Any) -> bool:
+    """Whether this is a member, or what `editable` makes of it."""
+    if it is member or it is None or member is None:
+        return it is member
+    return isinstance(it, Remembered) and it == changing(member)
 
 
 def _numbers(
@@ -99,7 +108,7 @@ def _numbers(
 ) -> Iterator[Number]:
     keeps = _keeps_numbers(bound)
     if keeps:
-        for name, value in _kept(bound, place.take(bound, labels)).items():
+        for name, value in _kept(bound, place.take(bound, labels)[1]).items():
             yield Number(name, trail, value, is_kept=True)
     spec = bound.spec
     places = zip(spec.roles, bound.leaves(), spec.names, spec.paths(), strict=True)
@@ -114,11 +123,11 @@ def _numbers(
             groups = tuple(str(key.key) for key in path if hasattr(key, "key"))
             called = (names[path[:-1]],) if path[:-1] in names else _called(leaf)
             inside = (*trail, *groups, *called)
-            state = place.take(bound, labels, leaf)
-            if state is None:
+            it, state = place.take(bound, labels, leaf)
+            if it is None:
                 found = _numbers(leaf.bound, inside, place, (*labels, *groups))
             else:
-                found = _numbers(leaf.bound, inside, _Place(leaf.bound, state))
+                found = _numbers(it.bound, inside, _Place(it.bound, state))
             # Those that are in the state go by what is there.
             yield from (number for number in found if not keeps or number.is_kept)
 
@@ -127,7 +136,7 @@ def _kept(bound: Bound, slots: Any) -> dict[str, Any]:
     """The numbers in the state as the next update will use them."""
     if slots is None or "given" not in slots:  # as optax has them: as they are
         return slots["hyperparams"] if slots else {}
-    inside = bound.values()[0]
+    inside = changing(bound.values()[0])
     written, given = slots["hyperparams"], slots["given"]
     numbers = _read(inside, _Place(inside.bound, slots["inner"]))
     known = numbers.keys() & written.keys()
@@ -265,6 +274,7 @@ def editable(transform: Member):
         raise ValueError(
             f"editable: the numbers of {inside.name} are in its state already"
         )
+    inside = changing(inside)
 
     def first(params: Any) -> Any:
         return {
@@ -302,6 +312,7 @@ def editable(transform: Member):
         inner={"inner": inside},
         in_optax={"inner": "inner_state"},
         takes_batch=takes_batch(inside),
+        takes_integers=True,
     )
 
 
@@ -345,8 +356,22 @@ def _edited(number: Number, written: Any, given: Any) -> Any:
         return lambda count: chosen(scheduled(number.given, count))
     value = chosen(jnp.asarray(number.value, float))
     if isinstance(number.given, DecayValue):
-        return DecayValue(value, number.given.kept)  # believed if it is of this value
+        # The complement is believed if it is of this value.
+        return DecayValue(value, number.given.kept, changes=True)
     return value
+
+
+def changing(tx: Any) -> Any:
+    """The same transformation, where every decay that `update` reads may change."""
+
+    def one(role: Role, leaf: Any, name: str) -> Any:
+        if isinstance(leaf, DecayValue) and _is_read(role):
+            return DecayValue(leaf.value, leaf.kept, changes=True)
+        if isinstance(leaf, GradientTransformation) and isinstance(leaf, Remembered):
+            return leaf if _keeps_numbers(leaf.bound) else changing(leaf)
+        return leaf
+
+    return type(tx)(tx.bound.mapped(one))
 
 
 def _with(tx: Any, values: Iterator[Any]) -> Any:

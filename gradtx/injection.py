@@ -11,8 +11,10 @@ import jax
 from jax import numpy as jnp
 from optax.schedules import StatefulSchedule, WrappedSchedule
 
+from gradtx.binding import Remembered
 from gradtx.errors import differ
 from gradtx.evaluation import eval_params
+from gradtx.hyperparameters import changing
 from gradtx.lowering import takes_batch
 from gradtx.numbers import is_number
 from gradtx.roles import DType, NumberRole, Scalar
@@ -96,6 +98,10 @@ def injected_hyperparams(
         for name, it in schedules.items()
     }
 
+    def made(hyperparams: Any) -> Any:
+        inner = factory(**others, **hyperparams)
+        return changing(inner) if isinstance(inner, Remembered) else inner
+
     def number(value: Any) -> jax.Array:
         return jnp.asarray(value, dtype or float)
 
@@ -113,7 +119,7 @@ def injected_hyperparams(
             raise ValueError(f"inject_hyperparams: state['hyperparams'] {other}")
         now = {n: it(states[n], **tree.extra) for n, it in stateful.items()}
         hyperparams = {n: number(x) for n, x in {**slots["hyperparams"], **now}.items()}
-        inner = factory(**others, **hyperparams)
+        inner = made(hyperparams)
         out, after = run(inner, updates, slots["inner_state"], tree)
         return out, {
             "hyperparams": hyperparams,
@@ -124,11 +130,11 @@ def injected_hyperparams(
         }
 
     def evaluate(params: Any, slots: Any) -> Any:
-        inner = factory(**others, **slots["hyperparams"])
+        inner = made(slots["hyperparams"])
         return eval_params(inner, slots["inner_state"], params)
 
     slots = {"hyperparams": first, "hyperparams_states": first_states}
-    inner = factory(**others, **first(None))
+    inner = made(first(None))
     return TreeRule(
         update,
         slots,
@@ -137,4 +143,5 @@ def injected_hyperparams(
         is_step="learning_rate" in {*numbers, *schedules, *others},
         inner={"inner_state": inner},
         takes_batch=takes_batch(inner),
+        takes_integers=True,
     )

@@ -24,6 +24,7 @@ from gradtx.counterparts import (
     foreign,
     is_own,
     layout,
+    weights,
     wholes,
 )
 from gradtx.errors import differ, looks
@@ -42,7 +43,8 @@ from gradtx.kernel import wide
 from gradtx.lowering import ours
 from gradtx.paths import is_none, name_of
 from gradtx.rule import Rule
-from gradtx.state import State, shapes_of
+from gradtx.state import shapes_of
+from gradtx.state_dict import State
 from gradtx.transform import GradientTransformation
 
 
@@ -83,7 +85,7 @@ def _taken(tx: Any, optax_state: Any, like: Any) -> State:
 
     rebuild("from_optax", optax_state, note, wholes(slots), members)
     _check_labels(tx, slots, found)
-    state: State = {}
+    state = State()
     count = count_of(found)
     for home in homes:
         _put(state, (*home, "count"), jnp.array(count))
@@ -114,6 +116,8 @@ def _taken(tx: Any, optax_state: Any, like: Any) -> State:
             if like is None
             else _fitted(path[-1], values, _at(like, path)),
         )
+    for path, value in weights(tx, count):
+        _put(state, path, value)
     found = _without_numbers(tx, slots, state, found)
     rest = sorted({x.name for x in found if jax.tree.leaves(x.value)} - {*COUNTS})
     if rest:
@@ -142,7 +146,7 @@ def _at(tree: Any, path: Path) -> Any:
 def _put(state: State, path: Path, value: Any) -> None:
     """Set a part of a state."""
     for key in path[:-1]:
-        state = state.setdefault(key, {})
+        state = state.setdefault(key, State())
     state[path[-1]] = value
 
 

@@ -9,6 +9,7 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.arithmetic import safe_ratio, whole
+from gradtx.averages import holding
 from gradtx.combine import chain
 from gradtx.kernel import wide
 from gradtx.roles import (
@@ -24,8 +25,8 @@ from gradtx.roles import (
 )
 from gradtx.rule import Leaf, Rule, Step, Tree, TreeRule, unchanged, zero
 from gradtx.transform import transformation
-from gradtx.trees import like, where
-from gradtx.wrap import run
+from gradtx.trees import where
+from gradtx.wrap import anew, run
 
 
 @transformation
@@ -73,7 +74,7 @@ def interpolate_iterates(
 
     first = {"b1": lambda arrays: jnp.asarray(b1.value, float)}
     shared = first | dict.fromkeys(("weight_sum", "max_lr"), zero)
-    slots = {"z": lambda array: array.astype(state_dtype or array.dtype)}
+    slots = {"z": lambda array: array.astype(holding(array, state_dtype))}
     return Rule(update, slots, shared=shared, settle=settle, evaluate=mean)
 
 
@@ -157,18 +158,20 @@ def _average(
 ):
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         way = leaf.param + u - slots[slot]
-        updates, period = leaf.count + 1 - whole(start), whole(every)
-        points = jnp.maximum(updates // period, 1)
+        # Of updates before this one, since one more than the last count is none.
+        before, period = leaf.count - whole(start), whole(every)
+        is_due = before % period == period - 1
+        points = before // period + is_due
         share = (
-            1 / points.astype(u.real.dtype)
+            1 / jnp.maximum(points, 1).astype(u.real.dtype)
             if isinstance(decay, str)
             else decay.complement
         )
-        share = jnp.where(updates % period == 0, share, 0)
-        share = jnp.where(updates <= 0, 1, share)
+        share = jnp.where(is_due, share, 0)
+        share = jnp.where(before < 0, 1, share)
         return u, {slot: slots[slot] + share * way}
 
-    return Rule(update, {slot: unchanged}, evaluate=_slot(slot))
+    return Rule(update, {slot: unchanged}, evaluate=_slot(slot), period=every)
 
 
 @transformation
@@ -210,7 +213,7 @@ def _synchronize(period: Every, step_size: Share):
         # Of the parameters as they are applied, which XLA then computes once.
         return back, {"slow": jnp.where(is_last, leaf.param + back, slow)}
 
-    return Rule(update, {"slow": unchanged}, evaluate=_slot("slow"))
+    return Rule(update, {"slow": unchanged}, evaluate=_slot("slow"), period=period)
 
 
 @transformation
@@ -218,7 +221,7 @@ def _restart(transform: Member, period: Every):
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         out, after = run(transform, updates, slots["inner"], tree)
         is_last = _is_last(tree.count, period)
-        anew = like(transform.init(tree.own), after)
-        return out, {"inner": where(is_last, anew, after)}
+        first = anew(transform, tree.own, after)
+        return out, {"inner": where(is_last, first, after)}
 
-    return TreeRule(update, inner={"inner": transform}, takes=("**",))
+    return TreeRule(update, inner={"inner": transform}, takes=("**",), period=period)

@@ -18,11 +18,14 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.binding import Bound
-from gradtx.errors import looks
+from gradtx.errors import current_path, looks
 from gradtx.hoist import Kernel
 from gradtx.numbers import DecayValue, as_weak, default_float
+from gradtx.precision import Precision as Precision
+from gradtx.precision import precision_of as precision_of
+from gradtx.precision import wide as wide
 from gradtx.program import Active, Op, Stage
-from gradtx.rule import Fork, Leaf, both, current_path
+from gradtx.rule import Fork, Leaf, both
 
 
 class Common(NamedTuple):
@@ -42,12 +45,12 @@ class Common(NamedTuple):
 
 
 class LeafInput(NamedTuple):
-    """What one leaf gets: its registers, slots by operation, and who it is."""
+    """What one leaf gets: its registers, slots by operation, its place for each."""
 
     registers: tuple[Any, ...]
     slots: dict[int, dict[str, Any]]
     param: Any
-    index: Any
+    place: dict[int, Any]
 
 
 class LeafOutput(NamedTuple):
@@ -63,7 +66,7 @@ class Wiring(NamedTuple):
     spec: Any
     name: str
     inputs: tuple[int, ...]
-    marks: tuple[tuple[str, int], ...]
+    marks: tuple[tuple[Any, int], ...]
     out: int
 
 
@@ -76,7 +79,7 @@ class Plan(NamedTuple):
         treedef: The structure of their children.
         places: For each number there, where it is passed: at an index of the vector
             (a decay's complement behind it), or, if negative, of the arrays.
-        decays: For each number there, whether it is a decay.
+        decays: For each number there, whether it changes if it is a decay, else None.
         owners: For each number there, whose it is, by its place in `ops`.
         reads: The registers that the stage reads.
         writes: The registers that it writes for later stages.
@@ -86,7 +89,7 @@ class Plan(NamedTuple):
     wirings: tuple[Wiring, ...]
     treedef: Any
     places: tuple[int, ...]
-    decays: tuple[bool, ...]
+    decays: tuple[bool | None, ...]
     owners: tuple[int, ...]
     reads: tuple[int, ...]
     writes: tuple[int, ...]
@@ -112,7 +115,8 @@ def plan_of(stage: Stage, ops: Sequence[Op]) -> Plan:
     )
     return Plan(
         tuple(stage.ops), wirings, treedef, tuple(places),
-        tuple(map(_is_decay, leaves)), tuple(owners), stage.reads, stage.writes,
+        tuple(getattr(leaf, "changes", None) for leaf in leaves), tuple(owners),
+        stage.reads, stage.writes,
     )  # fmt: skip
 
 
@@ -158,7 +162,7 @@ def _unpack(plan: Plan, common: Common, active: Active) -> list[Any]:
         return as_weak(lax.squeeze(lax.slice(common.numbers, (i,), (i + 1,)), (0,)))
 
     numbers = []
-    for place, is_decay, owner in zip(
+    for place, changes, owner in zip(
         plan.places, plan.decays, plan.owners, strict=True
     ):
         if not active[owner]:
@@ -167,8 +171,9 @@ def _unpack(plan: Plan, common: Common, active: Active) -> list[Any]:
         if place < 0:
             parts = common.arrays[-1 - place]
         else:
-            parts = [scalar(place + i) for i in range(1 + is_decay)]
-        numbers.append(SettledDecay(*parts) if is_decay else parts[0])
+            parts = [scalar(place + i) for i in range(1 + (changes is not None))]
+        is_decay = changes is not None
+        numbers.append(SettledDecay(*parts, changes) if is_decay else parts[0])
     return jax.tree.unflatten(plan.treedef, numbers)
 
 
@@ -185,39 +190,6 @@ class SettledDecay(DecayValue):
 
 def _is_decay(value: Any) -> bool:
     return isinstance(value, DecayValue)
-
-
-class Precision(NamedTuple):
-    """The dtypes of a leaf: rules compute in one, the update leaves in the other."""
-
-    compute: np.dtype
-    out: np.dtype
-
-    @property
-    def real(self) -> np.dtype:
-        """The real dtype of the precision that rules compute in."""
-        return jnp.finfo(self.compute).dtype
-
-    def cast(self, x: Any) -> Any:
-        """Bring a float to the precision of the leaf, real or complex as it is."""
-        x = jnp.asarray(x)
-        if not jnp.issubdtype(x.dtype, jnp.inexact):
-            return x
-        is_complex = jnp.issubdtype(x.dtype, jnp.complexfloating)
-        return lax.convert_element_type(x, self.compute if is_complex else self.real)
-
-
-@functools.lru_cache(maxsize=1024)
-def precision_of(update: Any, param: Any) -> Precision:
-    """The precision for dtypes of an update and its parameter (None without params)."""
-    with jax.numpy_dtype_promotion("standard"):
-        out = jnp.promote_types(update, update if param is None else param)
-        return Precision(jnp.promote_types(out, jnp.float32), out)
-
-
-def wide(array: Any) -> Any:
-    """An array in the precision that rules compute in."""
-    return array.astype(precision_of(array.dtype, None).compute)
 
 
 class _Run:
@@ -240,7 +212,9 @@ class _Run:
             self.registers[0] = zero_unless(common.is_due, u)
         self.param = None
         if leaf.param is not None:
-            self.param = jnp.asarray(leaf.param).astype(precision.compute)
+            self.param = jnp.asarray(leaf.param)
+            if precision.is_float:
+                self.param = self.param.astype(precision.compute)
         children = _unpack(plan, common, active)
         self.nodes: list[Any] = [
             Bound(wiring.spec, numbers).call() if is_active else None
@@ -257,7 +231,7 @@ class _Run:
         common, key = self.common, None
         shared, before = (cast(it.get(i, {})) for it in (common.shared, common.before))
         if node.key is not None:
-            key = node.key_of(before.pop("key"), self.leaf.index)
+            key = node.key_of(before.pop("key"), self.leaf.place[i])
         extra = {need: common.extra[need] for need in node.needs}
         setting = None if active is True else active.value
         return Leaf(
@@ -327,7 +301,7 @@ def update_kernel(plan: Plan, active: Active, precision: Precision, out: int) ->
         outs = tuple(
             [
                 lax.convert_element_type(jnp.asarray(x), precision.out)
-                if r == out
+                if r == out and precision.is_float
                 else x
                 for r, x in zip(plan.writes, outs, strict=True)
             ]

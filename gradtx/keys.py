@@ -16,13 +16,21 @@ def settle_keys(
     """The state's key for each slot of each operation.
 
     A slot's own name, unless several hold it: then all are `qualified`. So an edit that
-    makes or ends a clash is a missing key. Slots of different groups of leaves do not
-    clash: they are one tree.
+    makes or ends a clash is a missing key. Behind a pinned name they are qualified by
+    what is inside of it; where several recipes or groupings pin one name, by what is
+    around. Slots of different groups of leaves do not clash: they are one tree.
     """
     holders = [
         (i, name) for i, op in enumerate(ops) for name in (*op.slots, *op.shared)
     ]
     keys: tuple[dict[str, str], ...] = tuple({} for _ in ops)
+
+    def shared() -> dict[str, list[Holder]]:
+        """The holders of each key."""
+        by_key: dict[str, list[Holder]] = {}
+        for i, name in holders:
+            by_key.setdefault(keys[i][name], []).append((i, name))
+        return by_key
 
     def are_apart(one: Holder, other: Holder) -> bool:
         """Whether no leaf has both."""
@@ -35,24 +43,29 @@ def settle_keys(
         pairs = itertools.combinations(group, 2)
         return not all(itertools.starmap(are_apart, pairs))
 
-    by_name: dict[str, list[Holder]] = {}
+    by_name: dict[tuple[int | None, str], list[Holder]] = {}
     for i, name in holders:
         if name == "count":
             raise ValueError(f"{ops[i].name}: a slot cannot be named 'count'")
-        by_name.setdefault(name, []).append((i, name))
-    for name, group in by_name.items():
-        free = [(i, name) for i, _ in group if ops[i].pin is None]
-        if clash(free):
-            told = qualified(name, [ops[i].trail for i, _ in free])
-            for (i, _), key in zip(free, told, strict=True):
-                keys[i][name] = key
-        for i, _ in group:
-            pin = ops[i].pin
-            keys[i].setdefault(name, name if pin is None else f"{pin}.{name}")
-    by_key: dict[str, list[Holder]] = {}
-    for i, name in holders:
-        by_key.setdefault(keys[i][name], []).append((i, name))
-    for key, group in by_key.items():
+        pin = ops[i].pin
+        by_name.setdefault((pin and pin.scope, name), []).append((i, name))
+    for (_, name), group in by_name.items():
+        pin, told = ops[group[0][0]].pin, [name] * len(group)
+        if clash(group):
+            start = pin.start if pin else 0
+            trails = [ops[i].trail for i, _ in group]
+            told = qualified(name, [trail[start:] or trail[-1:] for trail in trails])
+        for (i, _), key in zip(group, told, strict=True):
+            keys[i][name] = key if pin is None else f"{pin.key}.{key}"
+    for key, group in shared().items():
+        # A user chose the pinned names that stand in the whole itself.
+        others = [(i, n) for i, n in group if ops[i].pin and ops[i].pin.within]
+        pins = {ops[i].pin for i, _ in others}
+        if clash(group) and len({pin.within for pin in pins}) == len(pins):
+            told = qualified(key, [ops[i].trail[: ops[i].pin.start] for i, _ in others])
+            for (i, name), new in zip(others, told, strict=True):
+                keys[i][name] = new
+    for key, group in shared().items():
         if clash(group):
             raise ValueError(
                 f"{root}: {len(group)} slots are kept under {key!r}; name them apart"

@@ -163,4 +163,11 @@ def split_real_and_imaginary(inner: Member):
         return _join(eval_params(inner, slots["inner_state"], pairs), params)
 
     slots, kept = {"inner_state": first}, {"inner_state": inner}
-    return TreeRule(update, slots, inner=kept, takes=("**",), evaluate=evaluate)
+    return TreeRule(
+        update,
+        slots,
+        inner=kept,
+        takes=("**",),
+        evaluate=evaluate,
+        takes_integers=True,
+    )

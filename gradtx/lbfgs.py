@@ -6,6 +6,7 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
+from jax import lax
 from jax import numpy as jnp
 
 from gradtx.arithmetic import inner, safe_sqrt
@@ -22,7 +23,8 @@ class Memory(NamedTuple):
     """What L-BFGS keeps: lists of arrays, and the weights of the steps.
 
     The memories have an axis of steps in front, which is a ring: update t writes the
-    step that led to it at `(t - 1) % memory_size`, counting from 0.
+    step that led to it at `(t - 1) % memory_size`, counting from 0. A step that is not
+    to be remembered is zeros there, of no weight.
     """
 
     params: Arrays
@@ -46,6 +48,12 @@ def inverse(x: Any) -> Any:
     """1 / x; 0 where x is too small for that."""
     is_tiny = jnp.abs(x) < jnp.finfo(jnp.result_type(x)).tiny
     return jnp.where(is_tiny, 0, 1 / jnp.where(is_tiny, 1, x))
+
+
+def last_kept(weights: Any, oldest: Any) -> Any:
+    """The place in the ring of the last step that has weight; any, if none has."""
+    backwards = (oldest - 1 - jnp.arange(len(weights))) % len(weights)
+    return backwards[jnp.argmax(weights[backwards] > 0)]
 
 
 def multiply(gradients: Arrays, memory: Memory, scale: Any, oldest: Any) -> Arrays:
@@ -75,34 +83,53 @@ def multiply(gradients: Arrays, memory: Memory, scale: Any, oldest: Any) -> Arra
 def precondition(
     gradients: Arrays, params: Arrays, memory: Memory, count: Any, scales: bool
 ) -> tuple[Arrays, Memory]:
-    """Remember the step that led here, and multiply by the inverse Hessian."""
+    """Remember the step that led here, and multiply by the inverse Hessian.
+
+    But no step along which the gradient does not grow, or that is not finite: with it
+    the matrix would not be positive definite, and steps might climb. Nocedal and
+    Wright, p. 537.
+    """
     is_first, length = count == 0, len(memory.weights_memory)
 
     def since(new: Arrays, old: Arrays) -> Arrays:
         return [jnp.where(is_first, 0, x) for x in add(new, -1, old)]
 
     def write(slot: Any, new: Any) -> Any:
-        return slot.at[(count - 1) % length].set(new.astype(slot.dtype))
+        new = jnp.where(is_kept, new.astype(slot.dtype), 0)
+        return slot.at[(count - 1) % length].set(new)
 
     def copy(slot: Any, new: Any) -> Any:
         return jnp.array(new, slot.dtype)  # no buffer of the caller's in the state
 
     step, change = since(params, memory.params), since(gradients, memory.updates)
     curvature, size = product(step, change), product(change, change)
+    weight = inverse(curvature)
+    is_kept = (weight > 0) & jnp.isfinite(curvature) & jnp.isfinite(size)
     memory = Memory(
         list(map(copy, memory.params, params)),
         list(map(copy, memory.updates, gradients)),
         list(map(write, memory.diff_params_memory, step)),
         list(map(write, memory.diff_updates_memory, change)),
-        write(memory.weights_memory, inverse(curvature)),
+        # From a state of optax's: what it did not skip.
+        write(jnp.maximum(memory.weights_memory, 0), weight),
     )
     if not scales:
         return multiply(gradients, memory, 1.0, count % length), memory
-    has_changed = size >= jnp.finfo(jnp.result_type(size)).tiny
-    along_step = jnp.where(has_changed, curvature / jnp.where(has_changed, size, 1), 1)
+    changes, weights = memory.diff_updates_memory, memory.weights_memory
+    at = last_kept(weights, count % length)
+    has_any = weights[at] > 0
+
+    def of_last_kept() -> tuple[Any, Any]:
+        there = [lax.dynamic_index_in_dim(y, at, keepdims=False) for y in changes]
+        return 1 / jnp.where(has_any, weights[at], 1), product(there, there)
+
+    # Rarely, and under a condition: else XLA copies the memory, to read it here.
+    curvature, size = lax.cond(is_kept, lambda: (curvature, size), of_last_kept)
+    can_divide = size >= jnp.finfo(jnp.result_type(size)).tiny
+    along_step = jnp.where(can_divide, curvature / jnp.where(can_divide, size, 1), 1)
     # The first step is no longer than 1, which saves a line search some trials.
     at_most_one = 1 / jnp.maximum(1, safe_sqrt(product(gradients, gradients)))
-    scale = jnp.where(is_first, at_most_one, along_step)
+    scale = jnp.where(has_any, along_step, at_most_one)
     return multiply(gradients, memory, scale, count % length), memory
 
 
@@ -117,6 +144,9 @@ def scale_by_lbfgs(memory_size: Size = 10, scale_init_precond: bool = True):
         memory_size: How many steps are remembered. An int, at least 1.
         scale_init_precond: Whether the matrix that the steps amend is the inverse
             curvature along the last step, times the identity; else it is the identity.
+
+    A step along which the gradient has not grown is not remembered: with it the matrix
+    would not be positive definite, and updates might climb (as in optax).
 
     Keeps the last `params` and `updates`, the past as `diff_params_memory` and
     `diff_updates_memory` (an axis of steps in front), and `weights_memory`, all in at
@@ -160,4 +190,5 @@ def scale_by_lbfgs(memory_size: Size = 10, scale_init_precond: bool = True):
         )
 
     first = wide_zeros, wide_zeros, past, past, lambda params: jnp.zeros(memory_size)
-    return TreeRule(update, dict(zip(Memory._fields, first, strict=True)))
+    slots = dict(zip(Memory._fields, first, strict=True))
+    return TreeRule(update, slots, period=memory_size)

@@ -156,6 +156,15 @@ def _scalar(value: float) -> Callable[[Any], Any]:
     return first
 
 
+def last_stepsize(slots: Any) -> Any:
+    """The step size that the last search ended with; as at first if it found none.
+
+    From 0 no search would ever come away.
+    """
+    last = slots["learning_rate"]
+    return jnp.where(last > 0, last, 1)
+
+
 def excess(error: Any) -> Any:
     """By how much a condition `error <= 0` is missed; infinity for NaN."""
     return jnp.where(jnp.isnan(error), jnp.inf, jnp.maximum(error, 0))
@@ -216,7 +225,8 @@ def scale_by_backtracking_linesearch(
 
     Call `update` with `value`, `grad`, `value_fn` (of the parameters) and by name what
     else that takes; complex `grad` conjugated. Keeps `learning_rate`, `value`, and how
-    the search ended; steps by 0 if no value is finite. No derivative in reverse mode.
+    the search ended; steps by 0 if no value is finite, and the next search then starts
+    as the first. No derivative in reverse mode.
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
@@ -249,7 +259,7 @@ def scale_by_backtracking_linesearch(
             return _Trial(count, stepsize, value, error, grad)
 
         # The smaller of the two also where the first is NaN: infinity times 0.
-        first = jnp.fmin(grow * slots["learning_rate"], longest)
+        first = jnp.fmin(grow * last_stepsize(slots), longest)
         unknown = jnp.full_like(first, jnp.inf)
         trial = _Trial(jnp.int32(0), first, unknown, unknown, slots.get("grad"))
         trial = lax.while_loop(lambda t: goes_on(t.count, t.error), shorten, trial)

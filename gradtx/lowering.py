@@ -19,7 +19,8 @@ from gradtx.binding import Bound, Remembered
 from gradtx.errors import nearly, told
 from gradtx.jaxpr import Tracer
 from gradtx.keys import settle_keys
-from gradtx.program import STEPS, Mask, Op, Part, Program, Stage
+from gradtx.members import is_member, member_of
+from gradtx.program import STEPS, Mask, Op, Part, Pin, Program, Stage
 from gradtx.rule import (
     Chain,
     Fork,
@@ -66,18 +67,19 @@ def takes_batch(tx: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Scope:
-    marks: tuple[tuple[str, int], ...] = ()
+    marks: tuple[tuple[Any, int], ...] = ()
     masks: tuple[int, ...] = ()
     trail: tuple[str, ...] = ()
-    pin: str | None = None
+    pin: Pin | None = None
     is_step: bool = False
     splits_extra: bool = False
     part: int | None = None
     label: str | None = None
+    within: int | None = None
 
-    def mark(self, **registers: int) -> _Scope:
-        """The same with more named registers."""
-        marks = tuple((dict(self.marks) | registers).items())
+    def mark(self, name: Any, register: int) -> _Scope:
+        """The same with one more named register."""
+        marks = tuple((dict(self.marks) | {name: register}).items())
         return dataclasses.replace(self, marks=marks)
 
 
@@ -87,7 +89,7 @@ class _Lowering:
         self.ops: list[Op] = []
         self.masks: list[Mask] = []
         self.parts: list[Part] = []
-        self.registers = 1
+        self.registers, self.pins = 1, 0
         self.is_timed = False
 
     def run(self, bound: Bound) -> Program:
@@ -140,41 +142,44 @@ class _Lowering:
             scope = dataclasses.replace(scope, is_step=True)
         match node:
             case Chain(members, is_scope):
-                scope = scope.mark(grad=u) if is_scope else scope
+                scope = scope.mark("grad", u) if is_scope else scope
                 for member in members:
                     u = self.lower(member, u, scope)
                 return u
             case Fork(branches, _, measures):
                 start = dict(scope.marks).get("grad", u) if measures else u
-                inner = scope.mark(flowing=u) if measures else scope
+                inner = scope.mark("flowing", u) if measures else scope
                 outs = [self.lower(branch, start, inner) for branch in branches]
                 # The branches are laid out: only the join's own numbers go with it.
                 own = bound.without_members()
                 return self.emit(own, node, (u, *outs), scope, name)
             case Let(mark, value, body):
                 value = self.lower(value, u, scope)
-                return self.lower(body, u, scope.mark(**{mark: value}))
+                return self.lower(body, u, scope.mark(mark, value))
             case Recall(mark):
                 registers = dict(scope.marks)
                 if mark not in registers:
-                    raise ValueError(f"recall: nothing around it lets {mark!r}")
+                    raise ValueError(f"recall: nothing around it lets {str(mark)!r}")
                 if scope.masks:  # what they switch off gets what reaches this
                     return self.emit(bound, node, (u,), scope, name)
                 return registers[mark]
-            case Masked(inner, mask, splits_extra, freezes):
+            case Masked(inner, mask, splits_extra, freezes, hides):
                 owner = scope.trail[-1] if name[0] == "_" else name
-                mask = Mask(owner, mask, freezes=freezes)
+                mask = Mask(owner, mask, freezes=freezes, hides=hides)
                 return self.lower(inner, u, self.masked(scope, mask, splits_extra))
-            case Groups(members, labels, splits_extra):
+            case Groups(members, labels, splits_extra, pins, hides):
                 for label, member in members.items():
-                    inner = self.masked(scope, Mask(name, labels, label), splits_extra)
+                    mask = Mask(name, labels, label, hides=hides)
+                    inner = self.masked(scope, mask, splits_extra)
                     trail = (*scope.trail, name, str(label))
-                    inner = dataclasses.replace(inner, trail=trail, label=str(label))
+                    inner = dataclasses.replace(
+                        inner, trail=trail, label=str(label), within=scope.part
+                    )
+                    inner = self.pinned(inner, str(label)) if pins else inner
                     u = self.lower(member, u, inner)
                 return u
             case Named(key, inner):
-                pin = key if scope.pin is None else f"{scope.pin}.{key}"
-                return self.lower(inner, u, dataclasses.replace(scope, pin=pin))
+                return self.lower(inner, u, self.pinned(scope, key))
             case TreeRule():
                 is_step = scope.is_step or node.is_step or bound.is_step
                 scope = dataclasses.replace(scope, is_step=is_step)
@@ -182,7 +187,8 @@ class _Lowering:
             case Rule():
                 return self.emit(bound, node, (u,), scope, name)
             case optax.GradientTransformation():
-                scope = dataclasses.replace(scope, trail=(*scope.trail, name))
+                trail = (*scope.trail, name)
+                scope = dataclasses.replace(scope, trail=trail, within=scope.part)
                 return self.lower(node, u, scope)
         raise TypeError(
             f"{name}: a factory must return a gradient transformation or a rule, "
@@ -195,6 +201,13 @@ class _Lowering:
         self.masks.append(mask._replace(within=scope.masks))
         splits_extra |= scope.splits_extra
         return dataclasses.replace(scope, masks=masks, splits_extra=splits_extra)
+
+    def pinned(self, scope: _Scope, key: str) -> _Scope:
+        """A scope whose slots' names have one more in front."""
+        self.pins += 1
+        key = key if scope.pin is None else f"{scope.pin.key}.{key}"
+        pin = Pin(key, self.pins, len(scope.trail), scope.within)
+        return dataclasses.replace(scope, pin=pin)
 
     def emit(
         self, bound: Bound | None, node: Any, inputs: Any, scope: _Scope, name: str
@@ -235,12 +248,11 @@ def _stages(ops: list[Op], out: int) -> tuple[Stage, ...]:
 
 
 def pair_of(owner: str, tx: Any) -> optax.GradientTransformation:
-    """A transformation, ours or foreign; an object such as `MultiSteps` has one."""
-    tx = getattr(tx, "gradient_transformation", lambda: tx)()
-    if not isinstance(tx, optax.GradientTransformation):
+    """A transformation, ours or foreign; an object such as `MultiSteps` is one."""
+    if not is_member(tx):
         given = f"{told(tx)}{nearly(tx)}"
         raise TypeError(f"{owner}: tx must be a transformation, got {given}")
-    return tx
+    return member_of(tx)
 
 
 def ours(owner: str, tx: Any) -> Any:
@@ -270,4 +282,5 @@ def _foreign(tx: optax.GradientTransformation) -> TreeRule:
         "**" if parameter.kind is parameter.VAR_KEYWORD else parameter.name
         for parameter in inspect.signature(tx.update).parameters.values()
     ]
-    return TreeRule(update, {name: inner.init}, takes=tuple(takes))
+    slots = {name: inner.init}
+    return TreeRule(update, slots, takes=tuple(takes), takes_integers=True)

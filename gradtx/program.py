@@ -8,14 +8,34 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from jax import numpy as jnp
 
+from gradtx.arithmetic import whole
 from gradtx.binding import Bound
 from gradtx.numbers import raw_key
 from gradtx.rule import Fork, Recall, Rule, TreeRule
+
+
+class Pin(NamedTuple):
+    """A name in front of those of the slots of a transformation.
+
+    Attributes:
+        key: The name, behind those around it.
+        scope: Which pin this is: two may have one name.
+        start: How many factories are around it.
+        within: The recipe, or the grouping, that it is part of, by that one's part; if
+            None, it stands in the whole itself.
+    """
+
+    key: str
+    scope: int
+    start: int
+    within: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +50,7 @@ class Op:
         out: The register that this writes.
         masks: Masks (by index) that a leaf must satisfy.
         trail: Names of the factories around it, outermost first.
-        pin: A pinned name for its slots.
+        pin: A pinned name for its slots, and who pinned it.
         is_step: Whether it, or a factory around it, takes a learning rate.
         splits_extra: Whether a mask around it splits the extra arguments, too.
         part: The part of the transformation that it is, by index.
@@ -39,11 +59,11 @@ class Op:
     bound: Bound | None
     node: Rule | Fork | Recall | TreeRule
     inputs: tuple[int, ...]
-    marks: tuple[tuple[str, int], ...]
+    marks: tuple[tuple[Any, int], ...]
     out: int
     masks: tuple[int, ...]
     trail: tuple[str, ...]
-    pin: str | None
+    pin: Pin | None
     is_step: bool
     splits_extra: bool
     part: int
@@ -106,6 +126,8 @@ class Mask(NamedTuple):
         label: What the tree has for these leaves; None if it holds bools.
         freezes: Whether it freezes the others, if it keeps the learning rate from them.
         within: The masks, by index, around it.
+        hides: Whether the transformation sees these leaves only, as in optax: functions
+            that give masks get None elsewhere, and random draws number what is left.
     """
 
     owner: str
@@ -113,6 +135,7 @@ class Mask(NamedTuple):
     label: Any = None
     freezes: bool = False
     within: tuple[int, ...] = ()
+    hides: bool = False
 
     def excludes(self, other: Mask) -> bool:
         """Whether no leaf is in both: they are two groups of one grouping."""
@@ -139,8 +162,9 @@ class Setting(NamedTuple):
     value: Any
 
 
-Active = tuple[bool | Setting, ...]
-"""For each operation, whether a leaf goes through it, or with which setting."""
+Active = tuple[bool | Setting | None, ...]
+"""For each operation, whether a leaf goes through it, or with which setting; None where
+it would, but for a mask that freezes."""
 
 
 @dataclasses.dataclass
@@ -197,7 +221,12 @@ class Program:
             return True
         if any(on and (op.is_step or op.name in SCALES) for op, on in pairs):
             return False
-        return any(op.is_step and self.freezing & {*op.masks} for op, _ in pairs)
+        return any(op.is_step and on is None for op, on in pairs)
+
+    @functools.cached_property
+    def takes_batch(self) -> bool:
+        """Whether something in it takes an axis of examples in front away."""
+        return any(op.node.takes_batch for op in self.ops)
 
     @functools.cached_property
     def may_freeze(self) -> bool:
@@ -208,6 +237,12 @@ class Program:
     def freezing(self) -> set[int]:
         """The masks, by index, that freeze what they leave without a step."""
         return {m for m, mask in enumerate(self.masks) if mask.freezes}
+
+    @property
+    def period(self) -> Any:
+        """The common period of what happens every so many updates, None of nothing."""
+        periods = [op.node.period for op in self.ops]
+        return common_period([period for period in periods if period is not None])
 
     @property
     def foreign_arguments(self) -> set[str]:
@@ -230,6 +265,11 @@ class Program:
         return any(
             op.is_step or op.name in SCALES or op.holds_foreign for op in self.ops
         )
+
+    def ignores(self, state: Mapping[str, Any]) -> bool:
+        """Whether a state is not of this, which keeps nothing of its own."""
+        keys = {key for keys in self.keys for key in keys.values()}
+        return keys <= self.foreign_keys and not state.keys() <= keys | {"count"}
 
     @property
     def foreign_keys(self) -> set[str]:
@@ -255,9 +295,45 @@ STEPS = (
 """What makes other steps of those that it gets."""
 
 
-def next_count(count: Any, is_due: Any = None) -> Any:
-    """The count after one more, or only if it is due; it saturates and never wraps."""
+def recovered(program: Program, count: Any) -> Iterator[tuple[str, str | None, Any]]:
+    """Scalars that the count tells: the slot, the key if it is kept, the value."""
+    for op, keys in zip(program.ops, program.keys, strict=True):
+        for slot, value in op.node.recovered.items():
+            yield slot, keys.get(slot), value(count)
+
+
+def next_count(count: Any, is_due: Any = None, period: Any = None) -> Any:
+    """The count after one more, or only if it is due; it saturates and never wraps.
+
+    With a period it goes back at its end by one, to just below: so that all that
+    happens after every so many updates goes on as before, while schedules see about
+    the last count for ever.
+    """
     count = jnp.asarray(count)
     is_less = count < jnp.iinfo(count.dtype).max
+    if period is not None:
+        step = jnp.where(is_less, 1, 1 - period).astype(count.dtype)
+        return count + (step if is_due is None else jnp.where(is_due, step, 0))
     counts = is_less if is_due is None else is_less & is_due
     return count + counts.astype(count.dtype)
+
+
+LONGEST = 2**30
+
+
+def common_period(periods: Sequence[Any]) -> Any:
+    """The least common multiple of some periods as an int32, None of none.
+
+    No more than 2**30: with longer ones, one period in so many updates is another.
+    """
+
+    def multiple(a: Any, b: Any) -> Any:
+        times = a // jnp.gcd(a, b)
+        return jnp.where(times > LONGEST // b, LONGEST, times * b)
+
+    if not periods:
+        return None
+    if all(isinstance(period, int) for period in periods):
+        return np.int32(min(math.lcm(*periods), LONGEST))
+    numbers = [jnp.minimum(whole(period), LONGEST) for period in periods]
+    return functools.reduce(multiple, numbers)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
@@ -15,8 +17,12 @@ from gradtx.errors import looks, some, told
 from gradtx.hyperparameters import follows
 from gradtx.lowering import ours, program_of, programs_in
 from gradtx.paths import name_of
+from gradtx.program import Program, recovered
 from gradtx.state import shapes_of
+from gradtx.state_dict import State
 from gradtx.transform import GradientTransformation
+
+ZERO = np.int32(0)
 
 
 class Restored(NamedTuple):
@@ -31,7 +37,7 @@ class Restored(NamedTuple):
         dropped: What was saved, and has no place.
     """
 
-    state: dict[str, Any]
+    state: State
     matched: list[str]
     renamed: dict[str, str]
     new: list[str]
@@ -78,13 +84,15 @@ def restore(
     for both in wanted.numbers.items():
         if len(pairs.keys() & both) == 1:  # of another kind: see `inject_hyperparams`
             pairs = {i: j for i, j in pairs.items() if i not in both}
+    weights = _Weights(tx, wanted, found, pairs)
     unlike = {i for i, j in pairs.items() if found.shape(j) != wanted.shape(i)}
     if new and dropped:
         pairs = {i: j for i, j in pairs.items() if i not in unlike}
     taken = {*pairs.values(), *found.counts.values(), *found.unedited()}
+    taken |= {*weights.redundant(found, taken)}
     fresh = {*range(len(wanted.leaves))} - pairs.keys()
     numbers = {*wanted.numbers, *wanted.numbers.values()}  # as the pipeline says
-    missing = [wanted.names[i] for i in sorted(fresh - numbers)]
+    missing = [wanted.names[i] for i in sorted(fresh - numbers - weights.kept.keys())]
     left = [name for j, name in enumerate(found.names) if j not in taken]
     refused = [
         f"{what} {some(names)} (allow that with {argument}=True)"
@@ -107,6 +115,7 @@ def restore(
     leaves, used = [], set()
     for i, x in enumerate(first):
         saved_as = pairs.get(i)  # a count may be that of several
+        x = weights.kept.get(i, x)
         x = x if saved_as is None else found.leaves[saved_as]
         leaves.append(jnp.array(x) if saved_as in used else jnp.asarray(x))
         used.add(saved_as)
@@ -174,6 +183,39 @@ class _Paths:
         return looks(jax.ShapeDtypeStruct(self.shape(i), dtype))
 
 
+class _Weights:
+    """Weights of averages, as counts tell them: states of constant decays keep none.
+
+    Attributes:
+        kept: Those that the state keeps, by the index of their leaf.
+        values: All of them, by slot.
+    """
+
+    def __init__(
+        self, tx: Any, wanted: _Paths, found: _Paths, pairs: Mapping[int, int]
+    ):
+        self.kept: dict[int, Any] = {}
+        self.values: list[tuple[str, Any]] = []
+        places = {name: i for i, name in enumerate(wanted.names)}
+        for at, program_at in _programs(tx):
+            saved = pairs.get(wanted.counts[at])
+            count = jnp.asarray(0 if saved is None else found.leaves[saved])
+            for slot, key, value in recovered(program_at(count), count):
+                self.values.append((slot, value))
+                if key is not None:
+                    self.kept[places[f"{at}{key}"]] = value
+
+    def redundant(self, found: _Paths, taken: set[int]) -> Iterator[int]:
+        """Weights that were saved, and are those that the counts tell."""
+        for j, name in enumerate(found.names):
+            if j in taken or found.shape(j):
+                continue
+            value = found.leaves[j]
+            for slot, expected in self.values:
+                if name.endswith(slot) and jnp.allclose(value, expected, 1e-5, 1e-6):
+                    yield j
+
+
 def _spellings(path: Any) -> tuple[str, str, str]:
     joined = jax.tree_util.keystr(path, simple=True, separator="/")
     name = name_of(path).removesuffix("/value")  # what flax's variables hold
@@ -225,17 +267,26 @@ def _moved(
     return pairs, {key: old for key, old in renamed.items() if key != old}
 
 
-def _states(tx: Any, path: tuple[Any, ...] = ()) -> dict[str, list[str]]:
-    """For what paths in each state in the state begin with, the keys of that state."""
-    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
-    keys = [key for mine in program.keys for key in mine.values()]
-    states = {f"{name_of(path)}/" if path else "": keys}
+def _programs(
+    tx: Any, path: tuple[Any, ...] = ()
+) -> Iterator[tuple[str, Callable[[Any], Program]]]:
+    """For what paths in each state in the state begin with, the program at a count."""
+    program_at = functools.partial(program_of, tx.bound)
+    yield f"{name_of(path)}/" if path else "", program_at
+    program = program_at(ZERO)
     for op, mine in zip(program.ops, program.keys, strict=True):
         for slot, inner in op.node.inner.items():
             if isinstance(inner, Remembered):
                 at = jax.tree_util.DictKey(mine[slot])
-                states |= _states(inner, (*path, at))
-    return states
+                yield from _programs(inner, (*path, at))
+
+
+def _states(tx: Any) -> dict[str, list[str]]:
+    """For what paths in each state in the state begin with, the keys of that state."""
+    return {
+        at: [key for mine in program_at(ZERO).keys for key in mine.values()]
+        for at, program_at in _programs(tx)
+    }
 
 
 def _same(

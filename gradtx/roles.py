@@ -7,6 +7,7 @@ Only declared numbers become traced leaves; nothing is guessed from the value.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import operator
@@ -20,6 +21,7 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.errors import nearly, told
+from gradtx.members import is_member, member_of
 from gradtx.numbers import DecayValue, is_concrete, is_key, is_number
 
 
@@ -56,15 +58,10 @@ class DTypeRole(Role):
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The dtype as NumPy's."""
-        try:
-            dtype = jnp.dtype(value)
-        except TypeError:
-            dtype = None
-        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
-            raise TypeError(
-                f"{owner}: {argument} must be a dtype of floats, got {value!r}"
-            )
-        return dtype
+        with contextlib.suppress(TypeError):
+            if jnp.issubdtype(dtype := jnp.dtype(value), jnp.inexact):
+                return dtype
+        raise TypeError(f"{owner}: {argument} must be a dtype of floats, got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +78,8 @@ class WordRole(Role):
         """The word, or an error that lists those there are."""
         if value in self.choices:
             return value
-        known = " or ".join(map(repr, self.choices))
-        raise ValueError(f"{owner}: {argument} must be {known}, got {value!r}")
+        words = " or ".join(map(repr, self.choices))
+        raise ValueError(f"{owner}: {argument} must be {words}, got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +92,8 @@ class BoolRole(Role):
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The bool, or an error that names what was given instead."""
-        if isinstance(value, bool | np.bool_ | int) and value in (0, 1):
+        is_scalar = is_concrete(value) and np.ndim(value) == 0
+        if is_scalar and not isinstance(value, str) and value in (0, 1):
             return bool(value)
         raise TypeError(f"{owner}: {argument} must be True or False, got {value!r}")
 
@@ -169,7 +167,7 @@ class MemberRole(Role):
 
     def is_leaf(self, value: Any) -> bool:
         """None stands for no transformation, and is refused as one."""
-        return value is None or super().is_leaf(value)
+        return value is None or is_member(value)
 
     def check_none(self, owner: str, argument: str) -> None:
         """None is no transformation."""
@@ -178,8 +176,8 @@ class MemberRole(Role):
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The transformation, or an error that names what was given instead."""
-        if isinstance(value, optax.GradientTransformation):
-            return value
+        if is_member(value):
+            return member_of(value)
         raise TypeError(
             f"{owner}: {argument} must be gradient transformations, "
             f"got {told(value)}{nearly(value)}"
@@ -276,7 +274,9 @@ class NumberRole(Role):
             if not self._admits(np.asarray(value)):
                 message = f"{owner}: {argument} must be {self.words}, got {value}"
                 raise ValueError(message)
-            if isinstance(value, int):
+            if isinstance(value, int) or (
+                self.is_count and isinstance(value, np.integer)
+            ):
                 value = float(value)
         return self._with_complement(value)
 
@@ -287,9 +287,12 @@ class NumberRole(Role):
                 f"{owner}: {argument} must be {self.words}, "
                 f"but its schedule gave {value!r}"
             )
-        if isinstance(value, jax.Array):
-            return self._with_complement(value)
-        return self.bind(value, owner, argument)
+        if not isinstance(value, jax.Array):
+            value = self.bind(value, owner, argument)
+        if not self.is_decay:
+            return value
+        plain = value.value if isinstance(value, DecayValue) else value
+        return DecayValue.of(plain, changes=True)
 
     def _with_complement(self, value: Any) -> Any:
         return DecayValue.of(value) if self.is_decay else value
@@ -303,7 +306,7 @@ class NumberRole(Role):
 
     def _check_schedule(self, value: Any, owner: str, argument: str) -> None:
         if not callable(value):
-            kinds = "a number or a schedule" if self.takes_schedule else "a number"
+            kinds = "a number" + " or a schedule" * self.takes_schedule
             raise TypeError(f"{owner}: {argument} must be {kinds}, got {told(value)}")
         if not self.takes_schedule:
             raise TypeError(
@@ -351,12 +354,13 @@ def _constant(words: str = "a number", **more: Any) -> Any:
 
 # Numbers that only `init` reads, or that schedules are made of: no schedule fits.
 if typing.TYPE_CHECKING:
-    Constant = Rate = Factor = Portion = FirstValue = Steps = Duration = Any
+    Constant = Rate = Factor = Portion = FirstValue = Count = Steps = Duration = Any
 else:
     Constant = _constant()
     Rate = _constant("positive", low=0, is_open=True)
     Factor = FirstValue = _constant("at least 0", low=0)
     Portion = _constant("in [0, 1]", low=0, high=1)
+    Count = _constant(is_count=True)
     Steps = _constant("at least 0", low=0, is_count=True)
     Duration = _constant("positive", low=0, is_open=True, is_count=True)
 SubSchedule = Annotated[Any, ScheduleRole()]
@@ -396,5 +400,5 @@ def role_of(annotation: Any) -> Role:
     if origin is not tuple or Ellipsis in parts:
         return number
     are_words = [isinstance(role_of(part), WordRole) for part in parts]
-    kinds = tuple("word" if is_word else "number" for is_word in are_words)
+    kinds = tuple(("number", "word")[is_word] for is_word in are_words)
     return dataclasses.replace(number, kinds=kinds)

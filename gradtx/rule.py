@@ -6,18 +6,16 @@ it. Connectives (`Chain`, `Fork`, `Let`, `Masked`, ...) say how rules are put to
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import dataclasses
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 from jax import numpy as jnp
 
 from gradtx.arithmetic import abs2
-from gradtx.errors import told
+from gradtx.errors import current_path, told
 from gradtx.numbers import as_weak
 
 Slots = Mapping[str, Any]
@@ -37,7 +35,10 @@ class _Node:
     evaluate: Callable[..., Any] | None = None
     freezes: bool = False
     sees_entry: bool = False
+    takes_integers: bool = False
+    period: Any = None
     inner: Mapping[str, Any] = types.MappingProxyType({})
+    recovered: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
     in_optax: Mapping[str, str | None] = types.MappingProxyType({})
 
 
@@ -72,6 +73,10 @@ class Rule(_Node):
         evaluate: `(param, slots, shared) -> param`, what to evaluate with in its place.
         freezes: Whether its leaves get zeros, and nothing else acts on them.
         sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.
+        recovered: For each whole-tree scalar that the count tells while numbers do not
+            change, kept or not: `(count) -> scalar`, for states that do without.
+        takes_integers: Whether leaves of integers go through it, in their dtype.
+        period: The whole number that it takes the count modulo, if it does.
     """
 
     update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
@@ -88,6 +93,11 @@ class Rule(_Node):
     evaluate: Callable[[Any, Any, Any], Any] | None = None
     freezes: bool = False
     sees_entry: bool = False
+    recovered: Mapping[str, Callable[[Any], Any]] = dataclasses.field(
+        default_factory=dict
+    )
+    takes_integers: bool = False
+    period: Any = None
 
 
 def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
@@ -114,6 +124,8 @@ class TreeRule(_Node):
         takes_batch: Whether it, or what is inside, takes an axis of examples away.
         in_optax: The fields of optax's state that slots are, where names differ; None
             for the one that is the whole of optax's state.
+        takes_integers: Whether leaves of integers go into it: what is inside checks.
+        period: As of a `Rule`.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
@@ -126,6 +138,8 @@ class TreeRule(_Node):
     waits: bool = False
     takes_batch: bool = False
     in_optax: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    takes_integers: bool = False
+    period: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,19 +184,6 @@ def _is_none(x: Any) -> bool:
     return x is None
 
 
-current_path: contextvars.ContextVar[Callable[[], str]] = contextvars.ContextVar("path")
-
-
-@contextlib.contextmanager
-def at_path(path: Callable[[], str]) -> Iterator[None]:
-    """What runs inside is about the leaf at this path."""
-    token = current_path.set(path)
-    try:
-        yield
-    finally:
-        current_path.reset(token)
-
-
 def both(given: Any, owner: str) -> Any:
     """What leaves a rule and what it keeps, or an error."""
     if type(given) is tuple and len(given) == 2 and isinstance(given[1], Mapping):
@@ -190,9 +191,13 @@ def both(given: Any, owner: str) -> Any:
     raise TypeError(f"{owner}: update must give (update, slots), got {told(given)}")
 
 
-def no_state(owner: str, what: str) -> ValueError:
+class NoStateError(ValueError):
+    """There is no state, where something is kept or counted."""
+
+
+def no_state(owner: str, what: str) -> NoStateError:
     """The error for None as the state of what keeps or counts something."""
-    return ValueError(f"{owner}: {what}; give the state that init makes, not None")
+    return NoStateError(f"{owner}: {what}; give the state that init makes, not None")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +240,7 @@ class Leaf:
     owner: str
     grad: Any
     flowing: Any
-    marks: Slots
+    marks: Mapping[Any, Any]
     clock: Any
     total: Any
     shared: Slots
@@ -265,10 +270,10 @@ class Leaf:
             raise ValueError(f"{self.owner}: needs the parameters; {call}")
         return self.array
 
-    def recall(self, name: str) -> Any:
+    def recall(self, name: str | Private) -> Any:
         """What an enclosing `let` has under a name."""
         if name not in self.marks:
-            raise ValueError(f"{self.owner}: nothing around it lets {name!r}")
+            raise ValueError(f"{self.owner}: nothing around it lets {str(name)!r}")
         return self.marks[name]
 
     @property
@@ -294,19 +299,37 @@ class Fork(_Node):
         join: `(u, outputs, leaf) -> u`, for one array.
         measures: Whether the branches are estimators of the gradient.
         setting: As of a `Rule`.
+        shared: As of a `Rule`.
+        settle: As of a `Rule`.
+        recovered: As of a `Rule`.
     """
 
     branches: tuple[Any, ...]
     join: Callable[[Any, tuple[Any, ...], Leaf], Any]
     measures: bool = False
     setting: Callable[[Any], Any] | None = None
+    shared: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
+    settle: Callable[[Any, Any, Step], Any] | None = None
+    recovered: Mapping[str, Callable[[Any], Any]] = dataclasses.field(
+        default_factory=dict
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Private:
+    """A name that a recipe lets for itself: no string of a user's equals it."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclasses.dataclass(frozen=True)
 class Let:
     """A transformation inside which the outcome of another one has a name."""
 
-    name: str
+    name: str | Private
     value: Any
     body: Any
 
@@ -315,7 +338,8 @@ class Let:
 class Recall(_Node):
     """The outcome that an enclosing `Let` has under a name."""
 
-    name: str
+    name: str | Private
+    takes_integers = True
 
     def update(self, u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         """As of a rule, for where a mask switches leaves off."""
@@ -333,12 +357,14 @@ class Masked:
             masked, too.
         freezes: Whether a leaf on which no learning rate acts, where one would act but
             for the mask, leaves as zeros.
+        hides: Whether the transformation sees these leaves only, as in optax.
     """
 
     inner: Any
     mask: Any
     splits_extra: bool = False
     freezes: bool = False
+    hides: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -352,11 +378,15 @@ class Groups:
         labels: `(params) -> tree` of labels, with the structure of the parameters or a
             prefix of it.
         splits_extra: As of `Masked`.
+        pins: Whether the slots of a member are named after its label.
+        hides: As of `Masked`.
     """
 
     members: Mapping[Any, Any]
     labels: Callable[[Any], Any]
     splits_extra: bool = False
+    pins: bool = False
+    hides: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

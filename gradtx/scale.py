@@ -48,7 +48,7 @@ def scale_by_learning_rate(
 @transformation
 def set_to_zero():
     """Replace the update by zeros: parameters that get it stay as they are."""
-    return memoryless(lambda u, leaf: jnp.zeros_like(u))
+    return memoryless(lambda u, leaf: jnp.zeros_like(u), takes_integers=True)
 
 
 @transformation
@@ -224,4 +224,4 @@ def apply_every(k: Every = 1):
         total = jnp.where(place == 0, u, slots["grad_acc"] + u)
         return jnp.where(place == every - 1, total, 0), {"grad_acc": total}
 
-    return Rule(update, {"grad_acc": full(0.0)})
+    return Rule(update, {"grad_acc": full(0.0)}, period=k)

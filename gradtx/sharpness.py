@@ -13,7 +13,7 @@ from gradtx.roles import Member, Size
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation
 from gradtx.trees import like, map_with_none, where, zero_count
-from gradtx.wrap import run
+from gradtx.wrap import anew, run
 
 
 def _negative(tree: Any) -> Any:
@@ -65,7 +65,7 @@ def sam(
                 grads = lax.pmean(grads, batch_axis_name)
             updates = like(grads, updates)
         if reset_state:
-            adv_state = like(adv_optimizer.init(tree.own), adv_state)
+            adv_state = anew(adv_optimizer, tree.own, adv_state)
         out, opt_state = run(optimizer, updates, slots["opt_state"], tree)
         return out, {**slots, "opt_state": opt_state, "adv_state": adv_state}
 
@@ -82,7 +82,7 @@ def sam(
             given, opt_state, adv_state = carry
             out, opt_state = run(optimizer, given, opt_state, tree.at(cache))
             if reset_state:
-                adv_state = like(adv_optimizer.init(params), adv_state)
+                adv_state = anew(adv_optimizer, params, adv_state)
             back = map_with_none(_back, out, cache, params)
             return like(back, given), opt_state, adv_state
 

@@ -191,11 +191,11 @@ def apply_if_finite(inner: Member, max_consecutive_errors: NonNegative):
         is_finite = jnp.isfinite(sum(sizes, jnp.zeros([])))
         errors = jnp.where(is_finite, 0, next_count(slots["notfinite_count"]))
         is_due = is_finite | (errors > max_consecutive_errors)
-        clean = jax.tree.map(lambda u: jnp.where(jnp.isfinite(u), u, 0), updates)
+        clean = jax.tree.map(_finite, updates)
         out, after = run_unless(~is_due, inner, clean, slots["inner_state"], tree)
 
         def visible(u: Any, given: Any) -> Any:
-            if u is None or given is None:
+            if u is None or given is None or not jnp.issubdtype(u.dtype, jnp.inexact):
                 return u
             return jnp.where(is_due & ~jnp.isfinite(given), jnp.nan, u)
 
@@ -209,7 +209,13 @@ def apply_if_finite(inner: Member, max_consecutive_errors: NonNegative):
     counts = dict.fromkeys(("notfinite_count", "total_notfinite"), zero_count)
     always = {"last_finite": lambda params: jnp.ones([], bool)}
     kept = {"inner_state": inner}
-    return TreeRule(update, {**counts, **always}, takes=("**",), inner=kept)
+    slots = {**counts, **always}
+    return TreeRule(update, slots, takes=("**",), inner=kept, takes_integers=True)
+
+
+def _finite(u: Any) -> Any:
+    """An array with zeros for what is not finite."""
+    return jnp.where(jnp.isfinite(u), u, jnp.zeros((), u.dtype))
 
 
 def skip_not_finite(

@@ -19,8 +19,7 @@ from gradtx.kernel import place, wide
 from gradtx.lowering import program_of
 from gradtx.program import Active, Op, Program, Setting
 from gradtx.rule import Leaf, Rule
-
-State = dict[str, Any]
+from gradtx.state_dict import State
 
 
 def init(bound: Bound, params: Any) -> State:
@@ -66,7 +65,7 @@ def _state(
     make: _Values | _Shapes,
 ) -> State:
     """The state, made of values or of shapes."""
-    state: State = {"count": make.value(jnp.zeros([], jnp.int32))}
+    state = State(count=make.value(jnp.zeros([], jnp.int32)))
     pairs = zip(active, arrays, strict=True)
     first = [make.slots(program, on, array) for on, array in pairs]
     for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
@@ -94,7 +93,7 @@ def _state(
     return state
 
 
-def first_slots(program: Program, active: Active, array: Any) -> State:
+def first_slots(program: Program, active: Active, array: Any) -> dict[str, Any]:
     """The first values of one leaf's slots, by key."""
     if not jnp.issubdtype(array.dtype, jnp.inexact):
         return {}
@@ -190,7 +189,7 @@ def _strong(shape: Any) -> Any:
     return shape.update(weak_type=False) if shape.weak_type else shape
 
 
-def keep_tree(state: State, op: Op, key: str, slot: Any) -> None:
+def keep_tree(state: dict[str, Any], op: Op, key: str, slot: Any) -> None:
     """Keep what a tree rule keeps; of a foreign one nothing, if it keeps nothing."""
     if op.bound is not None or not is_nothing(slot):
         state[key] = slot

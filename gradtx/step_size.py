@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 from jax import numpy as jnp
 
 from gradtx.arithmetic import abs2, bare_sqrt, inner, safe_ratio, safe_sqrt
+from gradtx.averages import Weight
 from gradtx.roles import Decay, FirstValue, NonNegative, Positive, Rate, Scalar
 from gradtx.rule import Leaf, Rule, Step, memoryless, squared_norm, unchanged, zero
 from gradtx.transform import transformation
@@ -41,9 +41,10 @@ def scale_by_polyak(
         gap = value.astype(u.real.dtype) - f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
         size = leaf.total + eps
-        is_flat = size <= np.finfo(float).eps
+        # Its square may be 0 where the gradient is not: then the step is the longest.
+        is_flat = size == 0
         step = jnp.minimum(gap / jnp.where(is_flat, 1, size), max_learning_rate)
-        return u * jnp.where(is_flat, 0, step)
+        return u * jnp.where(is_flat, jnp.where(gap > 0, max_learning_rate, 0), step)
 
     return memoryless(update, measure=squared_norm, needs=("value",))
 
@@ -52,9 +53,25 @@ def _zeros(array: Any) -> Any:
     return jnp.zeros_like(array.real)
 
 
-def _adam_rate(distance: Any, learning_rate: Any, b1: Any, b2: Any, t: Any) -> Any:
-    """A learning rate in units of a distance, with Adam's bias corrections in it."""
-    return distance * learning_rate * safe_sqrt(1 - b2**t) / (1 - b1**t)
+def _adam_weights(b1: Any, b2: Any) -> tuple[Weight, Weight]:
+    return Weight(b1, "exp_avg_weight"), Weight(b2, "exp_avg_sq_weight")
+
+
+def _adam_rate(rate: Any, weights: tuple[Any, Any]) -> Any:
+    """A learning rate with Adam's bias corrections in it."""
+    return rate * safe_sqrt(weights[1]) / weights[0]
+
+
+def _rate_at(leaf: Leaf, learning_rate: Any, weights: tuple[Weight, Weight]) -> Any:
+    """The rate of an update, in units of the distance before it."""
+    now = (weights[0].at(leaf), weights[1].at(leaf))
+    return _adam_rate(leaf.before["estim_lr"] * learning_rate, now)
+
+
+def _settled(weights: tuple[Weight, Weight], shared: Any, step: Step) -> Any:
+    """Both weights at this update, and what is kept of them."""
+    (one, kept_one), (two, kept_two) = (w.settle(shared, step) for w in weights)
+    return (one, two), kept_one | kept_two
 
 
 @transformation
@@ -75,10 +92,11 @@ def scale_by_prodigy(
     """
     b1, b2 = betas
     b3 = b2**0.5 if beta3 is None else beta3
+    weights = _adam_weights(b1, b2)
 
     def next_sum(u: Any, slots: Any, leaf: Leaf) -> Any:
         d = leaf.before["estim_lr"]
-        rate = d if safeguard_warmup else _adam_rate(d, learning_rate, b1, b2, leaf.t)
+        rate = d if safeguard_warmup else _rate_at(leaf, learning_rate, weights)
         return b3 * slots["grad_sum"] + d / estim_lr0 * rate * u
 
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
@@ -89,18 +107,20 @@ def scale_by_prodigy(
 
     def settle(total: Any, shared: Any, step: Step) -> Any:
         d = shared["estim_lr"]
-        rate = _adam_rate(d, learning_rate, b1, b2, step.t)
+        now, kept = _settled(weights, shared, step)
+        rate = _adam_rate(d * learning_rate, now)
         numerator = b3 * shared["numerator_weighted"]
         numerator += d / estim_lr0 * rate * total["gain"]
         estimate = estim_lr_coef * safe_ratio(numerator, total["size"])
-        return {"estim_lr": jnp.maximum(d, estimate), "numerator_weighted": numerator}
+        new = {"estim_lr": jnp.maximum(d, estimate), "numerator_weighted": numerator}
+        return new | kept
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         d = leaf.before["estim_lr"]
         mu = b1 * slots["exp_avg"] + b1.complement * d * u
         nu = b2 * slots["exp_avg_sq"] + b2.complement * abs2(d * u)
         direction = mu / (safe_sqrt(nu) + leaf.shared["estim_lr"] * eps)
-        rate = _adam_rate(d, learning_rate, b1, b2, leaf.t)
+        rate = _rate_at(leaf, learning_rate, weights)
         total = next_sum(u, slots, leaf)
         new = {"exp_avg": mu, "exp_avg_sq": nu, "grad_sum": total}
         return rate * (direction + weight_decay * leaf.param), slots | new
@@ -114,8 +134,11 @@ def scale_by_prodigy(
     shared = {
         "estim_lr": lambda arrays: jnp.asarray(estim_lr0, float),
         "numerator_weighted": zero,
+        **weights[0].shared,
+        **weights[1].shared,
     }
-    return Rule(update, slots, measure, shared, settle)
+    recovered = {weight.slot: weight.recovered for weight in weights}
+    return Rule(update, slots, measure, shared, settle, recovered=recovered)
 
 
 @transformation
@@ -132,13 +155,13 @@ def scale_by_dadapt_adam(
     optax's `dadapt_adamw`, but for the sign; arguments as there.
     """
     b1, b2 = betas
-    kept = b2**0.5
-    new = 1 - kept
+    weights = _adam_weights(b1, b2)
+    root = b2**0.5
+    new = b2.complement / (1 + root)  # 1 - root, without a difference of neighbours
 
     def next_sum(u: Any, slots: Any, leaf: Leaf) -> Any:
-        d = leaf.before["estim_lr"]
-        rate = _adam_rate(d, learning_rate, b1, b2, leaf.t)
-        return kept * slots["grad_sum"] + new * rate * u
+        rate = _rate_at(leaf, learning_rate, weights)
+        return root * slots["grad_sum"] + new * rate * u
 
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
         scaled = slots["grad_sum"] / (bare_sqrt(slots["exp_avg_sq"]) + eps)
@@ -149,13 +172,15 @@ def scale_by_dadapt_adam(
 
     def settle(total: Any, shared: Any, step: Step) -> Any:
         d = shared["estim_lr"]
-        rate = _adam_rate(d, learning_rate, b1, b2, step.t)
-        numerator = kept * shared["numerator_weighted"] + new * rate * total["gain"]
+        now, kept = _settled(weights, shared, step)
+        rate = _adam_rate(d * learning_rate, now)
+        numerator = root * shared["numerator_weighted"] + new * rate * total["gain"]
         estimate = safe_ratio(numerator, new * total["size"])
-        return {"estim_lr": jnp.maximum(d, estimate), "numerator_weighted": numerator}
+        found = {"estim_lr": jnp.maximum(d, estimate), "numerator_weighted": numerator}
+        return found | kept
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        rate = _adam_rate(leaf.before["estim_lr"], learning_rate, b1, b2, leaf.t)
+        rate = _rate_at(leaf, learning_rate, weights)
         mu = b1 * slots["exp_avg"] + b1.complement * rate * u
         nu = b2 * slots["exp_avg_sq"] + b2.complement * abs2(u)
         step = mu / (bare_sqrt(nu) + eps) + weight_decay * rate * leaf.param
@@ -170,8 +195,11 @@ def scale_by_dadapt_adam(
     shared = {
         "estim_lr": lambda arrays: jnp.asarray(estim_lr0, float),
         "numerator_weighted": zero,
+        **weights[0].shared,
+        **weights[1].shared,
     }
-    return Rule(update, slots, measure, shared, settle)
+    recovered = {weight.slot: weight.recovered for weight in weights}
+    return Rule(update, slots, measure, shared, settle, recovered=recovered)
 
 
 @transformation
@@ -201,6 +229,7 @@ def scale_by_model_step(
     bound `lb`, and the length `step_size` of the last step.
     """
     grown = 1 + learning_rate * weight_decay
+    weight = Weight(decay, "barf_weight")
 
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
         average = leaf.recall("average")
@@ -212,10 +241,10 @@ def scale_by_model_step(
 
     def settle(total: Any, shared: Any, step: Step) -> Any:
         value = jnp.asarray(step.extra["value"]).astype(float)
-        kept, new, share = decay, decay.complement, 1 - decay**step.t
+        kept, new = decay, decay.complement
+        share, weights = weight.settle(shared, step) if is_corrected else (1.0, {})
         if not is_corrected:
             kept, new = jnp.where(step.t == 1, 0, kept), jnp.where(step.t == 1, 1, new)
-            share = 1.0
         barf = kept * shared["barf"] + new * value
         gamma = kept * shared["gamma"] + new * total["now"]
         lb = shared["lb"] if adapt_lower_bound else jnp.asarray(lower_bound, float)
@@ -224,13 +253,14 @@ def scale_by_model_step(
             least = jnp.maximum(cap / (2 * share * grown), lower_bound)
             lb = jnp.where(cap < grown * share * lb, least, lb)
         gap = jnp.maximum(grown * (barf - share * lb - gamma) + total["slope"], 0)
-        is_flat = total["norm"] <= np.finfo(float).eps
-        size = jnp.where(is_flat, 0, gap / jnp.where(is_flat, 1, total["norm"]))
-        size = jnp.minimum(learning_rate / share, size)
+        is_flat, longest = total["norm"] <= 0, learning_rate / share
+        size = jnp.minimum(longest, gap / jnp.where(is_flat, 1, total["norm"]))
+        # Its square may be 0 where the gradient is not: then the step is the longest.
+        size = jnp.where(is_flat, jnp.where(gap > 0, longest, 0), size)
         if adapt_lower_bound:
             model = barf + total["slope"] - gamma - size * total["norm"] / 2
             lb = jnp.maximum(model / share, lower_bound)
-        return {"barf": barf, "gamma": gamma, "lb": lb, "step_size": size}
+        return {"barf": barf, "gamma": gamma, "lb": lb, "step_size": size, **weights}
 
     def update(u: Any, leaf: Leaf) -> Any:
         decayed = learning_rate * weight_decay / grown * leaf.param
@@ -241,9 +271,15 @@ def scale_by_model_step(
         "gamma": zero,
         "lb": lambda arrays: jnp.asarray(lower_bound, float),
         "step_size": zero,
+        **(weight.shared if is_corrected else {}),
     }
     return memoryless(
-        update, measure=measure, shared=shared, settle=settle, needs=("value",)
+        update,
+        measure=measure,
+        shared=shared,
+        settle=settle,
+        needs=("value",),
+        recovered={weight.slot: weight.recovered} if is_corrected else {},
     )
 
 
@@ -259,13 +295,15 @@ def scale_by_madgrad(
     Args:
         learning_rate: A number or a schedule.
         momentum: How much of the parameter stays, in [0, 1).
-        eps: Added to the cube root, and to the learning rate. Positive.
+        eps: Added to the cube root, and to a learning rate that is not 0. Positive.
 
     Keeps `grad_sum_sq`, `s` and the first parameters `x0`.
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        weight = (learning_rate + eps) * jnp.sqrt(leaf.t)
+        # As the authors' code since 1.3: at a rate of 0 nothing is added either.
+        rate = jnp.where(learning_rate == 0, 0, learning_rate + eps)
+        weight = rate * jnp.sqrt(leaf.t)
         squares = slots["grad_sum_sq"] + weight * abs2(u)
         total = slots["s"] + weight * u
         # The floor changes nothing where a gradient was, and its derivative is finite.

@@ -15,7 +15,7 @@ from gradtx.adam import scale_by_adam
 from gradtx.arithmetic import whole
 from gradtx.combine import chain, let
 from gradtx.roles import Every, Member, Scalar, Size
-from gradtx.rule import Fork, Leaf, Rule, memoryless
+from gradtx.rule import Fork, Leaf, Private, Rule, memoryless
 from gradtx.transform import transformation
 
 
@@ -102,17 +102,20 @@ def main_directions(
         return jnp.zeros((max(shape), min(rank, *shape)), array.dtype)
 
     matrices = functools.partial(matrices_of, dimension_numbers)
-    return Rule(update, {"projector": first}, setting=matrices)
+    return Rule(update, {"projector": first}, setting=matrices, period=every)
+
+
+PROJECTOR = Private("projector")
 
 
 @transformation
 def _project(rank: Size, dimension_numbers: Any):
-    """Multiply a matrix by what is let as "projector"."""
+    """Multiply a matrix by its main directions."""
 
     def update(u: Any, leaf: Leaf) -> Any:
         if leaf.setting is None:
             return u
-        matrix, vectors = leaf.setting.of(u), leaf.recall("projector")
+        matrix, vectors = leaf.setting.of(u), leaf.recall(PROJECTOR)
         return jnp.conj(vectors.T) @ matrix if is_tall(matrix) else matrix @ vectors
 
     def out(array: Any, setting: Matrix | None) -> Any:
@@ -134,7 +137,7 @@ def _bring_back(transform: Member, scale: Scalar, dimension_numbers: Any):
         (step,) = outputs
         if leaf.setting is None:
             return step
-        matrix, vectors = leaf.setting.of(u), leaf.recall("projector")
+        matrix, vectors = leaf.setting.of(u), leaf.recall(PROJECTOR)
         whole = vectors @ step if is_tall(matrix) else step @ jnp.conj(vectors.T)
         return scale * leaf.setting.back(whole, u)
 
@@ -168,9 +171,7 @@ def in_subspace(
     """
     projected = chain(_project(rank, dimension_numbers), transform)
     directions = main_directions(rank, every, dimension_numbers)
-    return let(
-        "projector", directions, _bring_back(projected, scale, dimension_numbers)
-    )
+    return let(PROJECTOR, directions, _bring_back(projected, scale, dimension_numbers))
 
 
 @transformation

@@ -12,6 +12,7 @@ from gradtx import engine
 from gradtx.binding import Bound, Remembered, register, remember
 from gradtx.rule import Chain
 from gradtx.state import init
+from gradtx.state_dict import State
 
 P = ParamSpec("P")
 
@@ -33,14 +34,14 @@ class GradientTransformation(
     differentiate with respect to it. Equal ones are `==` and hash alike.
 
     Attributes:
-        init: `init(params) -> state`, a flat dict: `count` and a tree for each slot.
+        init: `init(params) -> state`, a flat `State`: `count`, a tree for each slot.
         update: `update(updates, state, params=None, **extra) -> (updates, state)`.
         arguments: What the factory was called with, by name.
         name: The factory's name.
     """
 
-    init: Callable[[Any], dict[str, Any]]  # pyright: ignore[reportIncompatibleVariableOverride]
-    update: Callable[..., tuple[Any, dict[str, Any]]]  # pyright: ignore[reportIncompatibleVariableOverride]
+    init: Callable[[Any], State]  # pyright: ignore[reportIncompatibleVariableOverride]
+    update: Callable[..., tuple[Any, Any]]  # pyright: ignore[reportIncompatibleVariableOverride]
     bound: Bound
 
     def __new__(cls, *given: Any, **named: Any) -> Any:

@@ -12,10 +12,11 @@ import jax
 import optax
 from jax import numpy as jnp
 
-from gradtx import engine
+from gradtx import conditions, engine
 from gradtx.binding import Remembered
 from gradtx.checks import active_of, members_of
 from gradtx.lowering import program_of, programs_in
+from gradtx.paths import is_none
 from gradtx.program import next_count
 from gradtx.roles import Member
 from gradtx.rule import Tree, TreeRule
@@ -35,6 +36,12 @@ def run(transform: Any, updates: Any, state: Any, tree: Tree) -> tuple[Any, Any]
     out, after = inner.update(updates, state, tree.params, **tree.extra)
     is_alike = jax.tree.structure(after) == jax.tree.structure(state)
     return out, like(after, state) if is_alike else after
+
+
+def anew(transform: Any, params: Any, state: Any) -> Any:
+    """The first state of a transformation, with the types and dtypes of another one."""
+    first = jax.tree.leaves(transform.init(params), is_leaf=is_none)
+    return like(jax.tree.structure(state, is_leaf=is_none).unflatten(first), state)
 
 
 def trained(transform: Any, tree: Any, params: Any = None) -> Any:
@@ -86,7 +93,7 @@ def run_if(
     def step(given: Any, before: Any) -> tuple[Any, Any]:
         return run(transform, given, before, tree)
 
-    return engine.run_if(is_due, step, updates, state, *otherwise)
+    return conditions.run_if(is_due, step, updates, state, *otherwise)
 
 
 def run_unless(
@@ -113,7 +120,9 @@ def _conditionally(
         return out, {"inner_state": after, "step": next_count(step)}
 
     kept = {"inner_state": inner}
-    return TreeRule(update, {"step": zero_count}, takes=("**",), inner=kept)
+    return TreeRule(
+        update, {"step": zero_count}, takes=("**",), inner=kept, takes_integers=True
+    )
 
 
 @transformation

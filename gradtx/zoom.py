@@ -18,6 +18,7 @@ from gradtx.linesearch import (
     Point,
     excess,
     first_slots,
+    last_stepsize,
     report,
 )
 from gradtx.roles import Every, NonNegative, Positive
@@ -251,7 +252,7 @@ def scale_by_zoom_linesearch(
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         line = Line("scale_by_zoom_linesearch", updates, slots, tree)
         longest = jnp.inf if max_learning_rate is None else max_learning_rate
-        first = slots["learning_rate"] if initial_guess_strategy == "keep" else 1.0
+        first = last_stepsize(slots) if initial_guess_strategy == "keep" else 1.0
         wolfe = Wolfe(*line.numbers(slope_rtol, curv_rtol, approx_dec_rtol))
         settings = line.numbers(
             first, max_linesearch_steps, longest, increase_factor, tol,

@@ -1,3 +1,6 @@
+import functools
+from typing import Any, NamedTuple
+
 import jax
 import numpy as np
 import optax
@@ -98,6 +101,34 @@ def test_multi_steps_is_a_pair_that_says_when_it_stepped():
     assert state.keys() == {
         "count", "mini_step", "gradient_step", "inner_opt_state", "acc_grads"
     }  # fmt: skip
+
+
+class Told(NamedTuple):
+    should_skip: Any
+
+
+SKIPPING = {
+    "not finite": gradtx.skip_not_finite,
+    "large": functools.partial(gradtx.skip_large_updates, max_squared_norm=1e6),
+    "of one's own": lambda updates, step, params: (
+        jnp.isnan(updates["b"]).any(),
+        Told(jnp.isnan(updates["b"]).any()),
+    ),
+}
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("name", SKIPPING)
+def test_multi_steps_has_not_updated_after_a_skipped_gradient(name, every):
+    multi = gradtx.MultiSteps(gradtx.sgd(1.0), every, True, SKIPPING[name])
+    state, taken = multi.init(PARAMS), 0
+    bad = jax.tree.map(lambda p: p * jnp.nan, PARAMS)
+    for grads in (bad, PARAMS, PARAMS, bad, PARAMS, bad, PARAMS):
+        updates, state = jax.jit(multi.update)(grads, state, PARAMS)
+        has_stepped = any(bool(u.any()) for u in jax.tree.leaves(updates))
+        assert bool(multi.has_updated(state)) == has_stepped
+        taken += has_stepped
+    assert taken == 4 // every
 
 
 @pytest.mark.parametrize("every", [0, 2.5, -1])

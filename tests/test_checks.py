@@ -7,6 +7,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
+from tests import registry
 from tests.probes import GRADS, PARAMS, scale_by_value
 
 
@@ -143,22 +144,82 @@ def test_an_extra_argument_that_a_foreign_member_declares_is_known():
     gradtx.sgd(0.1).update(GRADS, {"count": jnp.int32(0)}, grad_fn=None, loss_fn=None)
 
 
-@pytest.mark.parametrize("nothing", [None, optax.EmptyState()])
+NOT_OURS = {
+    "None": None,
+    "EmptyState": optax.EmptyState(),
+    "dict": {},
+    "tuple": (),
+    "list": [],
+    "states of optax": optax.chain(optax.clip(1.0), optax.adam(0.1)).init(PARAMS),
+    "a count and more": {"count": jnp.int32(3), "mu": PARAMS},
+    "no count": {"mu": PARAMS},
+    "array": jnp.arange(3),
+}
+
+
+def keeps_nothing(name):
+    """Whether the state of an example is its count, and nothing reads that."""
+    tx: Any = registry.TRANSFORMATIONS[name]()
+    state = tx.init(PARAMS)
+    if state.keys() != {"count"}:
+        return False
+    try:
+        outcome(tx, name, None)
+    except ValueError as error:
+        return "counts" not in str(error)
+    return True
+
+
+def outcome(tx, name, state):
+    """The updates and the state that a transformation makes of another state."""
+    case: Any = registry.CASES.get(name, {})
+    extra = case["extra"](PARAMS, GRADS) if "extra" in case else {}
+    return tx.update(GRADS, state, PARAMS, **extra)
+
+
+KEEP_NOTHING = [name for name in registry.TRANSFORMATIONS if keeps_nothing(name)]
+
+
+def test_enough_keeps_nothing():
+    assert {"scale", "sgd", "clip", "identity", "normalize", "masked"} & {*KEEP_NOTHING}
+    assert len(KEEP_NOTHING) > 25
+
+
+@pytest.mark.parametrize("given", NOT_OURS)
+@pytest.mark.parametrize("name", KEEP_NOTHING)
+def test_what_keeps_and_counts_nothing_gives_any_state_back_as_in_optax(name, given):
+    tx: Any = registry.TRANSFORMATIONS[name]()
+    expected, counted = outcome(tx, name, tx.init(PARAMS))
+    assert counted["count"] == 1
+    updates, state = outcome(tx, name, NOT_OURS[given])
+    jax.tree.map(np.testing.assert_array_equal, updates, expected)
+    assert state is NOT_OURS[given]
+
+
+@pytest.mark.parametrize("given", NOT_OURS)
+def test_so_do_chains_of_it_foreign_members_included(given):
+    tx: Any = gradtx.chain(
+        optax.clip(0.5), gradtx.masked(optax.scale(2.0), True), gradtx.sgd(0.1)
+    )
+    expected, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
+    updates, state = tx.update(GRADS, NOT_OURS[given], PARAMS)
+    jax.tree.map(np.testing.assert_array_equal, updates, expected)
+    assert state is NOT_OURS[given]
+    jitted: Any = jax.jit(tx.update)(GRADS, NOT_OURS[given], PARAMS)
+    assert jax.tree.structure(jitted[1]) == jax.tree.structure(NOT_OURS[given])
+
+
+@pytest.mark.parametrize("given", [name for name in NOT_OURS if name != "None"])
 @pytest.mark.parametrize(
     "tx",
-    [
-        gradtx.clip_by_global_norm(1.0),
-        gradtx.adaptive_grad_clip(0.1),
-        gradtx.sgd(0.1),
-        gradtx.chain(optax.clip(0.5), gradtx.add_decayed_weights(0.1)),
-    ],
-    ids=lambda tx: getattr(tx, "name", ""),
+    [gradtx.adam(0.1), gradtx.bias_correction(0.9), gradtx.sgd(lambda count: 0.1)],
+    ids=lambda tx: tx.name,
 )
-def test_what_keeps_and_counts_nothing_needs_no_state_as_in_optax(tx, nothing):
-    expected, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
-    updates, state = tx.update(GRADS, nothing, PARAMS)
-    jax.tree.map(np.testing.assert_array_equal, updates, expected)
-    assert state is nothing
+def test_what_keeps_or_counts_something_refuses_other_states(tx, given):
+    with pytest.raises(
+        (ValueError, TypeError), match=r"state (that|must be the|lacks|holds)"
+    ):
+        tx.update(GRADS, NOT_OURS[given], PARAMS)
 
 
 @pytest.mark.parametrize(

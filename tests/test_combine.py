@@ -115,10 +115,6 @@ def test_add_refuses_another_number_of_weights():
     ("member", "given"),
     [
         (gradtx.adam, "; call it to make one"),
-        (
-            gradtx.MultiSteps(gradtx.adam(0.1), 2),
-            "; give its gradient_transformation()",
-        ),
         *(([gradtx.identity()] * n, "; give them one by one") for n in (1, 2, 9)),
         *((it, "") for it in (3, "adam", None, {"w": 3})),
     ],

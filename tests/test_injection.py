@@ -17,7 +17,7 @@ inject = gradtx.inject_hyperparams
 
 INJECTED = {
     "sgd": lambda m: m.inject_hyperparams(m.sgd)(0.1),
-    "adam": lambda m: m.inject_hyperparams(m.adam)(0.01, b1=LINE, eps=1e-3),
+    "adam": lambda m: m.inject_hyperparams(m.adam)(LINE, b1=0.8, eps=1e-3),
     "scheduled": lambda m: m.inject_hyperparams(m.sgd)(LINE, momentum=0.9),
     "masked": lambda m: m.inject_hyperparams(m.adamw, static_args="mask")(
         LINE, mask=is_matrix

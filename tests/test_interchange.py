@@ -65,7 +65,8 @@ def go_there_and_back(ours, theirs, params, steps=3):
     bitwise(gradtx.to_optax(ours, state, first), half)
     updates, _ = ours.update(params, state, params)
     for a, b in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
+        # In float32 the power of a decay is 1e-5 wrong in optax after four updates.
+        np.testing.assert_allclose(a, b, rtol=2e-5)
     return state
 
 
@@ -187,7 +188,7 @@ def test_labels_may_be_a_prefix_if_the_parameters_are_given(kind):
         gradtx.from_optax(ours, half)
     updates, _ = ours.update(params, gradtx.from_optax(ours, half, params), params)
     for a, b in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=2e-5)
 
 
 def test_metrics_have_no_counterpart_and_begin_anew():

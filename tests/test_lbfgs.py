@@ -113,6 +113,78 @@ def test_scale_by_lbfgs_multiplies_by_the_books_matrix(scales):
             np.testing.assert_allclose(got, h @ grads[-1], rtol=1e-12)
 
 
+@pytest.mark.parametrize("scales", [True, False])
+def test_steps_along_which_the_gradient_falls_are_not_remembered(scales):
+    """Nor a gradient that is not finite; by the book, with what is left of the last."""
+    rng, length = np.random.default_rng(1), 4
+    curvature = np.diag([1.0, -2.0, 0.5, -1.0, 3.0])
+    tx, points, grads, kept = gradtx.scale_by_lbfgs(length, scales), [], [], []
+    with jax.enable_x64(True):
+        state = tx.init(jnp.zeros(5))
+        for t in range(30):
+            points.append(rng.normal(size=5))
+            grads.append(curvature @ points[-1] + (np.nan if t == 20 else 0))
+            updates, state = tx.update(
+                jnp.asarray(grads[-1]), state, jnp.asarray(points[-1])
+            )
+            if t:
+                s, y = points[-1] - points[-2], grads[-1] - grads[-2]
+                kept.append((s, y) if s @ y > 0 else None)
+            pairs = [pair for pair in kept[-length:] if pair]
+            scale = 1.0
+            if scales:
+                s, y = next(reversed(pairs), (None, None))
+                norm = np.linalg.norm(grads[-1])
+                scale = min(1, 1 / norm) if s is None else (s @ y) / (y @ y)
+            if t != 20:
+                steps, changes = ([pair[i] for pair in pairs] for i in range(2))
+                h = inverse_hessian_by_the_book(steps, changes, scale)
+                np.testing.assert_allclose(updates, h @ grads[-1], rtol=1e-9)
+                assert grads[-1] @ updates > 0
+    assert any(kept) and not all(kept)
+
+
+SEARCHED = {
+    "backtracking": lambda: gradtx.scale_by_backtracking_linesearch(20),
+    "zoom": lambda: gradtx.scale_by_zoom_linesearch(20),
+}
+
+
+@pytest.mark.parametrize("search", SEARCHED)
+def test_lbfgs_leaves_a_concave_place_for_a_minimum(search):
+    """The first steps from there have `s.y < 0`."""
+    tx = gradtx.lbfgs(linesearch=SEARCHED[search]())
+    params = jnp.asarray([0.3, -0.5])
+
+    def objective(x):
+        return jnp.sum(jnp.cos(x))
+
+    state, values = tx.init(params), []
+    for _ in range(60):
+        updates, state = update_once(tx, objective, state, params, {})
+        params = params + updates
+        values.append(float(objective(params)))
+    assert values[-1] == pytest.approx(-2, abs=1e-6)
+    assert max(np.diff(values)) < 1e-6
+
+
+def test_weights_below_zero_in_a_state_of_optaxs_are_not_used():
+    def objective(x):
+        return jnp.sum(jnp.cos(x))
+
+    theirs = optax.scale_by_lbfgs(3)
+    state, params = theirs.init(jnp.zeros(1)), jnp.asarray([0.3])
+    for _ in range(2):
+        grad = jax.grad(objective)(params)
+        _, state = theirs.update(grad, state, params)
+        params = params - grad
+    assert (state.weights_memory < 0).any()
+    tx = gradtx.scale_by_lbfgs(3)
+    ours = gradtx.from_optax(tx, state, params)
+    grad = jax.grad(objective)(params)
+    assert grad @ tx.update(grad, ours, params)[0] > 0
+
+
 def test_lbfgs_solves_rosenbrock_from_its_defaults():
     tx = gradtx.lbfgs()
     value_and_grad = gradtx.value_and_grad_from_state(rosenbrock)

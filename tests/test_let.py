@@ -1,3 +1,4 @@
+import pickle
 from typing import Any
 
 import numpy as np
@@ -5,7 +6,10 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from tests import oracles
+from gradtx.lowering import program_of
+from gradtx.roles import MemberRole
+from gradtx.rule import Private
+from tests import oracles, registry
 from tests.oracles import REAL, steps_of, updates_of
 
 GRADS = [jnp.asarray(g, "float32") for g in REAL[:5]]
@@ -110,3 +114,67 @@ def test_names_that_mean_something_already_raise(name):
     assert str(caught.value) == (
         f"let: name must be neither 'grad' nor 'flowing', got {name!r}"
     )
+
+
+def names_that_recipes_let():
+    """Every name that the recipe of a public transformation lets."""
+    names = set()
+    for label, make in registry.TRANSFORMATIONS.items():
+        tx: Any = make()
+        for op in program_of(tx.bound, jnp.zeros([], jnp.int32)).ops:
+            if label != "let":  # whose example has a name of its own
+                names |= {str(name) for name, _ in op.marks}
+    return sorted(names - {"grad", "flowing", "entered"})
+
+
+def members_of_factories():
+    """Each factory and each of its arguments that is a single transformation."""
+    for name, factory in registry.factories().items():
+        pairs = zip(factory.signature.parameters.items(), factory.roles, strict=True)
+        for (argument, parameter), role in pairs:
+            is_variadic = parameter.kind is parameter.VAR_POSITIONAL
+            is_one = isinstance(role, MemberRole) and "transforms" not in argument
+            if is_one and not is_variadic and name not in registry.PARTS:
+                yield name, argument
+
+
+def outcome(factory, argument, name):
+    """What a transformation makes, in a `let`, of a member that recalls the name."""
+    case: Any = registry.CASES.get(factory.name, {})
+    params = {"w": jnp.arange(1.0, 10.0).reshape(3, 3)}
+    try:
+        inside = registry.example(factory).replace(**{argument: gradtx.recall(name)})
+        tx = gradtx.let(name, gradtx.scale(10.0), inside)
+        grads = {"w": jnp.sin(params["w"])}
+        extra = case["extra"](params, grads) if "extra" in case else {}
+        return tx.update(grads, tx.init(params), params, **extra)[0]["w"]
+    except ValueError as error:
+        return str(error).replace(name, "NAME")
+
+
+@pytest.mark.parametrize(("name", "argument"), [*members_of_factories()])
+def test_names_that_recipes_let_are_not_seen_by_their_members(name, argument):
+    factory = registry.factories()[name]
+    expected = outcome(factory, argument, "a name of nobody")
+    for let in NAMES:
+        np.testing.assert_array_equal(outcome(factory, argument, let), expected)
+
+
+NAMES = names_that_recipes_let()
+
+
+def test_there_are_names_that_recipes_let():
+    assert {"unclipped", "gradient", "projector", "mu", "average"} <= {*NAMES}
+
+
+def test_what_is_expanded_keeps_its_names_to_itself():
+    tx = gradtx.let(
+        "unclipped", gradtx.scale(10.0), gradtx.clipping(gradtx.recall("unclipped"))
+    )
+    for same in (tx, tx.expand(), pickle.loads(pickle.dumps(tx.expand()))):
+        updates, state = same.update(GRADS[0], same.init(GRADS[0]))
+        np.testing.assert_array_equal(updates, 10 * GRADS[0])
+        assert gradtx.metrics(state)["clipped_share"] == 1
+    private = gradtx.let(Private("m"), gradtx.scale(2.0), gradtx.recall(Private("m")))
+    assert gradtx.from_config(gradtx.to_config(private)) == private
+    assert private != gradtx.let("m", gradtx.scale(2.0), gradtx.recall("m"))

@@ -242,6 +242,39 @@ def test_backtracking_starts_anew_at_the_largest_step_after_a_failure():
     assert steps[optax] == 0
 
 
+STARTS = {
+    "backtracking": lambda: gradtx.scale_by_backtracking_linesearch(3),
+    "backtracking, short": lambda: gradtx.scale_by_backtracking_linesearch(
+        3, max_learning_rate=0.25
+    ),
+    "backtracking, stored": lambda: gradtx.scale_by_backtracking_linesearch(
+        3, store_grad=True
+    ),
+    "zoom": lambda: gradtx.scale_by_zoom_linesearch(3),
+    "zoom, from one": lambda: gradtx.scale_by_zoom_linesearch(
+        3, initial_guess_strategy="one"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_after_a_failure_a_search_starts_as_the_first(name):
+    """From 0, which is kept then, every later step would be 0."""
+    failures = {
+        "a hole": lambda x: jnp.where(jnp.all(x == 1), jnp.sum(x), jnp.inf),
+        "no number": lambda x: jnp.where(jnp.all(x == 1), jnp.sum(x), jnp.nan),
+        "no value here": lambda x: jnp.sum(x) * jnp.nan,
+    }
+    tx, x = gradtx.chain(gradtx.sgd(0.25), STARTS[name]()), jnp.ones(2)
+    first, state = updates_of(tx, bowl, x)
+    for failure in failures.values():
+        _, failed = updates_of(tx, failure, x, state)
+        assert failed["learning_rate"] == 0
+        again, after = updates_of(tx, bowl, x, failed)
+        np.testing.assert_array_equal(again, first)
+        assert after["learning_rate"] == state["learning_rate"] > 0
+
+
 @pytest.mark.parametrize("name", ["backtracking", "zoom"])
 def test_complex_parameters_are_pairs_of_real_ones(name):
     """With gradients conjugated, as for any descent. (Of optax's two searches the

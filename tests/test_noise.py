@@ -8,6 +8,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
+from tests import registry
 from tests.settings import OPTAX
 
 PARAMS: Any = {"w": jnp.zeros((2, 3)), "b": [jnp.ones(3), None]}
@@ -294,3 +295,43 @@ def test_numbers_in_the_state_leave_gradients_of_examples_as_they_are(made):
     expected, _ = plain.update(batch, plain.init(params), params)
     updates, _ = tx.update(batch, tx.init(params), params)
     np.testing.assert_allclose(updates["w"], expected["w"], rtol=1e-6)
+
+
+TAKE_EXAMPLES = [
+    name for name, case in registry.CASES.items() if case is registry.EXAMPLES_OF
+]
+AROUND = {
+    "groups": lambda tx, labels: gradtx.groups(tx, lambda name, leaf: labels[name]),
+    "partition": gradtx.partition,
+    "editable": lambda tx, labels: gradtx.editable(gradtx.partition(tx, labels)),
+    "inject_hyperparams": lambda tx, labels: gradtx.inject_hyperparams(
+        gradtx.partition
+    )(tx, labels),
+    "masked": lambda tx, labels: gradtx.chain(
+        *(
+            gradtx.masked(tx[label], {name: labels[name] == label for name in labels})
+            for label in tx
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("order", ["ab", "ba", "acb"])
+@pytest.mark.parametrize("name", TAKE_EXAMPLES)
+def test_every_leaf_is_checked_for_its_axis_of_examples(name, order, around):
+    """`c` has the axis, so that a leaf of the same dtypes was checked before."""
+    private = registry.example(registry.factories()[name])
+    made = {"plain": gradtx.scale(2.0), "private": private}
+    kinds = {x: "plain" if x == "a" else "private" for x in order}
+    names = [f"{i}{x}" for i, x in enumerate(order)]  # leaves come sorted
+    tx = AROUND[around](made, {n: kinds[n[1]] for n in names})
+    params = {n: jnp.ones(3) for n in names}
+    right = {
+        n: jnp.ones((2, 3)) if kinds[n[1]] == "private" else jnp.ones(3) for n in names
+    }
+    updates, _ = tx.update(right, tx.init(params), params)
+    assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
+    wrong = {n: jnp.ones(3) if n[1] == "b" else x for n, x in right.items()}
+    with pytest.raises(ValueError, match="takes gradients of examples: an axis of"):
+        tx.update(wrong, tx.init(params), params)

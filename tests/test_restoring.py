@@ -187,7 +187,8 @@ def test_a_pipeline_goes_on_inside_a_wrapper_that_is_new_or_gone(name):
     while "mu" not in found:
         assert state["count"] == found["count"]
         found = found["inner"]
-    equal(found, plain)
+    kept = {k: v for k, v in found.items() if not k.endswith("weight")}
+    equal(type(plain)(kept), plain)
     updates, _ = after.update(PARAMS, state, PARAMS)
     expected, _ = ADAM.update(PARAMS, plain, PARAMS)
     if "clip" not in name:

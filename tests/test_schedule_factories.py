@@ -135,36 +135,12 @@ def test_vmap_over_stacked_schedules_gives_the_value_of_each():
     ("make", "message"),
     [
         (
-            lambda lib: lib.linear_schedule(1.0, 0.0, 0),
-            "linear_schedule: transition_steps must be positive, got 0",
-        ),
-        (
-            lambda lib: lib.polynomial_schedule(1.0, 0.0, 2, -3),
-            "polynomial_schedule: transition_steps must be positive, got -3",
-        ),
-        (
-            lambda lib: lib.linear_schedule(1.0, 0.0, 10, -1),
-            "linear_schedule: transition_begin must be at least 0, got -1",
-        ),
-        (
             lambda lib: lib.linear_schedule(float("nan"), 0.0, 10),
             "linear_schedule: init_value must be a number, got nan",
         ),
         (
-            lambda lib: lib.linear_schedule(1.0, 0.0, 10).replace(transition_steps=0),
-            "linear_schedule: transition_steps must be positive, got 0",
-        ),
-        (
-            lambda lib: lib.exponential_decay(1.0, 0, 0.5),
-            "exponential_decay: transition_steps must be positive, got 0",
-        ),
-        (
-            lambda lib: lib.exponential_decay(1.0, 10, 0.0),
-            "exponential_decay: decay_rate must be positive, got 0.0",
-        ),
-        (
-            lambda lib: lib.exponential_decay(1.0, 10, 0.5, -2),
-            "exponential_decay: transition_begin must be at least 0, got -2",
+            lambda lib: lib.exponential_decay(1.0, 10, -0.5),
+            "exponential_decay: decay_rate must be at least 0, got -0.5",
         ),
         (
             lambda lib: lib.inverse_time_decay(0.2, -1.0),
@@ -200,12 +176,12 @@ def test_vmap_over_stacked_schedules_gives_the_value_of_each():
             "got -1.0",
         ),
         (
-            lambda lib: lib.polynomial_schedule(1.0, 0.1, 0.0, 10),
-            "polynomial_schedule: power must be positive, got 0.0",
+            lambda lib: lib.polynomial_schedule(1.0, 0.1, -1.0, 10),
+            "polynomial_schedule: power must be at least 0, got -1.0",
         ),
         (
             lambda lib: lib.cosine_decay_schedule(1.0, 10, exponent=-1.0),
-            "cosine_decay_schedule: exponent must be positive, got -1.0",
+            "cosine_decay_schedule: exponent must be at least 0, got -1.0",
         ),
         (
             lambda lib: lib.transition_schedule(1.0, 0.1, -1),
@@ -223,14 +199,6 @@ def test_vmap_over_stacked_schedules_gives_the_value_of_each():
         (
             lambda lib: lib.inverse_sqrt_decay(1.0, 0.0),
             "inverse_sqrt_decay: timescale must be positive, got 0.0",
-        ),
-        (
-            lambda lib: lib.piecewise_constant_schedule(1.0, {-3: 1.0, 2: 0.5}),
-            "piecewise_constant_schedule: boundaries must be at least 0, got [-3, 2]",
-        ),
-        (
-            lambda lib: lib.piecewise_interpolate_schedule("linear", 1.0, {-3: 1.0}),
-            "piecewise_interpolate_schedule: boundaries must be at least 0, got [-3]",
         ),
         (
             lambda lib: lib.piecewise_interpolate_schedule("linear", 1.0, {3: -1.0}),
@@ -272,13 +240,9 @@ def test_vmap_over_stacked_schedules_gives_the_value_of_each():
             "warmup_constant_schedule: warmup_steps must be at least 0, got -1",
         ),
         (
-            lambda lib: lib.warmup_exponential_decay_schedule(0.0, 1.0, 5, 0, 0.5),
-            "warmup_exponential_decay_schedule: transition_steps must be positive, "
-            "got 0",
-        ),
-        (
-            lambda lib: lib.warmup_exponential_decay_schedule(0.0, 1.0, 5, 9, 0.0),
-            "warmup_exponential_decay_schedule: decay_rate must be positive, got 0.0",
+            lambda lib: lib.warmup_exponential_decay_schedule(0.0, 1.0, 5, 9, -0.5),
+            "warmup_exponential_decay_schedule: decay_rate must be at least 0, "
+            "got -0.5",
         ),
         (
             lambda lib: lib.warmup_inverse_sqrt_schedule(0.0, 1.0, 0),
@@ -320,15 +284,13 @@ def test_vmap_over_stacked_schedules_gives_the_value_of_each():
         ),
         (
             lambda lib: lib.join_schedules([abs, abs], []),
-            "join_schedules: needs one boundary fewer than schedules, got 0 for 2",
+            "join_schedules: needs at least one schedule, and at least one boundary "
+            "fewer than schedules, got 0 for 2",
         ),
         (
-            lambda lib: lib.join_schedules([abs], [3]),
-            "join_schedules: needs one boundary fewer than schedules, got 1 for 1",
-        ),
-        (
-            lambda lib: lib.join_schedules([abs, abs], [-3]),
-            "join_schedules: boundaries must be at least 0, got -3",
+            lambda lib: lib.join_schedules([], []),
+            "join_schedules: needs at least one schedule, and at least one boundary "
+            "fewer than schedules, got 0 for 0",
         ),
     ],
 )
@@ -336,11 +298,6 @@ def test_number_out_of_its_range_raises_where_it_is_given(make, message):
     with pytest.raises(ValueError) as caught:
         make(gradtx)
     assert str(caught.value) == message
-
-
-def test_boundaries_that_descend_raise():
-    with pytest.raises(ValueError, match=r"join_schedules: .*boundaries.*4.*2"):
-        gradtx.join_schedules((abs, abs, abs), (4, 2))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import testing
+from gradtx.numbers import DecayValue
 from tests import catalogue
 from tests.registry import CASES, example, factories
 from tests.test_catalogue import numbers_of, pairs
@@ -24,6 +25,7 @@ class Number(typing.NamedTuple):
     first: float
     second: float
     steps_ahead: int
+    is_decay: bool
 
     @classmethod
     def of(cls, value, role):
@@ -33,11 +35,21 @@ class Number(typing.NamedTuple):
         elif callable(value):
             value = 1.0
         after = value + 1 if role.is_count else 0.9 * value if value else 0.05
-        return cls(value, after, role.steps_ahead)
+        return cls(value, after, role.steps_ahead, role.is_decay)
 
     def schedule(self, count):
         """The schedule of the two: a line."""
         return self.first + (count - self.steps_ahead) * (self.second - self.first)
+
+
+def that_may_change(when):
+    """The number as one of several: the weight of an average is then kept."""
+
+    def constant(number):
+        value = when(number)
+        return DecayValue.of(value, changes=True) if number.is_decay else value
+
+    return constant
 
 
 FIRST, SECOND = operator.attrgetter("first"), operator.attrgetter("second")
@@ -171,7 +183,9 @@ def test_a_schedule_gives_the_number_of_each_update(name, fills):
         trial = TRIALS[name]
         params, numbers = trial.run.params, trial.numbers(fills)
         scheduled = trial.with_each(numbers, lambda number: number.schedule)
-        plain = [trial.with_each(numbers, when) for when in (FIRST, SECOND)]
+        plain = [
+            trial.with_each(numbers, that_may_change(when)) for when in (FIRST, SECOND)
+        ]
         ours, theirs = (
             (params, trial.place(tx).init(params)) for tx in (scheduled, plain[0])
         )

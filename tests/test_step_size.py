@@ -46,6 +46,33 @@ def test_value_of_the_loss_may_have_any_dtype(value):
     np.testing.assert_allclose(step, [0.6, 0.8], rtol=1e-6)
 
 
+BY_THE_LOSS = {
+    "polyak_sgd": lambda: gradtx.polyak_sgd(1e30),
+    "polyak_sgd, sps+": lambda: gradtx.polyak_sgd(1e30, variant="sps+"),
+    "momo": lambda: gradtx.momo(1e30),
+    "momo, bounded": lambda: gradtx.momo(1e30, adapt_lower_bound=True),
+    "momo_adam": lambda: gradtx.momo_adam(1e30, eps=0.0),
+}
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e-8, 1e-12, 1e-25])
+@pytest.mark.parametrize("name", BY_THE_LOSS)
+def test_small_gradients_take_the_step_that_the_loss_asks_for(name, size):
+    """The first is `gap * g / |g|**2`, or for Adam's of the sign; or the longest."""
+    tx, g = BY_THE_LOSS[name](), jnp.asarray([size, -size / 2])
+    params = jnp.zeros(2)
+    updates, _ = tx.update(g, tx.init(params), params, value=jnp.asarray(2.0))
+    exact = np.asarray([1, -0.5]) * size
+    if name == "momo_adam":  # whose step divides by the corrected root, |g|
+        expected = -2 * np.sign(exact) / np.sum(np.abs(exact))
+    else:
+        expected = -exact * min(2 / np.sum(exact**2), 1e30)
+    if name != "momo_adam" or size > 1e-15:  # below, g**2 is no number
+        np.testing.assert_allclose(updates, expected, rtol=1e-5)
+    zero, _ = tx.update(0 * g, tx.init(params), params, value=jnp.asarray(2.0))
+    assert not zero.any()
+
+
 def test_polyak_takes_no_step_where_the_gradient_vanishes():
     np.testing.assert_array_equal(polyak(gradtx.scale_by_polyak(), 5.0, (0, 0.0)), 0)
 

@@ -4,6 +4,7 @@ from typing import Any as _Any
 
 import optax as _optax
 
+from gradtx.fallback import own_or as _own_or
 from gradtx.schedules.composed import (
     cosine_onecycle_schedule as cosine_onecycle_schedule,
 )
@@ -48,5 +49,9 @@ from gradtx.schedules.warmups import (
 
 
 def __getattr__(name: str) -> _Any:
-    """Schedules that are not ours are optax's."""
-    return getattr(_optax.schedules, name)
+    """The names of `optax.schedules` that are not here: ours, or optax's."""
+    return _own_or(_optax.schedules, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *dir(_optax.schedules)})

@@ -8,11 +8,24 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import numpy as np
 from jax import numpy as jnp
 
 from gradtx.numbers import is_concrete, is_number
-from gradtx.roles import Constant, Duration, Factor, Portion, Rate, Steps, SubSchedule
+from gradtx.roles import Constant, Count, Duration, Factor, Portion, Rate, SubSchedule
 from gradtx.schedules.core import Schedule, schedule
+from gradtx.schedules.counts import (
+    before,
+    chosen,
+    held,
+    is_whole,
+    least,
+    raised,
+    since,
+    static,
+    turns,
+)
 from gradtx.schedules.decays import (
     Curve,
     constant_schedule,
@@ -22,48 +35,60 @@ from gradtx.schedules.decays import (
 
 
 @schedule
-def join_schedules(schedules: Sequence[SubSchedule], boundaries: Sequence[Steps]):
+def join_schedules(schedules: Sequence[SubSchedule], boundaries: Sequence[Count]):
     """One schedule after the other; each counts from its own boundary.
 
     Args:
         schedules: Schedules or plain functions of the count.
-        boundaries: The counts at which the second and later ones begin, ascending.
+        boundaries: The counts at which the second and later ones begin. Of equal ones,
+            and of ones that descend, the last begins; one of 0 or less has begun.
+            More than are needed are ignored, as in optax.
 
     Raises:
-        ValueError: There is not one boundary fewer than schedules, or they descend.
+        ValueError: There are too few boundaries, or no schedules.
     """
-    if len(boundaries) != len(schedules) - 1:
+    needed = len(schedules) - 1
+    if not 0 <= needed <= len(boundaries):
         raise ValueError(
-            f"join_schedules: needs one boundary fewer than schedules, "
-            f"got {len(boundaries)} for {len(schedules)}"
+            f"join_schedules: needs at least one schedule, and at least one boundary "
+            f"fewer than schedules, got {len(boundaries)} for {len(schedules)}"
         )
-    known = [b for b in boundaries if is_concrete(b)]
-    if known != sorted(known):
-        raise ValueError(
-            "join_schedules: boundaries must ascend, got "
-            + ", ".join(f"{b:g}" for b in known)
-        )
+    are_known = isinstance(boundaries, jax.Array) and is_concrete(boundaries)
+    listed: Any = np.asarray(boundaries) if are_known else boundaries
+    begins = (0, *map(_of_host, listed[:needed]))
+    # A turn is over where any later one begins.
+    ends = [*itertools.accumulate(reversed((*begins[1:], math.inf)), least)][::-1]
 
     def value(count: Any) -> Any:
-        def own(part: Any, begin: Any, end: Any) -> Any:
+        result = None
+        for part, begin, end in zip(schedules, begins, ends, strict=True):
+            is_before = before(count, begin)
+            if is_before is True or before(count, end) is False:
+                continue  # it has no turn
             # Held outside of its turn, where its value and derivative need not exist.
-            return _own(part, jnp.clip(count, begin, end) - begin)
-
-        first, *others = schedules
-        begin, *turns = itertools.pairwise((0, *boundaries, math.inf))
-        result = own(first, *begin)
-        for part, (begin, end) in zip(others, turns, strict=True):
-            result = jnp.where(count < begin, result, own(part, begin, end))
+            own = _own(part, held(since(count, begin), _length(begin, end)))
+            result = chosen(is_before, result, own)
         return result
 
     return value
 
 
+def _of_host(boundary: Any) -> Any:
+    """As Python's if it is known: the difference of two uint8 may be none."""
+    known = static(boundary)
+    return boundary if known is None else known
+
+
+def _length(begin: Any, end: Any) -> Any:
+    """Steps from a beginning to an end, which may never come."""
+    return math.inf if static(end) == math.inf else end - begin
+
+
 def _own(part: Any, count: Any) -> Any:
-    """The value at a part's own count: an int32, as plain functions of it expect."""
+    """The value at a part's own count: an int32 where a plain function expects one."""
     if isinstance(part, Schedule):
-        return part(count)
-    return part(jnp.asarray(count).astype(jnp.int32))
+        return part.at(count)
+    return part(count.astype(jnp.int32) if is_whole(count) else count)
 
 
 @schedule
@@ -78,11 +103,18 @@ def piecewise_constant_schedule(
 
     Raises:
         TypeError: They are no dict, or a boundary is no number.
-        ValueError: A factor or a boundary is below 0.
+        ValueError: A factor is below 0.
     """
     name = "piecewise_constant_schedule"
     boundaries, values = _pieces(name, init_value, boundaries_and_scales)
-    return join_schedules(list(map(constant_schedule, values)), boundaries)
+
+    def value(count: Any) -> Any:
+        first, *others = values
+        for boundary, other in zip(boundaries, others, strict=True):
+            first = chosen(before(count, boundary), first, other)
+        return first
+
+    return value
 
 
 @schedule
@@ -101,7 +133,7 @@ def piecewise_interpolate_schedule(
 
     Raises:
         TypeError: They are no dict, or a boundary is no number.
-        ValueError: A factor or a boundary is below 0, or the curve is unknown.
+        ValueError: A factor is below 0, or the curve is unknown.
     """
     name = "piecewise_interpolate_schedule"
     boundaries, values = _pieces(name, init_value, boundaries_and_scales)
@@ -117,8 +149,6 @@ def _pieces(owner: str, init_value: Any, scales: Any) -> tuple[list, list]:
             f"from counts to factors, got {scales!r}"
         )
     boundaries = sorted(scales)
-    if not all(boundary >= 0 for boundary in boundaries):
-        raise ValueError(f"{owner}: boundaries must be at least 0, got {boundaries}")
     factors = (scales[boundary] for boundary in boundaries)
     values = itertools.accumulate(factors, operator.mul, initial=init_value)
     return boundaries, list(values)
@@ -128,12 +158,17 @@ def _through(curve: Any, values: Sequence, boundaries: Sequence) -> Schedule:
     """From the first value, along the curve, to each next one at its boundary."""
     legs = itertools.pairwise((0, *boundaries))
     parts = [
-        transition_schedule(first, last, end - begin, curve=curve)
+        transition_schedule(first, last, _positive(end - begin), curve=curve)
         for (first, last), (begin, end) in zip(
             itertools.pairwise(values), legs, strict=True
         )
     ]
     return join_schedules([*parts, constant_schedule(values[-1])], boundaries)
+
+
+def _positive(steps: Any) -> Any:
+    """Steps of a leg: none where it is over before it begins."""
+    return steps if static(steps) is None else max(steps, 0)
 
 
 @schedule
@@ -192,7 +227,8 @@ def cosine_onecycle_schedule(
 
 def _floor(steps: Any) -> Any:
     """Whole steps: in double, as optax rounds, where the number is on the host."""
-    return math.floor(steps) if isinstance(steps, int | float) else jnp.floor(steps)
+    known = static(steps)
+    return jnp.floor(steps) if known is None else math.floor(known)
 
 
 @schedule
@@ -222,8 +258,9 @@ def cyclic_schedule(
     triangle = join_schedules((up, down), (up_steps,))
 
     def value(count: Any) -> Any:
-        cycle, since = jnp.divmod(count, up_steps + down_steps)
-        height = triangle(since) * cycle_factor**cycle * step_factor**count
+        cycles, own = turns(count, up_steps + down_steps)
+        scale = raised(cycle_factor, cycles) * raised(step_factor, count)
+        height = triangle.at(own) * scale
         return init_value + (peak_value - init_value) * height
 
     return value

@@ -2,7 +2,8 @@
 
 The count is 0 at the first update (`leaf.t`, which rules read, is 1 there). Any plain
 function of the count is a schedule too; these remember their arguments as
-transformations do, and are pytrees of their numbers.
+transformations do, and are pytrees of their numbers. The function that a factory
+returns gets a count of at least 0: a weakly typed int, or a float if it was given one.
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ from collections.abc import Callable
 from typing import Any, ParamSpec
 
 import jax
-from jax import numpy as jnp
 
 from gradtx.binding import Bound, Remembered, register, remember
-from gradtx.numbers import as_weak
+from gradtx.schedules.counts import as_count
 
 P = ParamSpec("P")
 
@@ -27,13 +27,22 @@ class Schedule(Remembered):
         self.bound = bound
 
     def __call__(self, count: Any) -> Any:
-        """The value at a count of updates already made (an int or an int array).
+        """The value at a count of updates already made; below 0 that at 0.
 
-        It is computed in the default float dtype: with x64 in float64, where optax's
-        schedules give float32 for an int32 count.
+        Args:
+            count: An int or an array of ints; floats, such as epochs, are fine too.
+
+        Returns:
+            The value in the default float dtype: with x64 in float64, where optax's
+            schedules give float32 for an int32 count.
         """
         with jax.numpy_dtype_promotion("standard"):
-            return self.bound.call()(as_weak(jnp.asarray(count)))
+            return self.at(as_count(count))
+
+    def at(self, count: Any) -> Any:
+        """The value at a count in the form that bodies get: see `counts`."""
+        function = self.bound.call()
+        return function.at(count) if isinstance(function, Schedule) else function(count)
 
 
 register(Schedule)

@@ -2,38 +2,79 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 from jax import numpy as jnp
 
-from gradtx.roles import Constant, Duration, Factor, Rate, Steps
+from gradtx.roles import Constant, Count, Duration, Factor, Steps
 from gradtx.schedules.core import schedule
+from gradtx.schedules.counts import (
+    as_float,
+    before,
+    chosen,
+    minus,
+    raised,
+    shares,
+    since,
+    stairs,
+    static,
+    turns,
+)
 
 Curve = Literal["linear", "cosine", "1-sqrt", "rex"]
 
-# What is left of the way, from 1 to 0, when a share `done` of the steps is behind.
-CURVES: dict[str, Callable[[Any], Any]] = {
-    "linear": lambda done: 1 - done,
-    "cosine": lambda done: 0.5 * (1 + jnp.cos(jnp.pi * done)),
-    "1-sqrt": lambda done: 1 - _power(done, 0.5),
-    "rex": lambda done: (1 - done) / (0.5 + 0.5 * (1 - done)),
+
+def _linear(left: Any, done: Any) -> tuple[Any, Any]:
+    return left, done
+
+
+def _cosine(left: Any, done: Any) -> tuple[Any, Any]:
+    # (1 + cos(pi done)) / 2 has no digits where it is small.
+    return jnp.sin(jnp.pi / 2 * left) ** 2, jnp.sin(jnp.pi / 2 * done) ** 2
+
+
+def _one_less_root(left: Any, done: Any) -> tuple[Any, Any]:
+    root = _power(done, 0.5)
+    return left / (1 + root), root
+
+
+def _rex(left: Any, done: Any) -> tuple[Any, Any]:
+    return left / (0.5 + 0.5 * left), done / (1 + left)
+
+
+# What is left of the way, from 1 to 0, and what is behind, which is 1 less that: of the
+# shares of the steps that are left and done.
+CURVES: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
+    "linear": _linear,
+    "cosine": _cosine,
+    "1-sqrt": _one_less_root,
+    "rex": _rex,
 }
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    """A positive power of a base of at least 0, with finite derivatives at 0 too."""
+    """A power of a base of at least 0, with finite derivatives at 0 too."""
     is_positive = base > 0
-    return jnp.where(is_positive, jnp.where(is_positive, base, 1) ** exponent, 0)
+    at_zero = chosen(exponent > 0, 0.0, 1.0)
+    inside = jnp.where(is_positive, base, 1) ** exponent
+    return jnp.where(is_positive, inside, at_zero)
 
 
-def _progress(count: Any, steps: Any) -> Any:
-    """The share of the steps that is behind, in [0, 1]: exactly 1 at the end.
-
-    A quotient of equals need not be 1: XLA multiplies by the reciprocal of a constant.
-    """
-    share = jnp.clip(count / jnp.where(steps > 0, steps, 1), 0, 1)
-    return jnp.where(count < steps, share, 1)
+def _powers(left: Any, done: Any, exponent: Any) -> tuple[Any, Any]:
+    """`left**exponent`, and 1 less that: exact where either is small."""
+    if static(exponent) == 1:
+        return left, done
+    is_left = left > 0
+    logarithm = jnp.where(
+        done < 0.5,
+        jnp.log1p(-jnp.minimum(done, 0.5)),
+        jnp.log(jnp.where(is_left, left, 1)),
+    )
+    at_zero = chosen(exponent > 0, 1.0, 0.0)
+    behind = jnp.where(is_left, -jnp.expm1(exponent * logarithm), at_zero)
+    return _power(left, exponent), behind
 
 
 @schedule
@@ -49,7 +90,7 @@ def transition_schedule(
     transition_steps: Steps,
     transition_begin: Steps = 0,
     curve: Curve = "linear",
-    power: Rate = 1.0,
+    power: Factor = 1.0,
 ):
     """From `init_value` to `end_value` along a curve: what most others are made of.
 
@@ -60,13 +101,25 @@ def transition_schedule(
         transition_begin: The count at which it starts. At least 0.
         curve: What is left of the way at progress p: "linear" is 1 - p, "cosine"
             (1 + cos(pi p)) / 2, "1-sqrt" 1 - sqrt(p), "rex" 2 (1 - p) / (2 - p).
-        power: Of the curve. Positive.
+        power: Of the curve. At least 0, which is none: the first value stays.
     """
+    if static(transition_steps) == 0:
+        return lambda count: chosen(
+            before(count, transition_begin), init_value, end_value
+        )
+    if static(transition_steps) == math.inf:
+        return lambda count: init_value
 
     def value(count: Any) -> Any:
-        done = _progress(count - transition_begin, transition_steps)
-        left = _power(CURVES[curve](done), power)
-        return (init_value - end_value) * left + end_value
+        # Of no steps, if traced, what is before the beginning is inside too.
+        is_inside = before(minus(count, transition_begin), transition_steps)
+        passed = since(count, transition_begin)
+        left, done = _powers(*CURVES[curve](*shares(passed, transition_steps)), power)
+        # Each to its own rounding: their difference times a share cancels where one
+        # of the values is 0.
+        between = init_value * left + end_value * done
+        is_constant = chosen(power > 0, False, True)
+        return chosen(is_constant, init_value, chosen(is_inside, between, end_value))
 
     return value
 
@@ -75,37 +128,52 @@ def transition_schedule(
 def polynomial_schedule(
     init_value: Constant,
     end_value: Constant,
-    power: Rate,
-    transition_steps: Duration,
-    transition_begin: Steps = 0,
+    power: Factor,
+    transition_steps: Count,
+    transition_begin: Count = 0,
 ):
     """From `init_value` to `end_value` along (1 - progress)**power.
 
     Args:
         init_value: The value up to `transition_begin`.
         end_value: The value from `transition_begin + transition_steps` on.
-        power: Positive; 1 is a straight line.
-        transition_steps: Steps that the transition takes. Positive.
-        transition_begin: The count at which it starts. At least 0.
+        power: At least 0; 1 is a straight line.
+        transition_steps: Steps that the transition takes. If there are none, the first
+            value stays, as in optax.
+        transition_begin: The count at which it starts; 0 if below.
 
     Raises:
-        ValueError: A number is out of its range (optax logs and is constant).
+        ValueError: A number is out of its range.
     """
+    if static(transition_steps) is None:
+        end_value = jnp.where(transition_steps > 0, end_value, init_value)
+    elif transition_steps <= 0:
+        return constant_schedule(init_value)
     return transition_schedule(
-        init_value, end_value, transition_steps, transition_begin, "linear", power
+        init_value,
+        end_value,
+        transition_steps,
+        _from_zero(transition_begin),
+        "linear",
+        power,
     )
+
+
+def _from_zero(begin: Any) -> Any:
+    """A beginning below 0 is 0, as in optax."""
+    return chosen(begin < 0, 0, begin)
 
 
 @schedule
 def linear_schedule(
     init_value: Constant,
     end_value: Constant,
-    transition_steps: Duration,
-    transition_begin: Steps = 0,
+    transition_steps: Count,
+    transition_begin: Count = 0,
 ):
     """A straight line from `init_value` to `end_value`; see `polynomial_schedule`."""
-    return transition_schedule(
-        init_value, end_value, transition_steps, transition_begin
+    return polynomial_schedule(
+        init_value, end_value, 1.0, transition_steps, transition_begin
     )
 
 
@@ -137,7 +205,7 @@ def cosine_decay_schedule(
     init_value: Constant,
     decay_steps: Duration,
     alpha: Constant = 0.0,
-    exponent: Rate = 1.0,
+    exponent: Factor = 1.0,
 ):
     """Half a cosine from `init_value` to `alpha * init_value`.
 
@@ -147,7 +215,7 @@ def cosine_decay_schedule(
         init_value: The value at count 0.
         decay_steps: Steps that the decay takes. Positive.
         alpha: The last value's share of the first.
-        exponent: A power of the half cosine, which falls from 1 to 0. Positive.
+        exponent: A power of the half cosine, which falls from 1 to 0. At least 0.
     """
     end_value = alpha * init_value
     return transition_schedule(
@@ -158,9 +226,9 @@ def cosine_decay_schedule(
 @schedule
 def exponential_decay(
     init_value: Constant,
-    transition_steps: Duration,
-    decay_rate: Rate,
-    transition_begin: Steps = 0,
+    transition_steps: Count,
+    decay_rate: Factor,
+    transition_begin: Count = 0,
     staircase: bool = False,
     end_value: Constant | None = None,
 ):
@@ -168,27 +236,39 @@ def exponential_decay(
 
     Args:
         init_value: The value up to `transition_begin`.
-        transition_steps: Steps in which the value changes by `decay_rate`. Positive.
-        decay_rate: Above 0; a rate above 1 grows.
-        transition_begin: The count at which the decay starts. At least 0.
+        transition_steps: Steps in which the value changes by `decay_rate`. If there are
+            none, the first value stays, as in optax.
+        decay_rate: At least 0; a rate above 1 grows. At 0, as in optax, and at 1 the
+            first value stays.
+        transition_begin: The count at which the decay starts; 0 if below.
         staircase: Whether to change only at whole multiples of `transition_steps`.
-        end_value: A bound that the value does not cross, if given.
+        end_value: A bound that the value does not cross, if given: from above at a rate
+            below 1, from below at one above 1.
 
     Raises:
-        ValueError: A number is out of its range (optax logs and is constant).
+        ValueError: The rate is below 0.
     """
+    begin = _from_zero(transition_begin)
+    rate = chosen(transition_steps > 0, chosen(decay_rate > 0, decay_rate, 1.0), 1.0)
+    steps = chosen(transition_steps > 0, transition_steps, 1.0)
 
     def value(count: Any) -> Any:
-        elapsed = jnp.maximum(count - transition_begin, 0)
-        # The floor of a quotient is off by one where XLA multiplies by a reciprocal.
-        divide = jnp.floor_divide if staircase else jnp.divide
-        intervals = divide(elapsed, transition_steps)
-        decayed = init_value * decay_rate**intervals
+        if staircase:
+            intervals = stairs(count, begin, steps)
+        else:
+            intervals = as_float(since(count, begin)) / steps
+        decayed = init_value * raised(rate, intervals)
         if end_value is None:
             return decayed
-        is_past = jnp.where(decay_rate < 1, decayed < end_value, decayed > end_value)
+        is_past = chosen(
+            rate < 1,
+            decayed < end_value,
+            chosen(rate > 1, decayed > end_value, False),
+        )
+        if is_past is False:
+            return decayed
         # Past its end a growing value overflows, and has no derivative.
-        inside = init_value * decay_rate ** jnp.where(is_past, 0, intervals)
+        inside = init_value * raised(rate, jnp.where(is_past, 0, intervals))
         return jnp.where(is_past, end_value, inside)
 
     return value
@@ -207,8 +287,8 @@ def inverse_time_decay(
     """
 
     def value(count: Any) -> Any:
-        intervals = count if interval is None else jnp.floor_divide(count, interval)
-        return init_value / (1 + decay_rate * intervals)
+        intervals = count if interval is None else turns(count, interval)[0]
+        return init_value / (1 + decay_rate * as_float(intervals))
 
     return value
 
@@ -224,4 +304,4 @@ def inverse_sqrt_decay(init_value: Constant, timescale: Duration = 1):
         init_value: The value at count 0, k.
         timescale: Steps after which the square of the value is halved. Positive.
     """
-    return lambda count: init_value / jnp.sqrt(1 + count / timescale)
+    return lambda count: init_value / jnp.sqrt(1 + as_float(count) / timescale)

@@ -9,7 +9,7 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.numbers import is_concrete
-from gradtx.roles import Constant, Duration, Rate, Steps
+from gradtx.roles import Constant, Count, Duration, Factor, Steps
 from gradtx.schedules.composed import join_schedules
 from gradtx.schedules.core import Schedule, schedule
 from gradtx.schedules.decays import (
@@ -48,7 +48,7 @@ def warmup_cosine_decay_schedule(
     warmup_steps: Steps,
     decay_steps: Duration,
     end_value: Constant = 0.0,
-    exponent: Rate = 1.0,
+    exponent: Factor = 1.0,
 ):
     """A line from `init_value` to `peak_value`, then half a cosine to `end_value`.
 
@@ -58,7 +58,7 @@ def warmup_cosine_decay_schedule(
         warmup_steps: Steps that the line takes. At least 0, below `decay_steps`.
         decay_steps: The whole length, the warmup included.
         end_value: The value at count `decay_steps`; as in optax 0 after a peak of 0.
-        exponent: A power of the half cosine, which falls from 1 to 0. Positive.
+        exponent: A power of the half cosine, which falls from 1 to 0. At least 0.
 
     Raises:
         ValueError: `decay_steps` is not above `warmup_steps`.
@@ -84,9 +84,9 @@ def warmup_exponential_decay_schedule(
     init_value: Constant,
     peak_value: Constant,
     warmup_steps: Steps,
-    transition_steps: Duration,
-    decay_rate: Rate,
-    transition_begin: Steps = 0,
+    transition_steps: Count,
+    decay_rate: Factor,
+    transition_begin: Count = 0,
     staircase: bool = False,
     end_value: Constant | None = None,
 ):
@@ -96,8 +96,10 @@ def warmup_exponential_decay_schedule(
         init_value: The value at count 0, if there is a warmup.
         peak_value: The value at count `warmup_steps`.
         warmup_steps: Steps that the line takes. At least 0.
-        transition_steps: Steps in which the value changes by `decay_rate`. Positive.
-        decay_rate: Above 0; a rate above 1 grows.
+        transition_steps: Steps in which the value changes by `decay_rate`. If there are
+            none, the peak stays, as in optax.
+        decay_rate: At least 0; a rate above 1 grows. At 0, as in optax, and at 1 the
+            peak stays.
         transition_begin: Steps after the warmup at which the decay starts.
         staircase: Whether to change only at whole multiples of `transition_steps`.
         end_value: A bound that the value does not cross after the warmup, if given.

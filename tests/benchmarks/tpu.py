@@ -25,11 +25,19 @@ from tests.settings import OF_EXAMPLES, PLAIN
 
 SHAPES = work.layers(6)
 """42 leaves, 3.5M parameters."""
+AHEAD = "XLA fetches other leaves ahead; what computes moves no more"
 MORE: dict[str, dict[str, str]] = {
-    "fusions": {},
-    "computed": {},
-    "accessed": {},
-    "temporary": {},
+    "fusions": {
+        "sm3": "the maxima of an array are one vector: it is cut, and put together",
+    },
+    "computed": {
+        "sm3": "the same",
+        "lbfgs": "a reader of one remembered pair counts as one of the whole history",
+    },
+    "accessed": dict.fromkeys(
+        ("adafactor", "lamb", "fromage", "noisy_sgd", "dog", "lbfgs"), AHEAD
+    ),
+    "temporary": dict.fromkeys(("fromage", "dog"), AHEAD),
 }
 """By figure: the optimizers for which it may exceed optax's, and why."""
 
