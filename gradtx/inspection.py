@@ -28,6 +28,7 @@ from gradtx.lowering import name_of_foreign, ours, pair_of, program_of
 from gradtx.paths import name_of
 from gradtx.program import Part, Program
 from gradtx.roles import NumberRole
+from gradtx.state import shapes_of
 from gradtx.transform import GradientTransformation
 
 
@@ -99,7 +100,8 @@ def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Mem
     """
     tx = pair_of("memory", tx)
     shapes = _shapes("memory", params)
-    state = jax.eval_shape(tx.init, shapes)
+    init, is_ours = tx.init, isinstance(tx, Remembered)
+    state: Any = init(shapes) if is_ours else jax.eval_shape(init, shapes)
     slots = dict(_slots(state)) if is_state(state) else {"state": _bytes(state)}
     temporary = None
     if compiled:
@@ -125,14 +127,16 @@ def _slots(state: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, int]]:
 
 def _shapes(owner: str, params: Any) -> Any:
     """The shapes of parameters; what is no array is an error."""
-
-    def one(path: Any, x: Any) -> Any:
-        try:
-            return jax.eval_shape(lambda: x)
-        except TypeError:
-            raise no_array(owner, name_of(path), x) from None
-
-    return jax.tree.map_with_path(one, params)
+    try:
+        return shapes_of(params)
+    except TypeError:
+        pairs = jax.tree_util.tree_leaves_with_path(params)
+        for path, x in pairs:
+            try:
+                shapes_of(x)
+            except TypeError:
+                raise no_array(owner, name_of(path), x) from None
+        raise
 
 
 def _bytes(tree: Any) -> int:
@@ -155,7 +159,7 @@ def describe(tx: GradientTransformation, params: Any = None) -> Shown:
     """
     tx, tree = ours("describe", tx), _rich("tree")
     params = None if params is None else _shapes("describe", params)
-    state = None if params is None else jax.eval_shape(tx.init, params)
+    state = None if params is None else tx.init(params)
     root = tree.Tree("", hide_root=True, guide_style="dim")
     _add(root, tx, params, state)
     return Shown(root)

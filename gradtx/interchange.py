@@ -43,6 +43,7 @@ from gradtx.kernel import wide
 from gradtx.lowering import ours
 from gradtx.paths import is_none, name_of
 from gradtx.rule import Rule
+from gradtx.state import shapes_of
 from gradtx.state_dict import State
 from gradtx.transform import GradientTransformation
 
@@ -69,7 +70,7 @@ def from_optax(
             differ; or parameters are needed.
     """
     tx = ours("from_optax", tx)
-    like = None if params is None else jax.eval_shape(tx.init, params)
+    like = None if params is None else tx.init(shapes_of(params))
     return _taken(tx, optax_state, like)
 
 

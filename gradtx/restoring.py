@@ -18,6 +18,7 @@ from gradtx.hyperparameters import follows
 from gradtx.lowering import ours, program_of, programs_in
 from gradtx.paths import name_of
 from gradtx.program import Program, recovered
+from gradtx.state import shapes_of
 from gradtx.state_dict import State
 from gradtx.transform import GradientTransformation
 
@@ -71,7 +72,7 @@ def restore(
             shape or dtype. All are listed.
     """
     tx = ours("restore", tx)
-    shapes = jax.eval_shape(tx.init, params)
+    shapes = tx.init(shapes_of(params))
     wanted, found = _Paths(shapes), _Paths(saved)
     if not (isinstance(saved, Mapping) and found.counts):
         raise TypeError(

@@ -7,13 +7,13 @@ parameters; one scalar a whole-tree value; one pytree a slot of a tree rule.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 from jax import numpy as jnp
 
-from gradtx.binding import Bound
+from gradtx.binding import Bound, Remembered
 from gradtx.checks import Leaves, active_of
 from gradtx.kernel import place, wide
 from gradtx.lowering import program_of
@@ -25,31 +25,71 @@ from gradtx.state_dict import State
 def init(bound: Bound, params: Any) -> State:
     """The state of a transformation for `params`; shapes for shapes."""
     if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params)):
-        return jax.eval_shape(functools.partial(init, bound), params)
+        return _shapes(bound, params)
     leaves = Leaves(bound.factory.name, params, None)
-    arrays, treedef = leaves.updates, leaves.treedef
-    own = _Owner(arrays)
-    state = State(count=jnp.zeros([], jnp.int32))
-    program = program_of(bound, state["count"])
-    active = active_of(program, params, treedef)
-    first = [first_slots(program, *each) for each in zip(active, arrays, strict=True)]
+    program = program_of(bound, jnp.zeros([], jnp.int32))
+    active = active_of(program, params, leaves.treedef)
+    arrays, make = leaves.updates, _Values(leaves.updates)
+    return _state(program, active, params, arrays, leaves.treedef, make)
+
+
+def shapes_of(tree: Any) -> Any:
+    """The shapes of a tree of arrays."""
+    return jax.eval_shape(lambda: tree)
+
+
+def _shapes(bound: Bound, params: Any) -> State:
+    """The state for shapes. What is the same of leaves that look alike is made once."""
+    noted: list[Any] = []
+
+    def look(params: Any) -> Any:
+        """Note which leaves go through what; masks see tracers, as in `jax.jit`."""
+        leaves = Leaves(bound.factory.name, params, None)
+        program = program_of(bound, jnp.zeros([], jnp.int32))
+        active = active_of(program, params, leaves.treedef)
+        noted.append((program, active, leaves.treedef))
+        return leaves.updates
+
+    arrays = jax.eval_shape(look, params)
+    program, active, treedef = noted[0]
+    params = treedef.unflatten(arrays)
+    return _state(program, active, params, arrays, treedef, _Shapes())
+
+
+def _state(
+    program: Program,
+    active: list[Active],
+    params: Any,
+    arrays: list[Any],
+    treedef: Any,
+    make: _Values | _Shapes,
+) -> State:
+    """The state, made of values or of shapes."""
+    state = State(count=make.value(jnp.zeros([], jnp.int32)))
+    pairs = zip(active, arrays, strict=True)
+    first = [make.slots(program, on, array) for on, array in pairs]
     for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
         mine = [
             array if on[k] else None for array, on in zip(arrays, active, strict=True)
         ]
         with place(op.name):
             for name, scalar in op.shared.items():
-                present = [wide(array) for array in mine if array is not None]
-                state[keys[name]] = own(scalar(present))
+                present = [array for array in mine if array is not None]
+                state[keys[name]] = make.shared(scalar, present)
             for name, slot in op.slots.items():
                 if isinstance(op.node, Rule):
                     tree = [s.get(keys[name]) for s in first]  # of all groups
                     if keys[name] not in state:
-                        state[keys[name]] = treedef.unflatten(map(own, tree))
+                        state[keys[name]] = treedef.unflatten(map(make.value, tree))
                 else:
                     is_whole = all(on[k] for on in active)
-                    tree = slot(params if is_whole else treedef.unflatten(mine))
-                    keep_tree(state, op, keys[name], jax.tree.map(own, tree))
+                    given = params if is_whole else treedef.unflatten(mine)
+                    is_own = name in op.node.slots
+                    is_state = not is_own and isinstance(
+                        op.node.inner[name], Remembered
+                    )
+                    tree = make.tree(slot, given, is_state)
+                    keep_tree(state, op, keys[name], tree)
     return state
 
 
@@ -88,13 +128,13 @@ def measured_nothing(op: Op) -> Any:
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
 
-class _Owner:
+class _Values:
     """Makes each value strongly typed, in a buffer that nothing else has."""
 
     def __init__(self, taken: Sequence[Any]):
         self.taken = {id(x): x for x in taken}
 
-    def __call__(self, value: Any) -> Any:
+    def value(self, value: Any) -> Any:
         if value is None or jnp.issubdtype(
             getattr(value, "dtype", jnp.float32), jax.dtypes.extended
         ):
@@ -103,6 +143,50 @@ class _Owner:
         value = jnp.array(value, value.dtype, copy=id(value) in self.taken)
         self.taken[id(value)] = value
         return value
+
+    def slots(self, program: Program, active: Active, array: Any) -> State:
+        return first_slots(program, active, array)
+
+    def shared(self, scalar: Callable[[Any], Any], arrays: list[Any]) -> Any:
+        return self.value(scalar([wide(array) for array in arrays]))
+
+    def tree(self, slot: Callable[[Any], Any], params: Any, is_state: bool) -> Any:
+        return jax.tree.map(self.value, slot(params))
+
+
+class _Shapes:
+    """Makes the shapes of the same; of leaves that look alike once."""
+
+    def __init__(self):
+        self.known: dict[Any, State] = {}
+
+    def value(self, value: Any) -> Any:
+        is_made = value is None or isinstance(value, jax.ShapeDtypeStruct)
+        return value if is_made else jax.eval_shape(lambda: value)
+
+    def slots(self, program: Program, active: Active, array: Any) -> State:
+        look = jax.typeof(array), active
+        if look not in self.known:
+            first = functools.partial(first_slots, program, active)
+            self.known[look] = self.tree(first, array, False)
+        return self.known[look]
+
+    def shared(self, scalar: Callable[[Any], Any], arrays: list[Any]) -> Any:
+        looks = {jax.typeof(array): array for array in arrays}
+        wides = jax.eval_shape(lambda arrays: [*map(wide, arrays)], [*looks.values()])
+        return self.tree(scalar, wides, False)
+
+    def tree(self, slot: Callable[[Any], Any], params: Any, is_state: bool) -> Any:
+        if is_state and any(
+            isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params)
+        ):
+            return slot(params)
+        return jax.tree.map(_strong, jax.eval_shape(slot, params))
+
+
+def _strong(shape: Any) -> Any:
+    """The shape of what has its own dtype."""
+    return shape.update(weak_type=False) if shape.weak_type else shape
 
 
 def keep_tree(state: dict[str, Any], op: Op, key: str, slot: Any) -> None:
