@@ -321,7 +321,7 @@ def test_periods_of_one_chain_keep_their_common_phase():
         jax.tree.map(np.testing.assert_array_equal, mine[0], its[0])
     counts = [int(state["count"]) for _, state in runs[0]]
     assert max(counts) == LAST
-    assert all(LAST - 12 < count for count in counts)
+    assert all(count > LAST - 12 for count in counts)
 
 
 @pytest.mark.parametrize("kind", ["traced", "scheduled"])
