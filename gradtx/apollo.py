@@ -10,7 +10,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.adam import scale_by_adam
-from gradtx.arithmetic import abs2, safe_ratio, safe_sqrt, whole
+from gradtx.arithmetic import safe_ratio, whole
 from gradtx.combine import chain, let, only
 from gradtx.past_norms import limit_norm_growth
 from gradtx.roles import (
@@ -26,6 +26,7 @@ from gradtx.rule import Fork, Leaf, Rule, memoryless
 from gradtx.scale import scale as multiply
 from gradtx.subspace import Matrix, is_tall, matrices_of
 from gradtx.transform import transformation
+from gradtx.vector_norms import norm_over
 
 
 @transformation
@@ -83,10 +84,9 @@ def _scale_as(projected: Member, transform: Member, tensorwise: bool, numbers: A
         if leaf.setting is None:
             return step
         matrix = leaf.setting.of(u)
-        axis = None if tensorwise else int(is_tall(matrix))
-
-        def size(x: Any) -> Any:
-            return safe_sqrt(jnp.sum(abs2(x), axis, keepdims=True))
+        size = functools.partial(
+            norm_over, axes=(0, 1) if tensorwise else (int(is_tall(matrix)),)
+        )
 
         return leaf.setting.back(matrix * safe_ratio(size(step), size(low)), u)
 

@@ -12,6 +12,7 @@ from gradtx.arithmetic import abs2, safe_ratio, safe_sqrt
 from gradtx.roles import NonNegative, NumberRole, Positive
 from gradtx.rule import Leaf, Rule, memoryless, refuse_complex, squared_norm
 from gradtx.transform import transformation
+from gradtx.vector_norms import norm_over, over
 
 
 @transformation
@@ -123,8 +124,8 @@ def unitwise_norm(x: Any, axis: int | Sequence[int] | None = None) -> jax.Array:
         rest = range(1 if x.ndim < 4 else x.ndim - 1)
         axis = range(x.ndim) if is_vector else rest
     axes = axis if isinstance(axis, int) else tuple(axis)
-    squares = jnp.sum(abs2(x), axis=axes, keepdims=True)
-    return jnp.broadcast_to(safe_sqrt(squares), x.shape)
+    axes = (axes,) if isinstance(axes, int) else axes
+    return jnp.broadcast_to(norm_over(x, axes), x.shape)
 
 
 def unitwise_clip(
@@ -144,7 +145,7 @@ def unitwise_clip(
     if not jnp.shape(g_norm) == jnp.shape(max_norm) == jnp.shape(grad):
         shapes = ", ".join(str(jnp.shape(x)) for x in (g_norm, max_norm, grad))
         raise ValueError(f"unitwise_clip: the shapes must be equal, got {shapes}")
-    clipped = grad * (max_norm / jnp.maximum(g_norm, div_eps))
+    clipped = over(grad, jnp.maximum(g_norm, div_eps)) * max_norm
     return jnp.where(g_norm < max_norm, grad, clipped)
 
 

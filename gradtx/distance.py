@@ -22,8 +22,8 @@ from gradtx.roles import (
     Size,
 )
 from gradtx.rule import Leaf, Private, Rule, Step, unchanged, zero
-from gradtx.scale import norm
 from gradtx.transform import transformation
+from gradtx.vector_norms import norm
 
 
 def _measure_distance(u: Any, slots: Any, leaf: Leaf) -> Any:

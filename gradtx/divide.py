@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
-from gradtx.arithmetic import abs2, safe_sqrt
+from gradtx.arithmetic import abs2, ratio, safe_sqrt
 from gradtx.averages import corrected, running_sum, scale_by_ema
 from gradtx.combine import add, chain
 from gradtx.errors import told
@@ -66,8 +66,9 @@ def divide_by(estimator: Member):
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
         (v,) = outputs
-        # The square of the floor is a normal number, for a finite derivative.
-        return u / jnp.maximum(v, jnp.sqrt(jnp.finfo(v.dtype).tiny))
+        # Nothing is squared, in the derivative neither. But XLA multiplies what divides
+        # one after the other, such as this and a bias correction, which may be 2**-24.
+        return ratio(u, jnp.maximum(v, float(jnp.finfo(v.dtype).tiny) * 2.0**24))
 
     return Fork((estimator,), join, measures=True)
 

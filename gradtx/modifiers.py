@@ -16,8 +16,8 @@ from gradtx.lowering import program_of
 from gradtx.numbers import is_constant_zero
 from gradtx.roles import Decay, Member, NonNegative, Positive, Scalar
 from gradtx.rule import Fork, Leaf, Masked, memoryless
-from gradtx.scale import norm
 from gradtx.transform import transformation
+from gradtx.vector_norms import norm
 
 
 def agreement(x: Any, y: Any) -> Any:

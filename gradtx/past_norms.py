@@ -9,8 +9,8 @@ from jax import numpy as jnp
 from gradtx.arithmetic import safe_ratio, safe_sqrt
 from gradtx.roles import Decay, NonNegative, Positive
 from gradtx.rule import Leaf, Rule, squared_norm
-from gradtx.scale import norm
 from gradtx.transform import transformation
+from gradtx.vector_norms import norm
 
 
 def _norm_slot(array: Any) -> Any:

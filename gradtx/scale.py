@@ -11,8 +11,9 @@ from gradtx.averages import difference, full
 from gradtx.combine import add, identity
 from gradtx.numbers import is_constant_zero
 from gradtx.roles import Every, NonNegative, Scalar, ScalarOrSchedule
-from gradtx.rule import Leaf, Masked, Rule, memoryless, squared_norm
+from gradtx.rule import Leaf, Masked, Rule, memoryless
 from gradtx.transform import transformation
+from gradtx.vector_norms import global_norm, norm, norms_apart, over
 
 
 @transformation
@@ -91,11 +92,6 @@ def add_decayed_weights(weight_decay: Scalar = 0.0, mask: Any = None):
     return memoryless(lambda u, leaf: u + weight_decay * leaf.param)
 
 
-def norm(x: Any, floor: Any = 0.0) -> Any:
-    """The Euclidean norm of an array, or a number that is larger."""
-    return jnp.maximum(safe_sqrt(jnp.sum(abs2(x))), floor)
-
-
 def rms(x: Any, floor: Any = 0.0) -> Any:
     """The root mean square of an array, or a number that is larger."""
     return jnp.maximum(safe_sqrt(jnp.mean(abs2(x))), floor)
@@ -147,8 +143,8 @@ def scale_by_trust_ratio(
     def update(u: Any, leaf: Leaf) -> Any:
         ours, its = norm(u, min_norm), norm(leaf.param, min_norm)
         is_zero = (ours == 0) | (its == 0)
-        ratio = trust_coefficient * its / jnp.where(is_zero, 1, ours + eps)
-        return u * jnp.where(is_zero, 1, ratio)
+        direction = over(u, jnp.where(is_zero, 1, ours + eps))
+        return direction * jnp.where(is_zero, 1, trust_coefficient * its)
 
     return memoryless(update)
 
@@ -172,9 +168,10 @@ def normalize():
     """Divide by the global norm; zeros stay zeros (in optax they become NaN)."""
 
     def update(u: Any, leaf: Leaf) -> Any:
-        return u / jnp.where(leaf.total > 0, safe_sqrt(leaf.total), 1)
+        size = global_norm(leaf.total)
+        return over(u, jnp.where(size == 0, 1, size))
 
-    return memoryless(update, measure=squared_norm)
+    return memoryless(update, measure=norms_apart)
 
 
 @transformation
@@ -187,10 +184,10 @@ def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: NonNegative = 1e-6
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
-        size = safe_sqrt(leaf.total) + eps
-        return u * (scale_factor / jnp.where(size > 0, size, 1))
+        size = global_norm(leaf.total) + eps
+        return over(u, jnp.where(size == 0, 1, size)) * scale_factor
 
-    return memoryless(update, measure=squared_norm)
+    return memoryless(update, measure=norms_apart)
 
 
 @transformation

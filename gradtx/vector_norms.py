@@ -1,0 +1,127 @@
+"""Norms for what is divided by them: they neither over- nor underflow.
+
+The square of 1e20 is infinite in float32, that of 1e-25 is 0; a gradient of such
+elements has a direction all the same. (Clipping takes the plain sum of squares: there
+only the order of two norms matters.)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.arithmetic import abs2, safe_sqrt
+from gradtx.numbers import default_float
+from gradtx.rule import Leaf
+
+FAR = 3 / 4
+"""A power of two by which squares are brought to the middle, of a dtype's largest."""
+
+
+def _far(dtype: Any) -> int:
+    """That power's exponent: 96 in float32, 768 in float64."""
+    return int(FAR * jnp.finfo(dtype).maxexp)
+
+
+def _is_exact(squares: Any, terms: int) -> Any:
+    """Whether a sum is finite, and lost nothing that matters below the least normal.
+
+    Of up to `2**terms` terms.
+    """
+    least = float(jnp.finfo(squares.dtype).tiny) * 2.0 ** (24 + terms)
+    return (squares >= least) & (squares < jnp.inf)
+
+
+def scaled(x: Any, scale: Any) -> Any:
+    """Numbers times a power of two.
+
+    Selected, though NaN is NaN either way: of a plain product XLA makes the square of
+    the numbers times that of the scale, which is what must not be computed.
+    """
+    return jnp.where(jnp.isnan(x), x, scale * x)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def norm_over(x: Any, axes: tuple[int, ...]) -> Any:
+    """The Euclidean norm over some axes, which stay with length 1.
+
+    It is read once more, scaled by a power of two, only where squares left the dtype's
+    range: on a CPU under a condition, which costs a comparison. Elsewhere a condition
+    waits for the device, while sums of one array share a pass over it.
+    """
+    dtype = jnp.finfo(x.dtype).dtype
+    up, down = (jnp.asarray(2.0**e, dtype) for e in (_far(dtype), -_far(dtype)))
+
+    def squares(x: Any) -> Any:
+        return jnp.sum(abs2(x), axes, keepdims=True)
+
+    def conditional(x: Any, plain: Any) -> Any:
+        scale = jnp.where(plain < jnp.inf, up, down)
+        return lax.cond(
+            jnp.all(_is_exact(plain, 30)),
+            lambda: jnp.sqrt(plain),
+            lambda: jnp.sqrt(squares(scale * x)) / scale,
+        )
+
+    def together(x: Any, plain: Any) -> Any:
+        high = jnp.sqrt(squares(scaled(x, up))) / up
+        return jnp.where(
+            plain < jnp.inf, high, jnp.sqrt(squares(scaled(x, down))) / down
+        )
+
+    plain = squares(x)
+    again = lax.platform_dependent(x, plain, cpu=conditional, default=together)
+    return jnp.where(_is_exact(plain, 30), jnp.sqrt(plain), again)
+
+
+@norm_over.defjvp
+def _(axes: tuple[int, ...], primals: tuple[Any], tangents: tuple[Any]) -> Any:
+    (x,), (dx,) = primals, tangents
+    norm = norm_over(x, axes)
+    direction = x / jnp.where(norm == 0, 1, norm)
+    return norm, jnp.sum(jnp.real(jnp.conj(direction) * dx), axes, keepdims=True)
+
+
+def norm(x: Any, floor: Any = 0.0) -> Any:
+    """The Euclidean norm of an array, or a number that is larger."""
+    return jnp.maximum(norm_over(x, tuple(range(x.ndim))).reshape(()), floor)
+
+
+def over(u: Any, size: Any) -> Any:
+    """An array divided by a norm.
+
+    XLA multiplies by its inverse, which is no normal number for the largest norms.
+    """
+    scale = jnp.where(size > 1, 2.0**-10, 1)
+    return scale * u / (scale * size)
+
+
+def _exponents() -> Sequence[int]:
+    """Of the powers of two that norms of arrays are multiplied by, the first by 1."""
+    dtypes = [jnp.float32] + [jnp.float64] * (default_float() == jnp.float64)
+    return [0, *(sign * _far(dtype) for dtype in dtypes for sign in (1, -1))]
+
+
+def norms_apart(u: Any, slots: Any, leaf: Leaf) -> Any:
+    """Measures what `global_norm` takes: the square of the norm at several scales."""
+    mine = norm(u).astype(default_float())
+    # Finite, for a finite derivative where its square is infinite.
+    most = float(jnp.finfo(mine.dtype).max) ** 0.75
+    at_scales = [scaled(mine, 2.0**exponent) for exponent in _exponents()]
+    return [jnp.square(jnp.minimum(size, most)) for size in at_scales]
+
+
+def global_norm(total: Sequence[Any]) -> Any:
+    """The norm over all leaves, of what `norms_apart` measured."""
+    found = safe_sqrt(total[0])  # 0, infinite or NaN, where it is at no scale
+    for squares, exponent in zip(total, _exponents(), strict=True):
+        if abs(exponent) < jnp.finfo(squares.dtype).maxexp:
+            is_exact = _is_exact(squares, 10)
+            at_scale = jnp.sqrt(jnp.where(is_exact, squares, 1)) * 2.0**-exponent
+            found = jnp.where(is_exact, at_scale, found)
+    return found
