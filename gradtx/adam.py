@@ -18,6 +18,7 @@ from gradtx.averages import (
     sign_average,
 )
 from gradtx.combine import add, chain, identity, let, moments, recall
+from gradtx.connectives import Fork
 from gradtx.divide import (
     atan2_of_root,
     divide_by,
@@ -37,7 +38,7 @@ from gradtx.roles import (
     Positive,
     Scalar,
 )
-from gradtx.rule import Fork, Leaf, Step, memoryless
+from gradtx.rule import Leaf, Step, memoryless
 from gradtx.transform import transformation
 
 

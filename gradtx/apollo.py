@@ -12,6 +12,7 @@ from jax import numpy as jnp
 from gradtx.adam import scale_by_adam
 from gradtx.arithmetic import safe_ratio, whole
 from gradtx.combine import chain, let, only
+from gradtx.connectives import Fork
 from gradtx.past_norms import limit_norm_growth
 from gradtx.roles import (
     Decay,
@@ -22,7 +23,7 @@ from gradtx.roles import (
     Positive,
     Size,
 )
-from gradtx.rule import Fork, Leaf, Rule, memoryless
+from gradtx.rule import Leaf, Rule, memoryless
 from gradtx.scale import scale as multiply
 from gradtx.subspace import Matrix, is_tall, matrices_of
 from gradtx.transform import transformation

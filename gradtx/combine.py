@@ -9,8 +9,9 @@ from typing import Any
 
 import optax
 
+from gradtx.connectives import Chain, Fork, Let, Masked, Named, Recall
 from gradtx.roles import Member, Scalar
-from gradtx.rule import Chain, Fork, Leaf, Let, Masked, Named, Private, Recall
+from gradtx.rule import Leaf, Private
 from gradtx.transform import transformation
 
 

@@ -11,9 +11,10 @@ from jax import numpy as jnp
 from gradtx.arithmetic import abs2, ratio, safe_sqrt
 from gradtx.averages import corrected, running_sum, scale_by_ema
 from gradtx.combine import add, chain
+from gradtx.connectives import Fork
 from gradtx.errors import told
 from gradtx.roles import Decay, DType, FirstValue, Member, NonNegative, Positive, Scalar
-from gradtx.rule import Fork, Leaf, Rule, memoryless, refuse_complex
+from gradtx.rule import Leaf, Rule, memoryless, refuse_complex
 from gradtx.scale import add_decayed_weights, block_norm
 from gradtx.transform import transformation
 from gradtx.trees import map_with_none

@@ -13,11 +13,12 @@ from jax import numpy as jnp
 
 from gradtx.checks import is_function, mask_tree
 from gradtx.combine import chain, named, only
+from gradtx.connectives import Groups, Masked
 from gradtx.errors import told
 from gradtx.members import is_member
 from gradtx.paths import is_none, matched, name_of
 from gradtx.roles import Member
-from gradtx.rule import Groups, Masked, memoryless
+from gradtx.rule import memoryless
 from gradtx.scale import set_to_zero
 from gradtx.transform import transformation
 

@@ -258,7 +258,7 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
             given = getattr(owner, SCHEDULES, {})
             constants = {n: x for n, x in old.items() if n not in given}
             check_numbers("to_optax", tx, state, constants)
-            last = {**state, "count": jnp.maximum(state["count"] - 1, 0)}
+            last = state | {"count": jnp.maximum(state["count"] - 1, 0)}
             return constants | _scheduled(tx, last, old, given)
         if at is None and name == SCHEDULES:  # of `editable`
             return jax.tree.map(lambda x: state["count"].astype(x.dtype), old)

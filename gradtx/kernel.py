@@ -18,6 +18,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.binding import Bound
+from gradtx.connectives import Fork
 from gradtx.errors import current_path, looks
 from gradtx.hoist import Kernel
 from gradtx.numbers import DecayValue, as_weak, default_float
@@ -25,7 +26,7 @@ from gradtx.precision import Precision as Precision
 from gradtx.precision import precision_of as precision_of
 from gradtx.precision import wide as wide
 from gradtx.program import Active, Op, Stage
-from gradtx.rule import Fork, Leaf, both
+from gradtx.rule import Leaf, both
 
 
 class Common(NamedTuple):
@@ -172,8 +173,8 @@ def _unpack(plan: Plan, common: Common, active: Active) -> list[Any]:
             parts = common.arrays[-1 - place]
         else:
             parts = [scalar(place + i) for i in range(1 + (changes is not None))]
-        is_decay = changes is not None
-        numbers.append(SettledDecay(*parts, changes) if is_decay else parts[0])
+        is_number = changes is None
+        numbers.append(parts[0] if is_number else SettledDecay(*parts, changes=changes))
     return jax.tree.unflatten(plan.treedef, numbers)
 
 

@@ -16,23 +16,13 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.binding import Bound, Remembered
+from gradtx.connectives import Chain, Fork, Groups, Let, Masked, Named, Recall
 from gradtx.errors import nearly, told
 from gradtx.jaxpr import Tracer
 from gradtx.keys import settle_keys
 from gradtx.members import is_member, member_of
 from gradtx.program import STEPS, Mask, Op, Part, Pin, Program, Stage
-from gradtx.rule import (
-    Chain,
-    Fork,
-    Groups,
-    Let,
-    Masked,
-    Named,
-    Recall,
-    Rule,
-    TreeRule,
-    no_state,
-)
+from gradtx.rule import Rule, TreeRule, no_state
 
 
 def program_of(bound: Bound, count: Any) -> Program:

@@ -11,11 +11,12 @@ from gradtx.averages import difference, scale_by_ema
 from gradtx.binding import Remembered
 from gradtx.clip import clip_by_block_norm
 from gradtx.combine import add, chain, identity
+from gradtx.connectives import Fork, Masked
 from gradtx.errors import told
 from gradtx.lowering import program_of
 from gradtx.numbers import is_constant_zero
 from gradtx.roles import Decay, Member, NonNegative, Positive, Scalar
-from gradtx.rule import Fork, Leaf, Masked, memoryless
+from gradtx.rule import Leaf, memoryless
 from gradtx.transform import transformation
 from gradtx.vector_norms import norm
 

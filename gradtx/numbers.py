@@ -209,5 +209,5 @@ jax.tree_util.register_pytree_with_keys(
         ),
         decay.changes,
     ),
-    lambda changes, children: DecayValue(*children, changes),
+    lambda changes, children: DecayValue(*children, changes=changes),
 )

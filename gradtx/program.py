@@ -17,8 +17,9 @@ from jax import numpy as jnp
 
 from gradtx.arithmetic import whole
 from gradtx.binding import Bound
+from gradtx.connectives import Fork, Recall
 from gradtx.numbers import raw_key
-from gradtx.rule import Fork, Recall, Rule, TreeRule
+from gradtx.rule import Rule, TreeRule
 
 
 class Pin(NamedTuple):

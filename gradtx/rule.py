@@ -1,7 +1,7 @@
 """What a primitive is written as: a rule for one array, or one for a whole tree.
 
 A rule contains no tree map, no counter, no cast and no `None` check; the engine lifts
-it. Connectives (`Chain`, `Fork`, `Let`, `Masked`, ...) say how rules are put together.
+it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gradtx.numbers import as_weak
 Slots = Mapping[str, Any]
 
 
-class _Node:
+class Node:
     """What is written as an operation has, unless it says otherwise."""
 
     slots: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
@@ -52,7 +52,7 @@ def key_of_leaf(key: Any, index: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule(_Node):
+class Rule(Node):
     """A gradient transformation of one array.
 
     Attributes:
@@ -105,7 +105,7 @@ def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
 
 
 @dataclasses.dataclass(frozen=True)
-class TreeRule(_Node):
+class TreeRule(Node):
     """A gradient transformation that truly needs the tree.
 
     Attributes:
@@ -200,6 +200,16 @@ def no_state(owner: str, what: str) -> NoStateError:
 
 
 @dataclasses.dataclass(frozen=True)
+class Private:
+    """A name that a recipe lets for itself: no string of a user's equals it."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclasses.dataclass(frozen=True)
 class Step:
     """What `settle` may look at beside what was measured and kept.
 
@@ -279,121 +289,6 @@ class Leaf:
     def path(self) -> str:
         """Where the leaf is, for messages: leaves that share a kernel share a path."""
         return current_path.get(lambda: "?")()
-
-
-@dataclasses.dataclass(frozen=True)
-class Chain:
-    """Members one after the other; as a scope, all see what entered as `leaf.grad`."""
-
-    members: tuple[Any, ...]
-    is_scope: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Fork(_Node):
-    """Branches that get the same input, and what joins them.
-
-    Attributes:
-        branches: Transformations. Each gets the update, or, if `measures`, `leaf.grad`.
-        join: `(u, outputs, leaf) -> u`, for one array.
-        measures: Whether the branches are estimators of the gradient.
-        setting: As of a `Rule`.
-        shared: As of a `Rule`.
-        settle: As of a `Rule`.
-        recovered: As of a `Rule`.
-    """
-
-    branches: tuple[Any, ...]
-    join: Callable[[Any, tuple[Any, ...], Leaf], Any]
-    measures: bool = False
-    setting: Callable[[Any], Any] | None = None
-    shared: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
-    settle: Callable[[Any, Any, Step], Any] | None = None
-    recovered: Mapping[str, Callable[[Any], Any]] = dataclasses.field(
-        default_factory=dict
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Private:
-    """A name that a recipe lets for itself: no string of a user's equals it."""
-
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclasses.dataclass(frozen=True)
-class Let:
-    """A transformation inside which the outcome of another one has a name."""
-
-    name: str | Private
-    value: Any
-    body: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Recall(_Node):
-    """The outcome that an enclosing `Let` has under a name."""
-
-    name: str | Private
-    takes_integers = True
-
-    def update(self, u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        """As of a rule, for where a mask switches leaves off."""
-        return leaf.recall(self.name), slots
-
-
-@dataclasses.dataclass(frozen=True)
-class Masked:
-    """A transformation of the leaves where the mask is true; others pass unchanged.
-
-    Attributes:
-        inner: The transformation.
-        mask: A tree of bools, or a function from the parameters to one.
-        splits_extra: Whether trees like the parameters among the extra arguments are
-            masked, too.
-        freezes: Whether a leaf on which no learning rate acts, where one would act but
-            for the mask, leaves as zeros.
-        hides: Whether the transformation sees these leaves only, as in optax.
-    """
-
-    inner: Any
-    mask: Any
-    splits_extra: bool = False
-    freezes: bool = False
-    hides: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Groups:
-    """Transformations of disjoint groups of leaves.
-
-    Since no leaf is in two of them, slots of one name are one tree for all.
-
-    Attributes:
-        members: For each label its transformation.
-        labels: `(params) -> tree` of labels, with the structure of the parameters or a
-            prefix of it.
-        splits_extra: As of `Masked`.
-        pins: Whether the slots of a member are named after its label.
-        hides: As of `Masked`.
-    """
-
-    members: Mapping[Any, Any]
-    labels: Callable[[Any], Any]
-    splits_extra: bool = False
-    pins: bool = False
-    hides: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Named:
-    """A transformation whose slots are kept under a pinned name."""
-
-    key: str
-    inner: Any
 
 
 def squared_norm(u: Any, slots: Any, leaf: Leaf) -> Any:

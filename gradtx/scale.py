@@ -9,9 +9,10 @@ from jax import numpy as jnp
 from gradtx.arithmetic import abs2, safe_sqrt, whole
 from gradtx.averages import difference, full
 from gradtx.combine import add, identity
+from gradtx.connectives import Masked
 from gradtx.numbers import is_constant_zero
 from gradtx.roles import Every, NonNegative, Scalar, ScalarOrSchedule
-from gradtx.rule import Leaf, Masked, Rule, memoryless
+from gradtx.rule import Leaf, Rule, memoryless
 from gradtx.transform import transformation
 from gradtx.vector_norms import global_norm, norm, norms_apart, over
 

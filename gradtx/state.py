@@ -144,7 +144,7 @@ class _Values:
         self.taken[id(value)] = value
         return value
 
-    def slots(self, program: Program, active: Active, array: Any) -> State:
+    def slots(self, program: Program, active: Active, array: Any) -> dict[str, Any]:
         return first_slots(program, active, array)
 
     def shared(self, scalar: Callable[[Any], Any], arrays: list[Any]) -> Any:
@@ -158,13 +158,13 @@ class _Shapes:
     """Makes the shapes of the same; of leaves that look alike once."""
 
     def __init__(self):
-        self.known: dict[Any, State] = {}
+        self.known: dict[Any, dict[str, Any]] = {}
 
     def value(self, value: Any) -> Any:
         is_made = value is None or isinstance(value, jax.ShapeDtypeStruct)
         return value if is_made else jax.eval_shape(lambda: value)
 
-    def slots(self, program: Program, active: Active, array: Any) -> State:
+    def slots(self, program: Program, active: Active, array: Any) -> dict[str, Any]:
         look = jax.typeof(array), active
         if look not in self.known:
             first = functools.partial(first_slots, program, active)

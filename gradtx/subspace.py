@@ -14,8 +14,9 @@ from optax.contrib import GaLoreDimensionNumbers
 from gradtx.adam import scale_by_adam
 from gradtx.arithmetic import whole
 from gradtx.combine import chain, let
+from gradtx.connectives import Fork
 from gradtx.roles import Every, Member, Scalar, Size
-from gradtx.rule import Fork, Leaf, Private, Rule, memoryless
+from gradtx.rule import Leaf, Private, Rule, memoryless
 from gradtx.transform import transformation
 
 

@@ -10,7 +10,7 @@ import optax
 
 from gradtx import engine
 from gradtx.binding import Bound, Remembered, register, remember
-from gradtx.rule import Chain
+from gradtx.connectives import Chain
 from gradtx.state import init
 from gradtx.state_dict import State
 

@@ -106,6 +106,7 @@ def test_a_slot_of_a_real_dtype_holds_complex_numbers_as_they_are(name, argument
     for dtype in ("float32", "complex64"):
         tx = factory(**{**arguments, argument: dtype})
         state, at = tx.init(params), params
+        updates = None
         before = jax.tree.map(jnp.dtype, jax.tree.map(lambda x: x.dtype, state))
         for _ in range(3):
             updates, state = tx.update(grads, state, at)

@@ -117,7 +117,7 @@ def test_measuring_an_empty_tree_gives_zeros():
 
 
 def test_measuring_sums_over_the_mask():
-    from gradtx.rule import Masked
+    from gradtx.connectives import Masked
 
     @transformation
     def clip_weights():

@@ -135,7 +135,7 @@ def test_steps_along_which_the_gradient_falls_are_not_remembered(scales):
             if scales:
                 s, y = next(reversed(pairs), (None, None))
                 norm = np.linalg.norm(grads[-1])
-                scale = min(1, 1 / norm) if s is None else (s @ y) / (y @ y)
+                scale = min(1, 1 / norm) if y is None else (s @ y) / (y @ y)
             if t != 20:
                 steps, changes = ([pair[i] for pair in pairs] for i in range(2))
                 h = inverse_hessian_by_the_book(steps, changes, scale)
@@ -178,7 +178,7 @@ def test_weights_below_zero_in_a_state_of_optaxs_are_not_used():
         grad = jax.grad(objective)(params)
         _, state = theirs.update(grad, state, params)
         params = params - grad
-    assert (state.weights_memory < 0).any()
+    assert (state.weights_memory < 0).any()  # pyright: ignore[reportAttributeAccessIssue]
     tx = gradtx.scale_by_lbfgs(3)
     ours = gradtx.from_optax(tx, state, params)
     grad = jax.grad(objective)(params)
