@@ -85,7 +85,7 @@ class Weight:
         """The first value of what is kept, if anything is."""
         return {self.slot: zero_weight} if self.decay.changes else {}
 
-    def settle(self, shared: Any, step: Step) -> tuple[Any, dict[str, Any]]:
+    def settle(self, shared: Any, step: Step | Leaf) -> tuple[Any, dict[str, Any]]:
         """The weight at this update, and what is kept of it."""
         if not self.decay.changes:
             return self.decay.weight_after(step.t), {}

@@ -361,10 +361,17 @@ def _edited(number: Number, written: Any, given: Any) -> Any:
     return value
 
 
-def changing(tx: Any) -> Any:
-    """The same transformation, where every decay that `update` reads may change."""
+def changing(tx: Any, arguments: Collection[str] | None = None) -> Any:
+    """The same transformation, where every decay that `update` reads may change.
+
+    Args:
+        tx: A transformation of ours.
+        arguments: Those of its arguments that may, if it is not all, at any depth.
+    """
 
     def one(role: Role, leaf: Any, name: str) -> Any:
+        if arguments is not None and name not in arguments:
+            return leaf
         if isinstance(leaf, DecayValue) and _is_read(role):
             return DecayValue(leaf.value, leaf.kept, changes=True)
         if isinstance(leaf, GradientTransformation) and isinstance(leaf, Remembered):

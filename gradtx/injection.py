@@ -100,7 +100,10 @@ def injected_hyperparams(
 
     def made(hyperparams: Any) -> Any:
         inner = factory(**others, **hyperparams)
-        return changing(inner) if isinstance(inner, Remembered) else inner
+        if not isinstance(inner, Remembered):
+            return inner
+        is_its_own = getattr(factory, "factory", None) is inner.bound.factory
+        return changing(inner, {*hyperparams} if is_its_own else None)
 
     def number(value: Any) -> jax.Array:
         return jnp.asarray(value, dtype or float)

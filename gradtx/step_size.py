@@ -63,12 +63,17 @@ def _adam_rate(rate: Any, weights: tuple[Any, Any]) -> Any:
 
 
 def _rate_at(leaf: Leaf, learning_rate: Any, weights: tuple[Weight, Weight]) -> Any:
-    """The rate of an update, in units of the distance before it."""
-    now = (weights[0].at(leaf), weights[1].at(leaf))
+    """The rate of an update, in units of the distance before it.
+
+    From what was before it, since what measures is asked before anything is settled.
+    """
+    now, _ = _settled(weights, leaf.before, leaf)
     return _adam_rate(leaf.before["estim_lr"] * learning_rate, now)
 
 
-def _settled(weights: tuple[Weight, Weight], shared: Any, step: Step) -> Any:
+def _settled(
+    weights: tuple[Weight, Weight], shared: Any, step: Step | Leaf
+) -> Any:
     """Both weights at this update, and what is kept of them."""
     (one, kept_one), (two, kept_two) = (w.settle(shared, step) for w in weights)
     return (one, two), kept_one | kept_two
