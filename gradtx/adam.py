@@ -56,24 +56,23 @@ def first_moment(decay: Decay, mu_dtype: DType | None = None, nesterov: bool = F
 
 
 def _unbiased(decay: Any, nesterov: bool) -> Any:
-    correction = nesterov_correction if nesterov else bias_correction
-    return correction(decay, slot="mu_weight")
+    return nesterov_correction(decay) if nesterov else bias_correction(decay)
 
 
 @transformation
-def nesterov_correction(decay: Decay, slot: str = "weight"):
+def nesterov_correction(decay: Decay):
     """Correct an average for its bias as it will be if the gradient comes again.
 
     `decay * u / (1 - decay**(t + 1)) + (1 - decay) * grad / (1 - decay**t)`, with the
-    gradient of the enclosing `moments`. Dozat 2016. Arguments as `bias_correction`.
+    gradient of the enclosing `moments`. Dozat 2016.
     """
-    weight = Weight(decay, slot)
+    weight = Weight(decay)
 
     def update(u: Any, leaf: Leaf) -> Any:
         ahead = decay * u / weight.at(leaf, 1)
         return ahead + decay.complement * leaf.grad / weight.at(leaf)
 
-    return memoryless(update, **kept_weights(weight))
+    return memoryless(update, **kept_weights(weight), is_of_input=True)
 
 
 @transformation
@@ -190,9 +189,7 @@ def scale_by_amsgrad(
     if max_before_correction:
         maximum = corrected(raw_maximum, b2, bias_correction_nu)
     return moments(
-        corrected(
-            scale_by_ema(b1, "mu", mu_dtype), b1, bias_correction_mu, "mu_weight"
-        ),
+        corrected(scale_by_ema(b1, "mu", mu_dtype), b1, bias_correction_mu),
         divide_by_root(maximum, eps, eps_root),
     )
 
@@ -274,7 +271,7 @@ def scale_by_acprop(
     return divide_by_root(
         chain(
             _surprise(past, b2, eps_root, lagged=True),
-            bias_correction(b2, -1, "nu_weight"),
+            bias_correction(b2, -1),
             at_first(1.0),
         ),
         eps,
@@ -305,7 +302,7 @@ def scale_by_yogi(
     start = initial_accumulator_value
     nu = chain(square(), sign_average(b2, "nu", start))
     return moments(
-        corrected(scale_by_ema(b1, "mu", initial_value=start), b1, slot="mu_weight"),
+        corrected(scale_by_ema(b1, "mu", initial_value=start), b1),
         divide_by_root(corrected(nu, b2), eps, eps_root),
     )
 

@@ -77,7 +77,7 @@ class Weight:
         slot: The name that the weight is kept under, where it is.
     """
 
-    def __init__(self, decay: DecayValue, slot: str):
+    def __init__(self, decay: DecayValue, slot: str = "weight"):
         self.decay, self.slot = decay, slot
 
     @property
@@ -143,7 +143,7 @@ def kept_weights(*weights: Weight) -> dict[str, Any]:
 
 
 @transformation
-def bias_correction(decay: Decay, steps_ahead: int = 0, slot: str = "weight"):
+def bias_correction(decay: Decay, steps_ahead: int = 0):
     """Divide by what an average that started at zero falls short of: `1 - decay**t`.
 
     A decay that changes (a schedule, or a number of `editable`) leaves
@@ -153,23 +153,20 @@ def bias_correction(decay: Decay, steps_ahead: int = 0, slot: str = "weight"):
         decay: The average's, in [0, 1).
         steps_ahead: Correct as if so many more updates had been made with this decay;
             -1 for one less, but at least one.
-        slot: The name that the weight is kept under, where the decay changes.
+
+    Where the decay changes it keeps that weight, `mu_weight` behind an average `mu`.
     """
-    weight = Weight(decay, slot)
+    weight = Weight(decay)
 
     def update(u: Any, leaf: Leaf) -> Any:
         return u / weight.at(leaf, steps_ahead)
 
-    return memoryless(update, **kept_weights(weight))
+    return memoryless(update, **kept_weights(weight), is_of_input=True)
 
 
-def corrected(
-    average: Any, decay: Any, is_corrected: bool = True, slot: str = "nu_weight"
-) -> Any:
+def corrected(average: Any, decay: Any, is_corrected: bool = True) -> Any:
     """An average, corrected for its bias or not."""
-    if not is_corrected:
-        return average
-    return chain(average, bias_correction(decay, slot=slot))
+    return chain(average, bias_correction(decay)) if is_corrected else average
 
 
 @transformation
@@ -298,5 +295,4 @@ def ema(decay: Decay, debias: bool = True, accumulator_dtype: DType | None = Non
         debias: Whether to divide by `1 - decay**t`.
         accumulator_dtype: What it is stored in; at least float32 if None.
     """
-    average = scale_by_ema(decay, dtype=accumulator_dtype)
-    return corrected(average, decay, debias, "ema_weight")
+    return corrected(scale_by_ema(decay, dtype=accumulator_dtype), decay, debias)

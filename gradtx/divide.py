@@ -221,7 +221,7 @@ def second_moment(
         initial_value: What it starts at. At least 0.
     """
     average = scale_by_ema(decay, slot, initial_value=initial_value)
-    return corrected(chain(square(), average), decay, bias_correction, f"{slot}_weight")
+    return corrected(chain(square(), average), decay, bias_correction)
 
 
 @transformation
@@ -260,7 +260,7 @@ def centered_second_moment(
 
     Keeps `mu` and `nu`. Rounding can make it negative; a root takes that as 0.
     """
-    mu = corrected(scale_by_ema(decay, "mu"), decay, bias_correction, "mu_weight")
+    mu = corrected(scale_by_ema(decay, "mu"), decay, bias_correction)
     return add(
         second_moment(decay, "nu", bias_correction, initial_scale),
         chain(mu, square()),

@@ -23,6 +23,7 @@ def settle_keys(
     holders = [
         (i, name) for i, op in enumerate(ops) for name in (*op.slots, *op.shared)
     ]
+    makers = {op.out: op for op in ops}
     keys: tuple[dict[str, str], ...] = tuple({} for _ in ops)
 
     def shared() -> dict[str, list[Holder]]:
@@ -43,20 +44,27 @@ def settle_keys(
         pairs = itertools.combinations(group, 2)
         return not all(itertools.starmap(are_apart, pairs))
 
+    def title(i: int, name: str) -> str:
+        """The name, behind that of the slot which it is about."""
+        op = makers.get(ops[i].inputs[0]) if ops[i].node.is_of_input else None
+        while op is not None and not op.slots:
+            op = makers.get(op.inputs[0])
+        return name if op is None else f"{next(iter(op.slots))}_{name}"
+
     by_name: dict[tuple[int | None, str], list[Holder]] = {}
     for i, name in holders:
         if name == "count":
             raise ValueError(f"{ops[i].name}: a slot cannot be named 'count'")
         pin = ops[i].pin
-        by_name.setdefault((pin and pin.scope, name), []).append((i, name))
+        by_name.setdefault((pin and pin.scope, title(i, name)), []).append((i, name))
     for (_, name), group in by_name.items():
         pin, told = ops[group[0][0]].pin, [name] * len(group)
         if clash(group):
             start = pin.start if pin else 0
             trails = [ops[i].trail for i, _ in group]
             told = qualified(name, [trail[start:] or trail[-1:] for trail in trails])
-        for (i, _), key in zip(group, told, strict=True):
-            keys[i][name] = key if pin is None else f"{pin.key}.{key}"
+        for (i, own), key in zip(group, told, strict=True):
+            keys[i][own] = key if pin is None else f"{pin.key}.{key}"
     for key, group in shared().items():
         # A user chose the pinned names that stand in the whole itself.
         others = [(i, n) for i, n in group if ops[i].pin and ops[i].pin.within]

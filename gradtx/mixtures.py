@@ -38,9 +38,8 @@ def scale_by_adan(
     Keeps `m`, `v`, `n` and the last gradient `g`.
     """
     weights = (1.0, b2.complement)
-    m = corrected(scale_by_ema(b1, "m"), b1, slot="m_weight")
-    changes = chain(recall("difference"), scale_by_ema(b2, "v"))
-    v = corrected(changes, b2, slot="v_weight")
+    m = corrected(scale_by_ema(b1, "m"), b1)
+    v = corrected(chain(recall("difference"), scale_by_ema(b2, "v")), b2)
     ahead = add(identity(), recall("difference"), weights=weights)
     n = chain(ahead, second_moment(b3, "n"))
     body = chain(add(m, v, weights=weights), divide_by_root(n, eps, eps_root))
@@ -72,7 +71,7 @@ def scale_by_ademamix(
 
     Keeps `m1`, `m2` and `nu`.
     """
-    fast = corrected(scale_by_ema(b1, "m1", mu_dtype), b1, slot="m1_weight")
+    fast = corrected(scale_by_ema(b1, "m1", mu_dtype), b1)
     slow = scale_by_ema(b3, "m2", mu_dtype)
     return moments(
         add(fast, slow, weights=(1.0, alpha)),

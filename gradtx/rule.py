@@ -39,6 +39,7 @@ class Node:
     period: Any = None
     inner: Mapping[str, Any] = types.MappingProxyType({})
     recovered: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
+    is_of_input: bool = False
     in_optax: Mapping[str, str | None] = types.MappingProxyType({})
 
 
@@ -58,24 +59,21 @@ class Rule(Node):
     Attributes:
         update: `(u, slots, leaf) -> (u, slots)`, u in at least float32.
         slots: For each slot its first value, `(array as it arrives) -> array or None`.
-        measure: `(u, slots, leaf) -> scalars`, summed over the leaves of the rule's
-            mask into `leaf.total` before any leaf is updated.
+        measure: `(u, slots, leaf) -> scalars`, summed over its leaves: `leaf.total`.
         shared: For each whole-tree scalar its first value, `(arrays) -> scalar`.
         settle: `(total, shared, step) -> shared`, once an update, after measuring.
         needs: Extra arguments of `update` that `leaf.extra` must hold.
-        key: A seed or a PRNG key: then `leaf.key` is a new one a leaf and update,
-        key_of: which `(key of the update, index of the leaf) -> key` makes.
+        key: A seed or a PRNG key: `leaf.key` is `key_of(key of this update, index)`.
         out: What flows out, given what flows in, in shape and dtype.
         takes_batch: Whether it takes an axis of examples in front away.
-        setting: `(params) -> tree` of something hashable for each leaf: `leaf.setting`,
-            and a second argument of what `slots` and `out` hold.
+        setting: `(params) -> tree` of `leaf.setting`, also given to `slots` and `out`.
         evaluate: `(param, slots, shared) -> param`, what to evaluate with in its place.
         freezes: Whether its leaves get zeros, and nothing else acts on them.
         sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.
-        recovered: For each whole-tree scalar that the count tells while numbers do not
-            change, kept or not: `(count) -> scalar`, for states that do without.
+        recovered: `(count) -> scalar`, for scalars that a constant decay does not keep.
         takes_integers: Whether leaves of integers go through it, in their dtype.
         period: The whole number that it takes the count modulo, if it does.
+        is_of_input: Whether keys of scalars begin as the slot that flows in: `mu_...`.
     """
 
     update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
@@ -97,6 +95,7 @@ class Rule(Node):
     )
     takes_integers: bool = False
     period: Any = None
+    is_of_input: bool = False
 
 
 def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
