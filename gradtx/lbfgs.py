@@ -9,13 +9,12 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from gradtx.arithmetic import inner
+from gradtx.arithmetic import inner, safe_sqrt
 from gradtx.kernel import wide
 from gradtx.roles import Size
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation
 from gradtx.trees import wide_zeros
-from gradtx.vector_norms import norm_of_all
 
 Arrays = list[Any]
 
@@ -103,7 +102,7 @@ def precondition(
         return jnp.array(new, slot.dtype)  # no buffer of the caller's in the state
 
     step, change = since(params, memory.params), since(gradients, memory.updates)
-    curvature, size = product(step, change), norm_of_all(change)
+    curvature, size = product(step, change), product(change, change)
     weight = inverse(curvature)
     is_kept = (weight > 0) & jnp.isfinite(curvature) & jnp.isfinite(size)
     memory = Memory(
@@ -122,17 +121,14 @@ def precondition(
 
     def of_last_kept() -> tuple[Any, Any]:
         there = [lax.dynamic_index_in_dim(y, at, keepdims=False) for y in changes]
-        return 1 / jnp.where(has_any, weights[at], 1), norm_of_all(there)
+        return 1 / jnp.where(has_any, weights[at], 1), product(there, there)
 
     # Rarely, and under a condition: else XLA copies the memory, to read it here.
     curvature, size = lax.cond(is_kept, lambda: (curvature, size), of_last_kept)
     can_divide = size >= jnp.finfo(jnp.result_type(size)).tiny
-    size = jnp.where(can_divide, size, 1)
-    # By the norm twice. XLA would divide by its square, which may be out of range.
-    once = lax.optimization_barrier(curvature / size)
-    along_step = jnp.where(can_divide, once / size, 1)
+    along_step = jnp.where(can_divide, curvature / jnp.where(can_divide, size, 1), 1)
     # The first step is no longer than 1, which saves a line search some trials.
-    at_most_one = 1 / jnp.maximum(1, norm_of_all(gradients))
+    at_most_one = 1 / jnp.maximum(1, safe_sqrt(product(gradients, gradients)))
     scale = jnp.where(has_any, along_step, at_most_one)
     return multiply(gradients, memory, scale, count % length), memory
 

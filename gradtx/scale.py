@@ -6,7 +6,7 @@ from typing import Any
 
 from jax import numpy as jnp
 
-from gradtx.arithmetic import whole
+from gradtx.arithmetic import abs2, safe_sqrt, whole
 from gradtx.averages import difference, full
 from gradtx.combine import add, identity
 from gradtx.connectives import Masked
@@ -95,7 +95,7 @@ def add_decayed_weights(weight_decay: Scalar = 0.0, mask: Any = None):
 
 def rms(x: Any, floor: Any = 0.0) -> Any:
     """The root mean square of an array, or a number that is larger."""
-    return jnp.maximum(norm(x) / max(x.size, 1) ** 0.5, floor)
+    return jnp.maximum(safe_sqrt(jnp.mean(abs2(x))), floor)
 
 
 @transformation

@@ -9,9 +9,8 @@ from jax import numpy as jnp
 from gradtx.arithmetic import abs2, bare_sqrt, inner, safe_ratio, safe_sqrt
 from gradtx.averages import Weight
 from gradtx.roles import Decay, FirstValue, NonNegative, Positive, Rate, Scalar
-from gradtx.rule import Leaf, Rule, Step, memoryless, unchanged, zero
+from gradtx.rule import Leaf, Rule, Step, memoryless, squared_norm, unchanged, zero
 from gradtx.transform import transformation
-from gradtx.vector_norms import global_norm, norms_apart, over
 
 
 @transformation
@@ -41,13 +40,13 @@ def scale_by_polyak(
             )
         gap = value.astype(u.real.dtype) - f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
-        size = global_norm(leaf.total)
-        size = jnp.where(size == 0, 1, size)
-        # How far to go: the square of the norm may be beyond the dtype's range.
-        way = jnp.minimum(gap / (size + eps / size), max_learning_rate * size)
-        return over(u, size) * way
+        size = leaf.total + eps
+        # Its square may be 0 where the gradient is not: then the step is the longest.
+        is_flat = size == 0
+        step = jnp.minimum(gap / jnp.where(is_flat, 1, size), max_learning_rate)
+        return u * jnp.where(is_flat, jnp.where(gap > 0, max_learning_rate, 0), step)
 
-    return memoryless(update, measure=norms_apart, needs=("value",))
+    return memoryless(update, measure=squared_norm, needs=("value",))
 
 
 def _zeros(array: Any) -> Any:

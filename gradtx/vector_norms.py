@@ -15,7 +15,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from gradtx.arithmetic import abs2, safe_sqrt
+from gradtx.arithmetic import safe_sqrt
 from gradtx.kernel import wide
 from gradtx.numbers import default_float
 from gradtx.rule import Leaf
@@ -57,28 +57,28 @@ def norm_over(x: Any, axes: tuple[int, ...]) -> Any:
     a comparison. Elsewhere a condition waits for the device, while sums of one array
     share a pass over it.
     """
-    given, x = x.real.dtype, wide(x)
-    far = _far(x.dtype)
+    given, x = x.real.dtype, wide(jnp.abs(x) if jnp.iscomplexobj(x) else x)
+    up, down = 2.0 ** _far(x.dtype), 2.0 ** -_far(x.dtype)
 
     def squares(x: Any) -> Any:
-        return jnp.sum(abs2(x), axes, keepdims=True)
+        return jnp.sum(jnp.square(x), axes, keepdims=True)
 
-    def at(exponent: int, x: Any) -> Any:
-        return jnp.sqrt(squares(scaled(x, 2.0**exponent))) * 2.0**-exponent
-
-    def everywhere(x: Any, plain: Any) -> Any:
-        far_off = jnp.where(plain < jnp.inf, at(far, x), at(-far, x))
-        return jnp.where(_is_exact(plain, 30), jnp.sqrt(plain), far_off)
-
-    def rarely(x: Any, plain: Any) -> Any:
+    def rarely() -> Any:
+        scale = jnp.where(plain < jnp.inf, up, down).astype(x.dtype)
         return lax.cond(
-            jnp.all(_is_exact(plain, 30)),
+            jnp.all(is_exact),
             lambda: jnp.sqrt(plain),
-            lambda: everywhere(x, plain),
+            lambda: jnp.sqrt(squares(scale * x)) / scale,
         )
 
-    found = lax.platform_dependent(x, squares(x), cpu=rarely, default=everywhere)
-    return found.astype(given)
+    def together() -> Any:
+        high, low = (jnp.sqrt(squares(scaled(x, s))) / s for s in (up, down))
+        return jnp.where(plain < jnp.inf, high, low)
+
+    plain = squares(x)
+    is_exact = _is_exact(plain, 30)
+    found = lax.platform_dependent(cpu=rarely, default=together)
+    return jnp.where(is_exact, jnp.sqrt(plain), found).astype(given)
 
 
 @norm_over.defjvp
@@ -135,4 +135,5 @@ def global_norm(total: Sequence[Any]) -> Any:
 
 def norm_of_all(arrays: Sequence[Any]) -> Any:
     """The Euclidean norm over all arrays of a list."""
-    return norm(jnp.stack([norm(x) for x in arrays] or [jnp.zeros(())]))
+    norms = [norm(x).astype(default_float()) for x in arrays]
+    return norm(jnp.stack(norms or [jnp.zeros(())]))
