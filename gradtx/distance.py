@@ -23,7 +23,7 @@ from gradtx.roles import (
 )
 from gradtx.rule import Leaf, Private, Rule, Step, unchanged, zero
 from gradtx.transform import transformation
-from gradtx.vector_norms import norm
+from gradtx.vector_norms import global_norm, norm, norm_of_all, squares_apart
 
 
 def _measure_distance(u: Any, slots: Any, leaf: Leaf) -> Any:
@@ -54,7 +54,7 @@ def scale_by_dog(
     kind, first = init_step
 
     def first_distance(arrays: Any) -> Any:
-        size = 1 + safe_sqrt(sum((jnp.sum(abs2(a)) for a in arrays), jnp.zeros(())))
+        size = 1 + norm_of_all(arrays)
         return {"distance": 1.0, "learning_rate": 0.0, "heuristic": size}[kind] * first
 
     def settle(total: Any, shared: Any, step: Step) -> Any:
@@ -172,8 +172,9 @@ def scale_by_cocob(alpha: NonNegative = 100.0, eps: Rate = 1e-8):
         total = slots["subgradients"] + size
         reward = jnp.maximum(slots["reward"] - jnp.real(jnp.conj(u) * way), 0)
         against = slots["cumulative_gradients"] - u
-        cut = scale * jnp.maximum(total + scale, alpha * scale)
-        return against / cut * (scale + reward) - way, {
+        # A share by a share: the product of two gradients may be out of range.
+        share = (scale + reward) / jnp.maximum(total + scale, alpha * scale)
+        return against / scale * share - way, {
             "init_particles": slots["init_particles"],
             "cumulative_gradients": against,
             "scale": scale,
@@ -237,16 +238,16 @@ def _learn_scale(
             (leaf.recall(GRADIENT), leaf.param, slots["x0"])
         )
         return {
-            "gradient": jnp.sum(abs2(grad)),
-            "param": jnp.sum(abs2(param)),
+            "gradient": squares_apart(grad),
+            "param": squares_apart(param),
             "gain": inner(grad, x0 - param),
             "decay": -inner(param, param - x0),
         }
 
     def settle(total: Any, shared: Any, step: Step) -> Any:
         scale = jnp.sum(shared["s"])
-        shrink = weight_decay * scale * safe_sqrt(total["gradient"])
-        shrink /= safe_sqrt(total["param"]) + eps
+        shrink = weight_decay * scale * global_norm(total["gradient"])
+        shrink /= global_norm(total["param"]) + eps
         gain = (total["gain"] + shrink * total["decay"]) / (scale + eps)
         clipped = lax.clamp(-shared["m"], gain * jnp.ones(num_betas), shared["m"])
         m = jnp.maximum(betas * shared["m"], jnp.abs(gain) + eps)

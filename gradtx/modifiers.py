@@ -18,7 +18,7 @@ from gradtx.numbers import is_constant_zero
 from gradtx.roles import Decay, Member, NonNegative, Positive, Scalar
 from gradtx.rule import Leaf, memoryless
 from gradtx.transform import transformation
-from gradtx.vector_norms import norm
+from gradtx.vector_norms import norm, over
 
 
 def agreement(x: Any, y: Any) -> Any:
@@ -165,8 +165,9 @@ def orthograd(rescale: bool = True):
     def update(u: Any, leaf: Leaf) -> Any:
         if u.size == 1:  # nothing is orthogonal to it
             return u
-        param = leaf.param
-        rest = u - safe_ratio(inner(param, u), inner(param, param)) * param
+        size = norm(leaf.param)
+        along = over(leaf.param, jnp.where(size == 0, 1, size))
+        rest = u - inner(along, u) * along
         if not rescale:
             return rest
         whole, left = norm(u), norm(rest)

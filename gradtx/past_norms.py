@@ -6,11 +6,11 @@ from typing import Any
 
 from jax import numpy as jnp
 
-from gradtx.arithmetic import safe_ratio, safe_sqrt
+from gradtx.arithmetic import safe_ratio
 from gradtx.roles import Decay, NonNegative, Positive
-from gradtx.rule import Leaf, Rule, squared_norm
+from gradtx.rule import Leaf, Rule
 from gradtx.transform import transformation
-from gradtx.vector_norms import norm
+from gradtx.vector_norms import global_norm, norm, norms_apart
 
 
 def _norm_slot(array: Any) -> Any:
@@ -43,7 +43,7 @@ def adagc(
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        usual, mine, total = slots["usual_norm"], norm(u), safe_sqrt(leaf.total)
+        usual, mine, total = slots["usual_norm"], norm(u), global_norm(leaf.total)
         is_first, counts = usual == 0, jnp.isfinite(mine) & (mine > 0)
         together = jnp.minimum(1, safe_ratio(max_norm, total + eps))
         together = jnp.where(total == 0, 1, together)
@@ -57,7 +57,7 @@ def adagc(
         factor = jnp.where(is_warming, together, alone)
         return factor * u, {"usual_norm": jnp.where(counts, new, usual)}
 
-    return Rule(update, {"usual_norm": _norm_slot}, measure=squared_norm)
+    return Rule(update, {"usual_norm": _norm_slot}, measure=norms_apart)
 
 
 @transformation

@@ -15,7 +15,8 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from gradtx.arithmetic import abs2, safe_sqrt
+from gradtx.arithmetic import safe_sqrt
+from gradtx.kernel import wide
 from gradtx.numbers import default_float
 from gradtx.rule import Leaf
 
@@ -33,7 +34,8 @@ def _is_exact(squares: Any, terms: int) -> Any:
 
     Of up to `2**terms` terms.
     """
-    least = float(jnp.finfo(squares.dtype).tiny) * 2.0 ** (24 + terms)
+    least = float(jnp.finfo(squares.dtype).smallest_normal) * 2.0**terms
+    least /= float(jnp.finfo(squares.dtype).eps)
     return (squares >= least) & (squares < jnp.inf)
 
 
@@ -50,40 +52,40 @@ def scaled(x: Any, scale: Any) -> Any:
 def norm_over(x: Any, axes: tuple[int, ...]) -> Any:
     """The Euclidean norm over some axes, which stay with length 1.
 
-    It is read once more, scaled by a power of two, only where squares left the dtype's
-    range: on a CPU under a condition, which costs a comparison. Elsewhere a condition
-    waits for the device, while sums of one array share a pass over it.
+    It is read once more, scaled by a power of two, only where squares left the range of
+    the dtype (of float32, if that is narrower): on a CPU under a condition, which costs
+    a comparison. Elsewhere a condition waits for the device, while sums of one array
+    share a pass over it.
     """
-    dtype = jnp.finfo(x.dtype).dtype
-    up, down = (jnp.asarray(2.0**e, dtype) for e in (_far(dtype), -_far(dtype)))
+    given, x = x.real.dtype, wide(jnp.abs(x) if jnp.iscomplexobj(x) else x)
+    up, down = 2.0 ** _far(x.dtype), 2.0 ** -_far(x.dtype)
 
     def squares(x: Any) -> Any:
-        return jnp.sum(abs2(x), axes, keepdims=True)
+        return jnp.sum(jnp.square(x), axes, keepdims=True)
 
-    def conditional(x: Any, plain: Any) -> Any:
-        scale = jnp.where(plain < jnp.inf, up, down)
+    def rarely() -> Any:
+        scale = jnp.where(plain < jnp.inf, up, down).astype(x.dtype)
         return lax.cond(
-            jnp.all(_is_exact(plain, 30)),
+            jnp.all(is_exact),
             lambda: jnp.sqrt(plain),
             lambda: jnp.sqrt(squares(scale * x)) / scale,
         )
 
-    def together(x: Any, plain: Any) -> Any:
-        high = jnp.sqrt(squares(scaled(x, up))) / up
-        return jnp.where(
-            plain < jnp.inf, high, jnp.sqrt(squares(scaled(x, down))) / down
-        )
+    def together() -> Any:
+        high, low = (jnp.sqrt(squares(scaled(x, s))) / s for s in (up, down))
+        return jnp.where(plain < jnp.inf, high, low)
 
     plain = squares(x)
-    again = lax.platform_dependent(x, plain, cpu=conditional, default=together)
-    return jnp.where(_is_exact(plain, 30), jnp.sqrt(plain), again)
+    is_exact = _is_exact(plain, 30)
+    found = lax.platform_dependent(cpu=rarely, default=together)
+    return jnp.where(is_exact, jnp.sqrt(plain), found).astype(given)
 
 
 @norm_over.defjvp
 def _(axes: tuple[int, ...], primals: tuple[Any], tangents: tuple[Any]) -> Any:
     (x,), (dx,) = primals, tangents
     norm = norm_over(x, axes)
-    direction = x / jnp.where(norm == 0, 1, norm)
+    direction = over(x, jnp.where(norm == 0, 1, norm))
     return norm, jnp.sum(jnp.real(jnp.conj(direction) * dx), axes, keepdims=True)
 
 
@@ -97,7 +99,7 @@ def over(u: Any, size: Any) -> Any:
 
     XLA multiplies by its inverse, which is no normal number for the largest norms.
     """
-    scale = jnp.where(size > 1, 2.0**-10, 1)
+    scale = jnp.where(size > 2.0**15, 2.0**-10, 1)
     return scale * u / (scale * size)
 
 
@@ -107,8 +109,8 @@ def _exponents() -> Sequence[int]:
     return [0, *(sign * _far(dtype) for dtype in dtypes for sign in (1, -1))]
 
 
-def norms_apart(u: Any, slots: Any, leaf: Leaf) -> Any:
-    """Measures what `global_norm` takes: the square of the norm at several scales."""
+def squares_apart(u: Any) -> Any:
+    """What `global_norm` takes: the square of the norm at several scales."""
     mine = norm(u).astype(default_float())
     # Finite, for a finite derivative where its square is infinite.
     most = float(jnp.finfo(mine.dtype).max) ** 0.75
@@ -116,12 +118,22 @@ def norms_apart(u: Any, slots: Any, leaf: Leaf) -> Any:
     return [jnp.square(jnp.minimum(size, most)) for size in at_scales]
 
 
+def norms_apart(u: Any, slots: Any, leaf: Leaf) -> Any:
+    """Measures the update for `global_norm`."""
+    return squares_apart(u)
+
+
 def global_norm(total: Sequence[Any]) -> Any:
-    """The norm over all leaves, of what `norms_apart` measured."""
+    """The norm over all leaves, of what `squares_apart` gave."""
     found = safe_sqrt(total[0])  # 0, infinite or NaN, where it is at no scale
     for squares, exponent in zip(total, _exponents(), strict=True):
-        if abs(exponent) < jnp.finfo(squares.dtype).maxexp:
-            is_exact = _is_exact(squares, 10)
-            at_scale = jnp.sqrt(jnp.where(is_exact, squares, 1)) * 2.0**-exponent
-            found = jnp.where(is_exact, at_scale, found)
+        is_exact = _is_exact(squares, 10)
+        at_scale = jnp.sqrt(jnp.where(is_exact, squares, 1)) * 2.0**-exponent
+        found = jnp.where(is_exact, at_scale, found)
     return found
+
+
+def norm_of_all(arrays: Sequence[Any]) -> Any:
+    """The Euclidean norm over all arrays of a list."""
+    norms = [norm(x).astype(default_float()) for x in arrays]
+    return norm(jnp.stack(norms or [jnp.zeros(())]))

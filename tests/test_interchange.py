@@ -367,7 +367,7 @@ NOT_COMPLEX = {
     **dict.fromkeys(("adadelta", "simplified_ademamix", "dadapt_adamw"), SQUARED),
     **dict.fromkeys(("prodigy", "momo_adam", "momo"), SQUARED),
     "scale_by_distance_over_gradients": SQUARED,
-    "adafactor, momentum": "its momentum is of real updates",
+    "adafactor, momentum": "optax keeps the real part of its momentum",
 }
 
 
