@@ -13,14 +13,14 @@ import functools
 import inspect
 import operator
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 
-from gradtx.errors import suggest
+from gradtx.errors import some, suggest
 from gradtx.identity import hash_of, same, with_dicts
 from gradtx.numbers import DecayValue, ahead, scheduled
 from gradtx.roles import PLAIN, MemberRole, NumberRole, Role, role_of
@@ -117,10 +117,23 @@ class Factory:
         spec = Spec(self, tuple(treedefs), tuple(statics), tuple(roles), tuple(names))
         return Bound(spec, tuple(children))
 
-    def unknown(self, name: str) -> TypeError:
-        """The error for an argument that the factory does not have."""
+    def unknown(
+        self, name: str, numbers: Sequence[str] = (), but: str = ""
+    ) -> TypeError:
+        """The error for an argument that the factory does not have.
+
+        Args:
+            name: The argument.
+            numbers: Names of numbers inside that would do, too.
+            but: What to add where nothing is near.
+        """
         known = list(self.signature.parameters)
-        near = suggest(name, known) or f"; there are {', '.join(known) or 'none'}"
+        near = suggest(name, [*known, *numbers])
+        if not near:
+            more = [*dict.fromkeys(x for x in numbers if x not in known)]
+            near = f"; there are {', '.join(known) or 'none'}"
+            near += f", and the numbers {some(more)}" if more else ""
+            near += but
         return TypeError(f"{self.name}: unknown argument {name!r}{near}")
 
     def __reduce__(self):

@@ -71,9 +71,7 @@ def _rate_at(leaf: Leaf, learning_rate: Any, weights: tuple[Weight, Weight]) -> 
     return _adam_rate(leaf.before["estim_lr"] * learning_rate, now)
 
 
-def _settled(
-    weights: tuple[Weight, Weight], shared: Any, step: Step | Leaf
-) -> Any:
+def _settled(weights: tuple[Weight, Weight], shared: Any, step: Step | Leaf) -> Any:
     """Both weights at this update, and what is kept of them."""
     (one, kept_one), (two, kept_two) = (w.settle(shared, step) for w in weights)
     return (one, two), kept_one | kept_two
