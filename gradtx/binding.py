@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import optax
 
-from gradtx.errors import some, suggest
+from gradtx.errors import suggest
 from gradtx.identity import hash_of, same, with_dicts
 from gradtx.numbers import DecayValue, ahead, scheduled
 from gradtx.roles import PLAIN, MemberRole, NumberRole, Role, role_of
@@ -117,24 +117,18 @@ class Factory:
         spec = Spec(self, tuple(treedefs), tuple(statics), tuple(roles), tuple(names))
         return Bound(spec, tuple(children))
 
-    def unknown(
-        self, name: str, numbers: Sequence[str] = (), but: str = ""
-    ) -> TypeError:
+    def unknown(self, name: str, near: Sequence[str] = (), more: str = "") -> TypeError:
         """The error for an argument that the factory does not have.
 
         Args:
             name: The argument.
-            numbers: Names of numbers inside that would do, too.
-            but: What to add where nothing is near.
+            near: Other names that may have been meant.
+            more: What else there is, beside arguments.
         """
         known = list(self.signature.parameters)
-        near = suggest(name, [*known, *numbers])
-        if not near:
-            more = [*dict.fromkeys(x for x in numbers if x not in known)]
-            near = f"; there are {', '.join(known) or 'none'}"
-            near += f", and the numbers {some(more)}" if more else ""
-            near += but
-        return TypeError(f"{self.name}: unknown argument {name!r}{near}")
+        hint = suggest(name, [*known, *near])
+        hint = hint or f"; there are {', '.join(known) or 'none'}{more}"
+        return TypeError(f"{self.name}: unknown argument {name!r}{hint}")
 
     def __reduce__(self):
         return _factory_of, (self.public,)

@@ -46,8 +46,9 @@ def _one(tx: Any, names: Names, name: str) -> int:
         return found[0]
     if found:
         raise ValueError(f"{tx.name}: {names.several(name, found)}")
-    but = "; foreign members have numbers of their own" * tx.bound.holds_foreign
-    raise tx.bound.factory.unknown(name, names.near(), but)
+    more = f", and the numbers {some(names.shortest)}" if names.shortest else ""
+    more += "; numbers of foreign members are not known" * tx.bound.holds_foreign
+    raise tx.bound.factory.unknown(name, names.near(), more)
 
 
 def _checked(bound: Bound, number: Number, value: Any) -> Any:
