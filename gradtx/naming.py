@@ -93,6 +93,12 @@ class Names:
         self.shortest = shortest(trails)
         self.full = tuple(tuple(text for text, _ in _parts(trail)) for trail in trails)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Names) and self.full == other.full
+
+    def __hash__(self) -> int:
+        return hash(self.full)
+
     def find(self, name: str) -> list[int]:
         """Those that have a name: one, several, or none.
 
@@ -172,7 +178,7 @@ class Numbers(dict[str, Any]):
 
 def _flatten(numbers: Numbers) -> tuple[list[Any], tuple[Any, ...]]:
     keys = sorted(numbers)
-    return [numbers[key] for key in keys], (tuple(keys), _Same(numbers.names))
+    return [numbers[key] for key in keys], (tuple(keys), numbers.names)
 
 
 def _flatten_with_keys(numbers: Numbers) -> tuple[list[Any], tuple[Any, ...]]:
@@ -181,22 +187,9 @@ def _flatten_with_keys(numbers: Numbers) -> tuple[list[Any], tuple[Any, ...]]:
     return list(zip(keys, values, strict=True)), kept
 
 
-class _Same:
-    """Names, of which the keys say all that matters: no reason to trace anew."""
-
-    def __init__(self, names: Names):
-        self.names = names
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.names.full == other.names.full
-
-    def __hash__(self) -> int:
-        return hash(self.names.full)
-
-
 def _unflatten(kept: tuple[Any, ...], values: Iterable[Any]) -> Numbers:
-    keys, same = kept
-    return Numbers(dict(zip(keys, values, strict=True)), same.names)
+    keys, names = kept
+    return Numbers(dict(zip(keys, values, strict=True)), names)
 
 
 jax.tree_util.register_pytree_with_keys(
