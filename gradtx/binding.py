@@ -13,7 +13,7 @@ import functools
 import inspect
 import operator
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -117,11 +117,18 @@ class Factory:
         spec = Spec(self, tuple(treedefs), tuple(statics), tuple(roles), tuple(names))
         return Bound(spec, tuple(children))
 
-    def unknown(self, name: str) -> TypeError:
-        """The error for an argument that the factory does not have."""
+    def unknown(self, name: str, near: Sequence[str] = (), more: str = "") -> TypeError:
+        """The error for an argument that the factory does not have.
+
+        Args:
+            name: The argument.
+            near: Other names that may have been meant.
+            more: What else there is, beside arguments.
+        """
         known = list(self.signature.parameters)
-        near = suggest(name, known) or f"; there are {', '.join(known) or 'none'}"
-        return TypeError(f"{self.name}: unknown argument {name!r}{near}")
+        hint = suggest(name, [*known, *near])
+        hint = hint or f"; there are {', '.join(known) or 'none'}{more}"
+        return TypeError(f"{self.name}: unknown argument {name!r}{hint}")
 
     def __reduce__(self):
         return _factory_of, (self.public,)

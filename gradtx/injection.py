@@ -14,7 +14,7 @@ from optax.schedules import StatefulSchedule, WrappedSchedule
 from gradtx.binding import Remembered
 from gradtx.errors import differ
 from gradtx.evaluation import eval_params
-from gradtx.hyperparameters import changing
+from gradtx.inventory import changing
 from gradtx.lowering import takes_batch
 from gradtx.numbers import is_number
 from gradtx.roles import DType, NumberRole, Scalar

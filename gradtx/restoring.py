@@ -14,7 +14,7 @@ from jax import numpy as jnp
 
 from gradtx.binding import Remembered
 from gradtx.errors import looks, some, told
-from gradtx.hyperparameters import follows
+from gradtx.inventory import follows
 from gradtx.lowering import ours, program_of, programs_in
 from gradtx.paths import name_of
 from gradtx.program import Program, recovered

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, Self
 
 import optax
 
 from gradtx import engine
 from gradtx.binding import Bound, Remembered, register, remember
 from gradtx.connectives import Chain
+from gradtx.replacing import replaced
 from gradtx.state import init
 from gradtx.state_dict import State
 
@@ -61,6 +62,23 @@ class GradientTransformation(
         self = super().__new__(cls, functools.partial(init, bound), update)
         self.bound = bound
         return self
+
+    def replace(self, **changes: Any) -> Self:
+        """The same with some arguments, or numbers inside it, changed.
+
+        `tx.replace(learning_rate=0.1)`; inside a chain, a wrapper or a group by the
+        names of `gradtx.hyperparams`, or longer ones:
+        `tx.replace(**{"adamw.learning_rate": 3e-4})`. An argument of this goes first.
+
+        Args:
+            changes: Values by name, checked as if newly given; for a number also a
+                schedule. In a jitted step another number compiles nothing.
+
+        Raises:
+            TypeError: There is no such argument and no such number.
+            ValueError: Several numbers have the name, or a value is out of range.
+        """
+        return replaced(self, changes)
 
     def expand(self, step: int | None = None) -> GradientTransformation:
         """What this is made of, down to primitives: equal in every number to this.

@@ -1,3 +1,5 @@
+import copy
+import pickle
 from typing import Any
 
 import jax
@@ -12,6 +14,7 @@ from tests.equality import bitwise, traced_update
 anything: Any = gradtx  # what mistakes are made with
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.arange(3.0)}
 
+INJECT = gradtx.inject_hyperparams(gradtx.sgd)
 SCHEDULE = gradtx.linear_schedule(0.1, 0.0, 10)
 
 
@@ -47,8 +50,8 @@ def test_numbers_of_one_name_are_qualified_by_what_is_around_them():
     assert rounded(gradtx.hyperparams(tx, tx.init(PARAMS))) == {
         "trace.decay.1of2": 0.5,
         "trace.decay.2of2": 0.25,
-        "groups.**.learning_rate": 0.2,
-        "groups.w.learning_rate": 0.1,
+        "**.sgd.learning_rate": 0.2,
+        "w.sgd.learning_rate": 0.1,
         "momentum": 0.9,
     }
 
@@ -64,10 +67,10 @@ def test_one_member_of_two_wrappers_is_at_the_count_of_each():
     wrapped = {"w": gradtx.accumulate(inner, 2), "b": gradtx.accumulate(inner, 3)}
     tx = gradtx.groups(wrapped)
     assert rounded(gradtx.hyperparams(tx, stepped(tx, 6))) == {
-        "groups.b.every": 3.0,
-        "groups.b.learning_rate": 0.08,
-        "groups.w.every": 2.0,
-        "groups.w.learning_rate": 0.07,
+        "b.accumulate.every": 3.0,
+        "b.accumulate.sgd.learning_rate": 0.08,
+        "w.accumulate.every": 2.0,
+        "w.accumulate.sgd.learning_rate": 0.07,
     }
 
 
@@ -78,8 +81,8 @@ def test_one_wrapper_in_two_groups_has_a_count_in_each():
     for _ in range(4):
         _, state = tx.update(bad, state, PARAMS)
     assert rounded(gradtx.hyperparams(tx, state)) == {
-        "groups.b.learning_rate": 0.06,
-        "groups.w.learning_rate": 0.1,
+        "b.skip.sgd.learning_rate": 0.06,
+        "w.skip.sgd.learning_rate": 0.1,
     }
 
 
@@ -92,8 +95,8 @@ def test_how_many_gradients_are_accumulated_is_scheduled_by_steps():
 def test_named_parts_give_their_names():
     tx = gradtx.chain(gradtx.named("fast", gradtx.trace(0.5)), gradtx.trace(0.9))
     assert rounded(gradtx.hyperparams(tx, tx.init(PARAMS))) == {
-        "fast.decay": 0.5,
-        "trace.decay": 0.9,
+        "fast.trace.decay": 0.5,
+        "chain.trace.decay": 0.9,
     }
 
 
@@ -252,11 +255,79 @@ def test_numbers_of_a_named_chain_are_told_apart_by_its_names():
     members = (("one", gradtx.sgd(0.1)), ("two", gradtx.sgd(0.2)))
     tx = gradtx.named_chain(*members)
     assert gradtx.hyperparams(tx, tx.init(PARAMS)) == {
-        "named_chain.one.learning_rate": 0.1,
-        "named_chain.two.learning_rate": 0.2,
+        "one.sgd.learning_rate": 0.1,
+        "two.sgd.learning_rate": 0.2,
     }
 
 
 def test_the_numbers_of_multi_steps_are_found():
     tx = gradtx.MultiSteps(gradtx.sgd(0.5), 2)
     assert anything.hyperparams(tx, tx.init(PARAMS))["learning_rate"] == 0.5
+
+
+def grouped():
+    members = {"w": gradtx.sgd(0.1), "**": gradtx.sgd(SCHEDULE)}
+    return gradtx.accumulate(gradtx.groups(members), 2)
+
+
+def test_longer_names_find_a_number_and_so_do_the_keys_of_editable():
+    tx = gradtx.chain(gradtx.clip(1.0), grouped())
+    found = gradtx.hyperparams(tx, tx.init(PARAMS))
+    full = "chain.accumulate.groups.w.sgd.learning_rate"
+    for start in range(4):
+        assert found[full.split(".", start)[-1]] == 0.1
+    assert found["w.learning_rate"] == found["groups.w.learning_rate"] == 0.1
+    for key in gradtx.editable(grouped()).init(PARAMS)["hyperparams"]:
+        assert key in found
+    assert found.get("chain.clip.max_delta") == 1.0
+
+
+def test_a_name_of_several_numbers_or_of_none_is_an_error_that_lists_names():
+    tx = grouped()
+    found = gradtx.hyperparams(tx, tx.init(PARAMS))
+    for name in ("learning_rate", "sgd.learning_rate", "rate", "w", 3):
+        assert name not in found and found.get(name, 5) == 5
+    messages = {
+        "learning_rate": "2 numbers are called 'learning_rate'; write one of "
+        "'**.sgd.learning_rate', 'w.sgd.learning_rate'",
+        "sgd.lerning_rate": "did you mean 'sgd.learning_rate'?",
+        "x": "no number is called 'x'; there are '**.sgd.learning_rate', ",
+    }
+    for name, message in messages.items():
+        with pytest.raises(KeyError) as raised:
+            found[name]
+        assert message in raised.value.args[0]
+
+
+def test_numbers_by_name_are_a_dict_for_jax_and_for_pickle():
+    tx = grouped()
+    state = tx.init(PARAMS)
+    plain = gradtx.hyperparams(tx, state)
+    jitted = jax.jit(lambda state: gradtx.hyperparams(tx, state))(state)
+    for other in (jitted, pickle.loads(pickle.dumps(plain)), copy.copy(plain)):
+        assert rounded(other) == rounded(plain) == rounded(dict(plain))
+        assert other["w.learning_rate"] == jnp.float32(0.1)
+    paths = jax.tree_util.tree_leaves_with_path(plain)
+    assert {path[0].key for path, _ in paths} == {*plain}
+    assert jax.tree.structure(plain) == jax.tree.structure(jitted)
+
+
+def test_numbers_inside_editable_have_the_names_that_they_have_without_it():
+    for tx in (grouped(), gradtx.adagrad(0.1), gradtx.lookahead(pipeline(), 3, 0.5)):
+        live = gradtx.editable(tx)
+        state, edited = tx.init(PARAMS), live.init(PARAMS)
+        found = gradtx.hyperparams(live, edited)
+        assert rounded(found) == rounded(gradtx.hyperparams(tx, state))
+        for key in edited["hyperparams"]:
+            edited["hyperparams"][key] = jnp.float32(0.75)
+            assert gradtx.hyperparams(live, edited)[key] == 0.75
+
+
+@pytest.mark.parametrize("keep", [gradtx.editable, lambda tx: INJECT(0.2)])
+def test_numbers_that_an_inner_state_keeps_do_not_clash_with_those_around(keep):
+    tx = gradtx.editable(gradtx.chain(gradtx.sgd(0.1), keep(gradtx.sgd(0.2))))
+    state = tx.init(PARAMS)
+    assert list(state["hyperparams"]) == ["learning_rate"]
+    updates, state = tx.update(PARAMS, state, PARAMS)
+    np.testing.assert_allclose(updates["w"], 0.02, rtol=1e-6)
+    assert len(gradtx.hyperparams(tx, state)) == 2
