@@ -36,6 +36,10 @@ COARSE = {
         (name, "float64"): (1e-5, "optax finds its subspace in float32")
         for name in ("galore", "galore, of rank 2", "galore, of given axes")
     },
+    ("radam", "float64"): (
+        1e-11,
+        "the rectified length magnifies what optax's 1 - b2**t loses, 7e-13 at t = 10",
+    ),
     ("adopt", "float32"): (
         1e-4,
         "optax takes 1 - b2 of an array: in float32 1.7e-4 of it at 0.9999",
