@@ -145,14 +145,11 @@ class SizeRole(Role):
             raise TypeError(
                 f"{owner}: {argument} takes no schedule, only an int; got {value!r}"
             )
-        try:
-            size = operator.index(value)
-        except TypeError:
-            message = f"{owner}: {argument} must be an int, got {value!r}"
-            raise TypeError(message) from None
-        if size < 1:
+        with contextlib.suppress(TypeError):
+            if (size := operator.index(value)) >= 1:
+                return size
             raise ValueError(f"{owner}: {argument} must be at least 1, got {size}")
-        return size
+        raise TypeError(f"{owner}: {argument} must be an int, got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,3 +40,10 @@ def forget_compiled_programs():
     yield
     if next(TESTS_RUN) % 100 == 0:
         jax.clear_caches()
+
+
+@pytest.fixture
+def standard_promotion():
+    """What hosts and optax need."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

@@ -25,11 +25,7 @@ MAKERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def hosts_run_under_standard_promotion():
-    """The hosts, and optax beside ours, are not made for strict promotion."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 def close(ours, theirs):
