@@ -70,7 +70,7 @@ def test_objects_are_members_as_in_optax(odd, around):
     with equality.as_optax_needs():
         runs = [path(AROUND[around](m, ODD[odd](m))) for m in (gradtx, optax)]
     for mine, its in zip(*map(jax.tree.leaves, runs), strict=True):
-        np.testing.assert_allclose(mine, its, rtol=2e-6)
+        np.testing.assert_allclose(mine, its, rtol=2e-5)
 
 
 def arguments():
