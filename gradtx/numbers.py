@@ -133,7 +133,8 @@ class DecayValue:
         """
         # XLA would fold the logarithm of a constant, to another rounding than it runs.
         rest = lax.optimization_barrier(jnp.asarray(self.complement))
-        near = -jnp.expm1(t * jnp.log1p(-jnp.minimum(rest, 0.5)))
+        # Bounded beyond what is taken: at a bound the derivative would be half of it.
+        near = -jnp.expm1(t * jnp.log1p(-jnp.minimum(rest, 0.75)))
         return jnp.where(rest > 0.5, 1 - self.value**t, near)
 
     def __repr__(self) -> str:

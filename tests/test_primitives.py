@@ -42,6 +42,7 @@ COARSE = {
     ),
     ("scale_by_madgrad, scheduled", "float64"): (1e-4, "as scale_by_madgrad"),
     ("scale_by_factored_rms", "float64"): (1e-6, "optax computes its decay in float32"),
+    ("scale_by_radam", "float64"): (1e-11, "as radam in test_optimizers"),
     ("scale_by_adopt", "float32"): (
         1e-4,
         "optax takes 1 - b2 of an array: in float32 1.7e-4 of it at 0.9999",

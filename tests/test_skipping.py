@@ -208,7 +208,7 @@ def test_once_errors_are_accepted_the_moments_stay_finite():
     (ours, state), (theirs, poisoned) = runs
     for mine, other in zip(ours, theirs, strict=True):
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), mine, other
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5), mine, other
         )
     assert np.isnan(ours[-1]["b"][1:]).all() and np.isfinite(ours[-1]["w"]).all()
     assert np.isfinite(state["inner_state"]["mu"]["b"]).all()
