@@ -248,7 +248,7 @@ def near(ours: Any, theirs: Any, bound: float) -> None:
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             a, b = jax.random.key_data(a), jax.random.key_data(b)
         a, b = np.asarray(a), np.asarray(b)
-        size = np.max(np.abs(b), initial=1e-9)
+        size = np.max(np.abs(b), initial=1e-6)
         np.testing.assert_allclose(a, b, rtol=0, atol=bound * size)
 
 
