@@ -156,6 +156,7 @@ class Bound:
     def __init__(self, spec: Spec, children: tuple[Any, ...]):
         self.spec, self.children = spec, children
         self.program: Any = None
+        self.laid: Any = None
 
     @property
     def factory(self) -> Factory:
@@ -210,8 +211,12 @@ class Bound:
     @property
     def is_scheduled(self) -> bool:
         """Whether a schedule stands in the place of a number."""
+        return bool(self.schedules())
+
+    def schedules(self) -> list[Any]:
+        """The schedules in the places of numbers."""
         pairs = zip(self.spec.roles, self.leaves(), strict=True)
-        return any(role.is_schedule(leaf) for role, leaf in pairs)
+        return [leaf for role, leaf in pairs if role.is_schedule(leaf)]
 
     def at(self, count: Any) -> Bound:
         """The same with every number that a schedule gives evaluated at `count`."""

@@ -28,6 +28,7 @@ from gradtx.conditions import run_if
 from gradtx.dispatch import run_jobs, total
 from gradtx.hoist import Job
 from gradtx.kernel import Common, LeafInput, LeafOutput, Precision, select, zero_unless
+from gradtx.laid import forget, program_at
 from gradtx.lowering import program_of
 from gradtx.program import Active, Op, Program, Stage, next_count
 from gradtx.rule import NoStateError, Rule, Step, Tree, TreeRule, both
@@ -69,9 +70,14 @@ def update_if(
     program = None
     if is_state(state):
         count = jnp.asarray(state["count"], jnp.int32)
-        program = program_of(bound, count)
+        program = program_at(bound, count)
         if not program.ignores(state):
-            updates, new_state = run(program, state, count)
+            try:
+                updates, new_state = run(program, state, count)
+            except jax.errors.UnexpectedTracerError:
+                if not forget(bound):
+                    raise
+                updates, new_state = run(program_of(bound, count), state, count)
             return updates, typed_as(state, new_state)
     try:
         return run(program_of(bound, None), {}, None)[0], state

@@ -80,7 +80,7 @@ class _Lowering:
         self.masks: list[Mask] = []
         self.parts: list[Part] = []
         self.registers, self.pins = 1, 0
-        self.is_timed = False
+        self.is_timed, self.is_pure = False, True
 
     def run(self, bound: Bound) -> Program:
         out = self.remembered(bound, 0, _Scope())
@@ -94,6 +94,7 @@ class _Lowering:
             tuple(self.parts),
             out,
             self.is_timed,
+            self.is_pure,
         )
 
     def check_averages(self) -> None:
@@ -126,6 +127,7 @@ class _Lowering:
             if self.count is None:
                 raise no_state(bound.factory.name, "has a schedule, which counts")
             self.is_timed = True
+            self.is_pure &= all(map(_is_pure, bound.schedules()))
             bound = bound.at(self.count)
         node, name = bound.call(), bound.factory.name
         if bound.factory.has_learning_rate:
@@ -214,6 +216,13 @@ class _Lowering:
             )
         )  # fmt: skip
         return out
+
+
+def _is_pure(schedule: Any) -> bool:
+    """Whether a schedule, and those that it is made of, remember their arguments."""
+    if not isinstance(schedule, Remembered):
+        return False
+    return all(_is_pure(part) for part in schedule.bound.leaves() if callable(part))
 
 
 def _stages(ops: list[Op], out: int) -> tuple[Stage, ...]:

@@ -191,6 +191,8 @@ class Program:
         parts: What factories made, each behind what is around it.
         out: The register that leaves.
         is_timed: Whether numbers depend on the count.
+        is_pure: Whether they depend on nothing else: all its schedules remember what
+            they are made of. A plain function may look at more.
         memo: Whatever the engine derives from the program.
     """
 
@@ -202,6 +204,7 @@ class Program:
     parts: tuple[Part, ...]
     out: int
     is_timed: bool
+    is_pure: bool
     memo: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     def around(self, op: Op) -> Iterator[Part]:

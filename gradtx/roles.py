@@ -296,8 +296,8 @@ class NumberRole(Role):
         """Whether every element lies in the range. NaN lies in none."""
         above = value > self.low if self.is_open else value >= self.low
         below = value < self.high if self.is_decay else value <= self.high
-        whole = ~np.bool_(self.is_whole) | (value == np.round(value))
-        return bool(np.all(above & below & whole))
+        is_whole = value == np.round(value) if self.is_whole else True
+        return bool(np.all(above & below & is_whole))
 
     def _check_schedule(self, value: Any, owner: str, argument: str) -> None:
         if not callable(value):

@@ -306,6 +306,13 @@ def is_named(node: Node) -> bool:
     return True
 
 
+MAY_BE_SLOW = [
+    hypothesis.HealthCheck.too_slow,
+    hypothesis.HealthCheck.filter_too_much,
+    hypothesis.HealthCheck.data_too_large,
+]
+"""What hypothesis is not to complain of: two programs are compiled for an example."""
+
 EXAMPLES = {
     "node": nodes(DEPTH, STEPPING),
     "shapes": trees(),
@@ -329,7 +336,7 @@ def main(minutes: float, seed: int) -> None:
             deadline=None,
             database=None,
             phases=[hypothesis.Phase.generate],
-            suppress_health_check=[*hypothesis.HealthCheck],
+            suppress_health_check=MAY_BE_SLOW,
         )(hypothesis.given(**EXAMPLES)(one))
         try:
             hypothesis.seed(seed)(run)()
