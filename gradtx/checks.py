@@ -11,13 +11,6 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.errors import differ, some, suggest, told
-from gradtx.masks import active_of as active_of
-from gradtx.masks import is_function as is_function
-from gradtx.masks import mask_tree as mask_tree
-from gradtx.masks import masks_of as masks_of
-from gradtx.masks import members_of as members_of
-from gradtx.masks import places_of as places_of
-from gradtx.masks import seen_by as seen_by
 from gradtx.paths import is_none, name_of, names_of, widened
 from gradtx.program import Op, Program
 from gradtx.rule import TreeRule, no_state

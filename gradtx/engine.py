@@ -13,7 +13,6 @@ from gradtx import kernel
 from gradtx.binding import Bound
 from gradtx.checks import (
     Leaves,
-    active_of,
     check_extra,
     check_keys,
     check_leaf,
@@ -21,15 +20,16 @@ from gradtx.checks import (
     is_float0,
     is_state,
     missing_slots,
-    places_of,
     trees_in,
 )
 from gradtx.conditions import run_if
 from gradtx.dispatch import run_jobs, total
 from gradtx.hoist import Job
-from gradtx.kernel import Common, LeafInput, LeafOutput, Precision, select, zero_unless
+from gradtx.kernel import Common, LeafInput, LeafOutput, select, zero_unless
 from gradtx.laid import forget, program_at
 from gradtx.lowering import program_of
+from gradtx.masks import active_of, places_of
+from gradtx.precision import Precision, precision_of
 from gradtx.program import Active, Op, Program, Stage, next_count
 from gradtx.rule import NoStateError, Rule, Step, Tree, TreeRule, both
 from gradtx.state import first_slots, is_nothing, keep_tree, measured_nothing
@@ -148,7 +148,7 @@ class _Update:
         if is_float0(u):
             return None
         check_leaf(self.leaves, i, self._ops_of(i))
-        return self.fine.setdefault(alike, kernel.precision_of(*dtypes))
+        return self.fine.setdefault(alike, precision_of(*dtypes))
 
     def _freezes(self, i: int) -> bool:
         """Whether leaf i gets no step, where a mask keeps the learning rate from it."""

@@ -21,8 +21,8 @@ from gradtx.arithmetic import safe_ratio
 from gradtx.binding import Bound, Remembered, register, remember
 from gradtx.checks import floats
 from gradtx.errors import told
-from gradtx.kernel import wide
 from gradtx.numbers import default_float, is_key
+from gradtx.precision import wide
 from gradtx.roles import Rate, Size
 
 P = ParamSpec("P")

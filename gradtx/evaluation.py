@@ -10,9 +10,11 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
-from gradtx.checks import Leaves, active_of, check_keys, check_state
-from gradtx.kernel import place, wide
+from gradtx.checks import Leaves, check_keys, check_state
+from gradtx.kernel import place
 from gradtx.lowering import pair_of, program_of
+from gradtx.masks import active_of
+from gradtx.precision import wide
 from gradtx.program import Op
 from gradtx.rule import Rule, no_state
 

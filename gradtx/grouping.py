@@ -11,10 +11,10 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
-from gradtx.checks import is_function, mask_tree
 from gradtx.combine import chain, named, only
 from gradtx.connectives import Groups, Masked
 from gradtx.errors import told
+from gradtx.masks import is_function, mask_tree
 from gradtx.members import is_member
 from gradtx.paths import is_none, matched, name_of
 from gradtx.roles import Member

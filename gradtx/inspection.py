@@ -15,16 +15,10 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
-from gradtx.checks import (
-    active_of,
-    is_state,
-    masks_of,
-    members_of,
-    no_array,
-    seen_by,
-)
+from gradtx.checks import is_state, no_array
 from gradtx.jaxpr import Tracer
 from gradtx.lowering import name_of_foreign, ours, pair_of, program_of
+from gradtx.masks import active_of, masks_of, members_of, seen_by
 from gradtx.paths import name_of
 from gradtx.program import Part, Program
 from gradtx.roles import NumberRole

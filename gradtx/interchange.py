@@ -39,9 +39,9 @@ from gradtx.fields import (
     to_theirs,
 )
 from gradtx.hyperparameters import adopted, check_numbers, hyperparams
-from gradtx.kernel import wide
 from gradtx.lowering import ours
 from gradtx.paths import is_none, name_of
+from gradtx.precision import wide
 from gradtx.rule import Rule
 from gradtx.state import shapes_of
 from gradtx.state_dict import State

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from gradtx.arithmetic import safe_ratio, whole
 from gradtx.averages import holding
 from gradtx.combine import chain
-from gradtx.kernel import wide
+from gradtx.precision import wide
 from gradtx.roles import (
     Ahead,
     Decay,

@@ -22,9 +22,7 @@ from gradtx.connectives import Fork
 from gradtx.errors import current_path, looks
 from gradtx.hoist import Kernel
 from gradtx.numbers import DecayValue, as_weak, default_float
-from gradtx.precision import Precision as Precision
-from gradtx.precision import precision_of as precision_of
-from gradtx.precision import wide as wide
+from gradtx.precision import Precision
 from gradtx.program import Active, Op, Stage
 from gradtx.rule import Leaf, both
 

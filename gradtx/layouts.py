@@ -12,7 +12,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.evaluation import eval_params
-from gradtx.kernel import wide
+from gradtx.precision import wide
 from gradtx.roles import Member
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation

@@ -10,7 +10,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.arithmetic import inner, safe_sqrt
-from gradtx.kernel import wide
+from gradtx.precision import wide
 from gradtx.roles import Size
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation

@@ -15,7 +15,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.averages import ema
-from gradtx.kernel import wide
+from gradtx.precision import wide
 from gradtx.rule import Tree, TreeRule
 from gradtx.transform import transformation
 from gradtx.trees import like

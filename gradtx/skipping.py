@@ -13,7 +13,7 @@ from gradtx.accumulation import decided, first_info
 from gradtx.arithmetic import abs2, safe_sqrt
 from gradtx.binding import Remembered
 from gradtx.errors import told
-from gradtx.kernel import wide
+from gradtx.precision import wide
 from gradtx.program import next_count
 from gradtx.roles import Decay, Every, Member, NonNegative
 from gradtx.rule import Leaf, Rule, Step, Tree, TreeRule, memoryless, squared_norm, zero

@@ -14,9 +14,11 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.binding import Bound, Remembered
-from gradtx.checks import Leaves, active_of
-from gradtx.kernel import place, wide
+from gradtx.checks import Leaves
+from gradtx.kernel import place
 from gradtx.lowering import program_of
+from gradtx.masks import active_of
+from gradtx.precision import wide
 from gradtx.program import Active, Op, Program, Setting
 from gradtx.rule import Leaf, Rule
 from gradtx.state_dict import State

@@ -9,7 +9,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from gradtx.kernel import wide
+from gradtx.precision import wide
 
 
 def map_with_none(function: Callable[..., Any], *trees: Any) -> Any:

@@ -16,8 +16,8 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.arithmetic import safe_sqrt
-from gradtx.kernel import wide
 from gradtx.numbers import default_float
+from gradtx.precision import wide
 from gradtx.rule import Leaf
 
 FAR = 3 / 4

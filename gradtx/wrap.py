@@ -14,8 +14,8 @@ from jax import numpy as jnp
 
 from gradtx import conditions, engine
 from gradtx.binding import Remembered
-from gradtx.checks import active_of, members_of
 from gradtx.lowering import program_of, programs_in
+from gradtx.masks import active_of, members_of
 from gradtx.paths import is_none
 from gradtx.program import next_count
 from gradtx.roles import Member

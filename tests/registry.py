@@ -12,7 +12,7 @@ from jax import numpy as jnp
 import gradtx
 from gradtx import testing
 from gradtx.binding import Factory
-from gradtx.kernel import wide
+from gradtx.precision import wide
 
 
 def every_second(step, **extra):

@@ -38,13 +38,13 @@ def test_new_numbers_trace_no_kernel():
 
 
 def test_the_kernel_caches_are_bounded():
-    from gradtx import dispatch, kernel
+    from gradtx import dispatch, kernel, precision
 
     caches = (
         kernel.update_kernel,
         kernel.measure_kernel,
         dispatch._bucket,
-        kernel.precision_of,
+        precision.precision_of,
     )
     assert all(cache.cache_info().maxsize for cache in caches)
 
