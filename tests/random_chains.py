@@ -260,7 +260,7 @@ def counted(state: Any, other: Any) -> Any:
     """
 
     def one(path: Any, mine: Any, its: Any) -> Any:
-        names = {str(getattr(key, "key", "")).rpartition(".")[2] for key in path}
+        names = {x for key in path for x in str(getattr(key, "key", "")).split(".")}
         is_count = "count" in names and mine <= min(1, its)
         return its if is_count or names & {*OWN} else mine
 
