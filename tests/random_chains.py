@@ -34,6 +34,7 @@ LEFT_OUT = {
     "zero_nans": "its setting makes NaN, which another member of a chain keeps",
     "sm3": "in optax it fails for scalars",
     "scale_by_sm3": "in optax it fails for scalars",
+    "scale_by_distance_over_gradients": "in optax scalars become vectors",
     "set_to_zero": "ours freezes: what is behind it adds nothing",
     **dict.fromkeys(
         ["schedule_free", "schedule_free_sgd", "schedule_free_adamw"],
