@@ -12,8 +12,8 @@ import gradtx
 from tests import registry
 
 PARAMS: Any = {
-    "disc": {"w": jnp.arange(1.0, 5.0).reshape(2, 2), "b": [jnp.ones(2), jnp.ones(())]},
-    "gen": {"w": jnp.ones((2, 3)), "b": None},
+    "disc": {"w": jnp.arange(1.0, 5.0).reshape(2, 2), "b": [jnp.ones(2), jnp.ones(2)]},
+    "gen": {"w": jnp.ones((2, 2)), "b": None},
 }
 GRADS: Any = jax.tree.map(lambda p: jnp.sin(3 * p), PARAMS)
 PART: Any = {"disc": None, "gen": GRADS["gen"]}
