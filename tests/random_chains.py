@@ -241,16 +241,19 @@ def path(tx: Any, params: Any) -> tuple[Any, list[Any], list[Any]]:
     return first, updates, states
 
 
-def near(ours: Any, theirs: Any, bound: float) -> None:
-    """Equal but for rounding, by leaf."""
+def near(ours: Any, theirs: Any) -> None:
+    """Equal but for rounding, which some members magnify, by leaf.
+
+    Of a difference that nearly cancels optax not jitted is 1e-9 from itself jitted.
+    """
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert a.dtype == b.dtype, (a.dtype, b.dtype)
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             a, b = jax.random.key_data(a), jax.random.key_data(b)
         a, b = np.asarray(a), np.asarray(b)
-        size = np.max(np.abs(b), initial=1e-6)
-        np.testing.assert_allclose(a, b, rtol=0, atol=bound * size)
+        size = np.max(np.abs(b), initial=1e-8)
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-7 * size)
 
 
 def counted(state: Any, other: Any) -> Any:
@@ -281,12 +284,12 @@ def check(node: Node, shapes: Any, seed: int) -> None:
     hypothesis.assume(is_finite((expected, their_states)))
     ours = Maker(gradtx, params).make(node)
     _, updates, states = path(ours, params)
-    near(updates, expected, 1e-9)
+    near(updates, expected)
 
     taken = gradtx.from_optax(ours, their_states[1], params)
-    near(counted(taken, states[1]), states[1], 1e-9)
+    near(counted(taken, states[1]), states[1])
     given = gradtx.to_optax(ours, states[1], their_first)
-    near(given, their_states[1], 1e-9)
+    near(given, their_states[1])
     restored = gradtx.restore(ours, params, states[1])
     assert not (restored.renamed or restored.new or restored.dropped), restored
     equality.bitwise(restored.state, states[1])
