@@ -334,6 +334,24 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: Positive = 1e-6):
 
 
 @transformation
+def _moving_norm(decay: Decay, eps_root: NonNegative):
+    """The root of the moving average `nu` of squared norms.
+
+    From the norms, whose squares may leave the range: of those only `nu` is kept.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        before = safe_sqrt(decay.value) * safe_sqrt(slots["nu"])
+        size = jnp.hypot(jnp.sqrt(decay.complement) * u, before)
+        size = jnp.where(leaf.t == 1, u, size)
+        most = float(jnp.finfo(size.dtype).max) ** 0.5
+        kept = jnp.where(size < jnp.inf, jnp.minimum(size, most), size)
+        return jnp.hypot(size, safe_sqrt(eps_root)), {"nu": jnp.square(kept)}
+
+    return Rule(update, {"nu": jnp.zeros_like})
+
+
+@transformation
 def scale_by_novograd(
     b1: Decay = 0.9,
     b2: Decay = 0.25,
@@ -354,11 +372,11 @@ def scale_by_novograd(
         weight_decay: Times the parameter, added before the sum.
         mu_dtype: What the sum is stored in; at least float32 if None.
 
-    Keeps `mu`, like the parameter, and `nu`, one number for each array.
+    Keeps `mu`, like the parameter, and `nu`, one number for each array. Norms whose
+    squares leave the range of its dtype count as at its end after their own step.
     """
-    norm = chain(block_norm(), square(), scale_by_ema(b2, "nu", initial_value=None))
     return chain(
-        divide_by_root(norm, eps, eps_root),
+        divide_by(chain(block_norm(), _moving_norm(b2, eps_root), shift(eps))),
         add_decayed_weights(weight_decay),
         running_sum("mu", 0.0, b1, mu_dtype),
     )

@@ -222,3 +222,16 @@ def test_a_transformation_is_as_right_at_every_scale_as_in_float64(name):
         assert wrong, "it is right by now: take it from ELSEWHERE"
     else:
         assert wrong == []
+
+
+@pytest.mark.parametrize("size", [1e-25, 1.0, 1e20])
+def test_novograd_keeps_squares_and_divides_by_norms(size):
+    """The first step is right at any scale; later ones lack what no square tells."""
+    grads = {"w": jnp.full(4, size, jnp.float32)}
+    tx = gradtx.scale_by_novograd(b1=0.0, eps=0.0)
+    state, found = tx.init(grads), []
+    for _ in range(4):
+        updates, state = tx.update(grads, state, grads)
+        found.append(float(updates["w"][0]))
+    assert found[0] == pytest.approx(0.5, rel=1e-6)
+    assert found[1:] == pytest.approx([0.5] * 3, rel=1e-6 if size == 1 else 1 / 6)
