@@ -64,8 +64,10 @@ class Laid:
         self.program: Any = None
         self.settled: dict[int, Op] = {}
 
-        def numbers(count: Any) -> dict[int, Any]:
-            """The children of each operation that depend on the count."""
+        def numbers(count: Any) -> dict[int, Any] | None:
+            """The children of each operation that depend on the count, if traced."""
+            if not isinstance(count, Tracer):
+                return None  # under `jax.disable_jit`
             self.program = program_of(bound, count)
             children = {
                 k: op.bound.children
@@ -77,9 +79,9 @@ class Laid:
         self.numbers = jax.jit(numbers)
 
     def at(self, count: Any) -> Program | None:
-        """The program at a count; None in a staged computation."""
+        """The program at a count; None in a staged computation, and without any."""
         numbers = self.numbers(count)
-        if _is_traced(numbers):
+        if numbers is None or _is_traced(numbers):
             return None
         ops = [
             _made(op, Bound(op.bound.spec, numbers[k])) if k in numbers else self._op(k)

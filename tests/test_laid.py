@@ -171,3 +171,14 @@ def test_an_update_inside_of_another_computation_is_laid_out_there():
         update = functools.partial(tx.update, GRADS, state, PARAMS)  # count included
         updates, state = jax.jit(update)() if i % 2 else update()
         near(updates["b"], jnp.full(3, -0.5 * float(LINE(i))))
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_without_any_jit_it_is_laid_out_at_every_update(first):
+    for schedule in (LINE, gradtx.constant_schedule(0.1)):
+        tx = gradtx.sgd(schedule)
+        state = tx.init(PARAMS)
+        for i in range(6):
+            with jax.disable_jit(i >= first):
+                updates, state = tx.update(GRADS, state, PARAMS)
+            near(updates["b"], jnp.full(3, -0.5 * float(schedule(i))))
