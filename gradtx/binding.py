@@ -156,7 +156,7 @@ class Bound:
     def __init__(self, spec: Spec, children: tuple[Any, ...]):
         self.spec, self.children = spec, children
         self.program: Any = None
-        self.laid: Any = None
+        self.laid: dict[Any, Any] | None = {}
 
     @property
     def factory(self) -> Factory:

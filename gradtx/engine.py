@@ -26,7 +26,7 @@ from gradtx.conditions import run_if
 from gradtx.dispatch import run_jobs, total
 from gradtx.hoist import Job
 from gradtx.kernel import Common, LeafInput, LeafOutput, select, zero_unless
-from gradtx.laid import forget, program_at
+from gradtx.laid import program_at
 from gradtx.lowering import program_of
 from gradtx.masks import active_of, places_of
 from gradtx.precision import Precision, precision_of
@@ -74,10 +74,13 @@ def update_if(
         if not program.ignores(state):
             try:
                 updates, new_state = run(program, state, count)
-            except jax.errors.UnexpectedTracerError:
-                if not forget(bound):
+            except Exception:
+                if not program.is_laid:
                     raise
+                # A recipe may have put a number, then of a trace, where none is made
+                # anew: such as into a function of its own. Else this fails as well.
                 updates, new_state = run(program_of(bound, count), state, count)
+                bound.laid = None
             return updates, typed_as(state, new_state)
     try:
         return run(program_of(bound, None), {}, None)[0], state

@@ -8,6 +8,7 @@ what is made of them is only the rules that take them.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -17,50 +18,31 @@ from gradtx.jaxpr import Tracer, token_of_context
 from gradtx.lowering import program_of
 from gradtx.numbers import is_concrete
 from gradtx.program import Op, Program
+from gradtx.rule import Rule
 
 
 def program_at(bound: Bound, count: Any) -> Program:
     """As `program_of`; from the second update on, what was laid out before."""
-    if bound.program is not None or not is_concrete(count):
+    known = bound.laid
+    if bound.program is not None or known is None or not is_concrete(count):
         return program_of(bound, count)
     context = token_of_context(())
-    if isinstance(bound.laid, Laid) and bound.laid.context is context:
+    if laid := known.get(context):
         try:
-            return bound.laid.at(count) or program_of(bound, count)
+            return laid.at(count) or program_of(bound, count)
         except TypeError:  # a recipe looks at its numbers, which a trace has not
-            bound.laid = NEVER
+            bound.laid = None
     program = program_of(bound, count)
-    if program.is_timed and bound.laid is not NEVER:
-        is_second = bound.laid is not None
-        bound.laid = SEEN
-        if is_second:
-            may_be = program.is_pure and not _is_traced(bound.children)
-            bound.laid = Laid(bound, context) if may_be else NEVER
+    if program.is_timed and laid is None:
+        may_be = program.is_pure and not _is_traced(bound.children)
+        known[context] = Laid(bound) if context in known and may_be else None
     return program
 
 
-def forget(bound: Bound) -> bool:
-    """Lay a transformation out at every update from now on; whether it was not.
-
-    For a recipe that puts a number into a function of its own: that is of the trace.
-    """
-    was_laid, bound.laid = isinstance(bound.laid, Laid), NEVER
-    return was_laid
-
-
-SEEN, NEVER = "seen", "never"
-"""Of what was updated once; of what is laid out at every update."""
-
-
 class Laid:
-    """A program whose numbers are compiled.
+    """A program whose numbers are compiled, under one setting of JAX's."""
 
-    Attributes:
-        context: The settings of JAX's that it is for.
-    """
-
-    def __init__(self, bound: Bound, context: object):
-        self.context = context
+    def __init__(self, bound: Bound):
         self.program: Any = None
         self.settled: dict[int, Op] = {}
 
@@ -68,13 +50,14 @@ class Laid:
             """The children of each operation that depend on the count, if traced."""
             if not isinstance(count, Tracer):
                 return None  # under `jax.disable_jit`
-            self.program = program_of(bound, count)
+            program = program_of(bound, count)
             children = {
                 k: op.bound.children
-                for k, op in enumerate(self.program.ops)
-                if op.bound is not None
+                for k, op in enumerate(program.ops)
+                if op.bound is not None and _is_traced(op.bound.children)
             }
-            return {k: x for k, x in children.items() if _is_traced(x)}
+            self.program = _without_numbers(program, children)
+            return children
 
         self.numbers = jax.jit(numbers)
 
@@ -87,7 +70,7 @@ class Laid:
             _made(op, Bound(op.bound.spec, numbers[k])) if k in numbers else self._op(k)
             for k, op in enumerate(self.program.ops)
         ]
-        return dataclasses.replace(self.program, ops=tuple(ops))
+        return dataclasses.replace(self.program, ops=tuple(ops), is_laid=True)
 
     def _op(self, k: int) -> Op:
         """An operation whose numbers stay: made once, outside of the trace."""
@@ -95,6 +78,20 @@ class Laid:
             op = self.program.ops[k]
             self.settled[k] = op if op.bound is None else _made(op, op.bound)
         return self.settled[k]
+
+
+def _without_numbers(program: Program, traced: Collection[int]) -> Program:
+    """A program without what is of its trace: operations are made anew."""
+
+    def bare(k: int, op: Op) -> Op:
+        if op.bound is None:
+            return op
+        bound = Bound(op.bound.spec, ()) if k in traced else op.bound
+        return dataclasses.replace(op, bound=bound, node=Rule(lambda u, *_: (u, {})))
+
+    ops = tuple(bare(k, op) for k, op in enumerate(program.ops))
+    parts = tuple(part._replace(bound=None) for part in program.parts)
+    return dataclasses.replace(program, ops=ops, parts=parts)
 
 
 def _made(op: Op, bound: Bound) -> Op:

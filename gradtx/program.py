@@ -193,6 +193,7 @@ class Program:
         is_timed: Whether numbers depend on the count.
         is_pure: Whether they depend on nothing else: all its schedules remember what
             they are made of. A plain function may look at more.
+        is_laid: Whether it was laid out for another count, its numbers made anew.
         memo: Whatever the engine derives from the program.
     """
 
@@ -205,6 +206,7 @@ class Program:
     out: int
     is_timed: bool
     is_pure: bool
+    is_laid: bool = False
     memo: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     def around(self, op: Op) -> Iterator[Part]:

@@ -1,7 +1,9 @@
+import concurrent.futures
 import functools
 
 import jax
 import numpy as np
+import optax
 import pytest
 from jax import numpy as jnp
 
@@ -182,3 +184,58 @@ def test_without_any_jit_it_is_laid_out_at_every_update(first):
             with jax.disable_jit(i >= first):
                 updates, state = tx.update(GRADS, state, PARAMS)
             near(updates["b"], jnp.full(3, -0.5 * float(schedule(i))))
+
+
+def with_number(make):
+    """A recipe that makes something of its number."""
+
+    @gradtx.transformation
+    def recipe(rate: gradtx.ScalarOrSchedule):
+        return make(rate)
+
+    return recipe(LINE)
+
+
+CLOSING = {
+    "a function": lambda rate: gradtx.stateless(
+        lambda updates, params: jax.tree.map(lambda u: rate * u, updates)
+    ),
+    "a number of the host": lambda rate: gradtx.stateless(
+        lambda updates, params: jax.tree.map(lambda u: float(rate) * u, updates)
+    ),
+    "a mask": lambda rate: gradtx.add_decayed_weights(
+        rate, lambda params: jax.tree.map(lambda p: float(rate) > 0.13, params)
+    ),
+    "arrays in a mask": lambda rate: gradtx.masked(
+        gradtx.scale(rate), {"w": jnp.array(True), "b": jnp.array(False)}
+    ),
+    "optax's": optax.scale,
+}
+
+
+@pytest.mark.parametrize("name", CLOSING)
+def test_whatever_a_recipe_makes_of_its_number_runs_without_jit(name, monkeypatch):
+    found = path(with_number(CLOSING[name]))
+    near(found, anew(with_number(CLOSING[name]), monkeypatch))
+
+
+def test_threads_may_share_a_transformation():
+    tx = with_number(CLOSING["a function"])
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(path, tx) for _ in range(8)]
+    for run in runs:
+        near(run.result()[0], path(tx)[0])
+
+
+def test_an_error_of_the_user_s_is_raised_and_does_no_harm():
+    tx = gradtx.sgd(LINE)
+    _, state = path(tx)
+    with pytest.raises(ValueError, match="'b'"):
+        tx.update({"w": GRADS["w"], "b": jnp.ones((5, 5))}, state, PARAMS)
+    assert tx.bound.laid and all(tx.bound.laid.values())
+
+
+def test_nothing_of_a_trace_is_kept():
+    with jax.checking_leaks():
+        updates, _ = path(gradtx.sgd(LINE))
+    near(updates[5]["b"], jnp.full(3, -0.5 * float(LINE(5))))
