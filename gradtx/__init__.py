@@ -343,4 +343,5 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *dir(_optax)})
+    theirs = (name for name in dir(_optax) if not name.startswith("_"))
+    return sorted({*globals(), *theirs})

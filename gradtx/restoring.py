@@ -56,7 +56,8 @@ def restore(
 
     Steps that keep nothing, schedules and groups may have changed, and a wrapper such
     as `skip` may be new or gone: slots go by name. Numbers of `editable` that nobody
-    changed are the pipeline's.
+    changed are the pipeline's. Weights of averages that were not saved (`mu_weight`,
+    of decays that change) are those of the decay now and the count.
 
     Args:
         tx: The transformation as it is now.

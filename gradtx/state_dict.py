@@ -45,6 +45,11 @@ class State(dict[Any, Any]):
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"write state[{name!r}] = ..., or state._replace(...)")
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(key, int):  # a place, as of a tuple, which is not written either
+            raise TypeError("write state[name] = ..., or state._replace(name=...)")
+        super().__setitem__(key, value)
+
     def __missing__(self, key: Any) -> Any:
         if isinstance(key, int) and not isinstance(key, bool):
             return self
