@@ -89,7 +89,7 @@ class Weight:
         """The weight at this update, and what is kept of it."""
         if not self.decay.changes:
             return self.decay.weight_after(step.t), {}
-        weight = self._after(shared[self.slot], step.t - 1)
+        weight = self.after(shared[self.slot], step.t - 1)
         return weight, {self.slot: weight}
 
     def recovered(self, count: Any) -> Any:
@@ -97,7 +97,7 @@ class Weight:
         weight = self.decay.weight_after(jnp.maximum(as_weak(count), 1))
         return jnp.where(count > 0, weight, 0).astype(float)
 
-    def _after(self, weight: Any, t: Any) -> Any:
+    def after(self, weight: Any, t: Any) -> Any:
         """The weight one update after t updates had another one."""
         average = self.decay.complement + self.decay * weight
         told = self.recovered(t)
@@ -120,7 +120,7 @@ class Weight:
             before = leaf.before[self.slot]
             return jnp.where(before > 0, before, weight)
         for k in range(steps_ahead):
-            weight = self._after(weight, leaf.t + k)
+            weight = self.after(weight, leaf.t + k)
         return weight
 
 
@@ -131,7 +131,7 @@ def zero_weight(arrays: Any) -> Any:
 
 def kept_weights(*weights: Weight) -> dict[str, Any]:
     """Of a rule that looks at weights: `shared` and `settle`, and `recovered`."""
-    recovered = {weight.slot: weight.recovered for weight in weights}
+    recovered = {weight.slot: weight for weight in weights}
     shared = {k: first for weight in weights for k, first in weight.shared.items()}
 
     def settle(total: Any, before: Any, step: Step) -> Any:

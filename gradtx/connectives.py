@@ -37,9 +37,7 @@ class Fork(Node):
     setting: Callable[[Any], Any] | None = None
     shared: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
     settle: Callable[[Any, Any, Step], Any] | None = None
-    recovered: Mapping[str, Callable[[Any], Any]] = dataclasses.field(
-        default_factory=dict
-    )
+    recovered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
+from jax import lax
 from jax import numpy as jnp
 
 from gradtx.binding import Remembered
@@ -100,16 +101,29 @@ def layout(
 
 
 def weights(tx: Any, count: Any, home: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """What the count tells and optax does not keep: where it is, and its value."""
+    """The weights of averages, which optax does not keep: where each is, and it."""
     program = program_of(tx.bound, count)
-    for _, key, value in recovered(program, count):
+    for k, slot, key, weight in recovered(program):
         if key is not None:
+            value = weight.recovered(count)
+            if program.is_timed:
+                value = _by_schedule(tx, count, k, slot)
             yield (*home, key), value
     for op, keys in zip(program.ops, program.keys, strict=True):
         for slot, inner in op.node.inner.items():
             is_passed = op.node.in_optax.get(slot, slot) is None
             if is_passed and isinstance(inner, Remembered):
                 yield from weights(inner, count, (*home, keys[slot]))
+
+
+def _by_schedule(tx: Any, count: Any, k: int, slot: str) -> Any:
+    """A weight by the decays of all updates so far, which schedules give."""
+
+    def one_more(i: Any, weight: Any) -> Any:
+        mine = program_of(tx.bound, i).ops[k].node.recovered[slot]
+        return mine.after(weight, i).astype(weight.dtype)
+
+    return lax.fori_loop(0, count, one_more, jnp.zeros((), float))
 
 
 def _gets_reals(program: Program) -> set[int]:

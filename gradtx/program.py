@@ -301,11 +301,11 @@ STEPS = (
 """What makes other steps of those that it gets."""
 
 
-def recovered(program: Program, count: Any) -> Iterator[tuple[str, str | None, Any]]:
-    """Scalars that the count tells: the slot, the key if it is kept, the value."""
-    for op, keys in zip(program.ops, program.keys, strict=True):
-        for slot, value in op.node.recovered.items():
-            yield slot, keys.get(slot), value(count)
+def recovered(program: Program) -> Iterator[tuple[int, str, str | None, Any]]:
+    """Weights of averages: the operation, the slot, the key if it is kept, which."""
+    for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
+        for slot, weight in op.node.recovered.items():
+            yield k, slot, keys.get(slot), weight
 
 
 def next_count(count: Any, is_due: Any = None, period: Any = None) -> Any:

@@ -201,7 +201,8 @@ class _Weights:
         for at, program_at in _programs(tx):
             saved = pairs.get(wanted.counts[at])
             count = jnp.asarray(0 if saved is None else found.leaves[saved])
-            for slot, key, value in recovered(program_at(count), count):
+            for _, slot, key, weight in recovered(program_at(count)):
+                value = weight.recovered(count)
                 self.values.append((slot, value))
                 if key is not None:
                     self.kept[places[f"{at}{key}"]] = value

@@ -38,7 +38,7 @@ class Node:
     takes_integers: bool = False
     period: Any = None
     inner: Mapping[str, Any] = types.MappingProxyType({})
-    recovered: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
+    recovered: Mapping[str, Any] = types.MappingProxyType({})
     is_of_input: bool = False
     in_optax: Mapping[str, str | None] = types.MappingProxyType({})
 
@@ -70,7 +70,7 @@ class Rule(Node):
         evaluate: `(param, slots, shared) -> param`, what to evaluate with in its place.
         freezes: Whether its leaves get zeros, and nothing else acts on them.
         sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.
-        recovered: `(count) -> scalar`, for scalars that a constant decay does not keep.
+        recovered: The `Weight`s of averages that it looks at, by scalar, kept or not.
         takes_integers: Whether leaves of integers go through it, in their dtype.
         period: The whole number that it takes the count modulo, if it does.
         is_of_input: Whether keys of scalars begin as the slot that flows in: `mu_...`.
@@ -90,9 +90,7 @@ class Rule(Node):
     evaluate: Callable[[Any, Any, Any], Any] | None = None
     freezes: bool = False
     sees_entry: bool = False
-    recovered: Mapping[str, Callable[[Any], Any]] = dataclasses.field(
-        default_factory=dict
-    )
+    recovered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     takes_integers: bool = False
     period: Any = None
     is_of_input: bool = False

@@ -140,7 +140,7 @@ def scale_by_prodigy(
         **weights[0].shared,
         **weights[1].shared,
     }
-    recovered = {weight.slot: weight.recovered for weight in weights}
+    recovered = {weight.slot: weight for weight in weights}
     return Rule(update, slots, measure, shared, settle, recovered=recovered)
 
 
@@ -201,7 +201,7 @@ def scale_by_dadapt_adam(
         **weights[0].shared,
         **weights[1].shared,
     }
-    recovered = {weight.slot: weight.recovered for weight in weights}
+    recovered = {weight.slot: weight for weight in weights}
     return Rule(update, slots, measure, shared, settle, recovered=recovered)
 
 
@@ -282,7 +282,7 @@ def scale_by_model_step(
         shared=shared,
         settle=settle,
         needs=("value",),
-        recovered={weight.slot: weight.recovered} if is_corrected else {},
+        recovered={weight.slot: weight} if is_corrected else {},
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
 from jax import numpy as jnp
 
@@ -12,6 +13,7 @@ import gradtx
 from gradtx import testing
 from gradtx.roles import NumberRole
 from tests import registry
+from tests.equality import as_optax_needs
 
 STEPS = 25
 PARAMS = {"w": jnp.linspace(0.5, 2.0, 6).reshape(2, 3)}
@@ -163,3 +165,20 @@ def test_a_checkpoint_goes_from_a_constant_decay_to_a_changing_one_and_back(old,
     _, there = updates_of(after, restored.state)
     _, expected = updates_of(before, state)
     np.testing.assert_allclose(there, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 12])
+def test_a_scheduled_run_of_optax_has_the_weight_of_all_its_decays(steps):
+    b1, b2 = rising(0.1, 0.95), rising(0.5, 0.999)
+    theirs = optax.inject_hyperparams(optax.adam)(1.0, b1=b1, b2=b2)
+    with as_optax_needs():
+        half = theirs.init(PARAMS)
+        for _ in range(steps):
+            _, half = theirs.update(GRADS, half, PARAMS)
+    tx = gradtx.adam(1.0, b1=b1, b2=b2)
+    state = gradtx.from_optax(tx, half, PARAMS)
+    for key, decay in (("mu_weight", b1), ("nu_weight", b2)):
+        left = np.prod([float(decay(i)) for i in range(steps)])
+        np.testing.assert_allclose(state[key], 1 - left, rtol=2e-6, atol=1e-7)
+    _, updates = updates_of(tx, state)
+    np.testing.assert_allclose(abs(updates), 1, rtol=2e-5)
