@@ -150,7 +150,7 @@ class MultiSteps:
             `has_updated` looks for `should_skip` among them.
         accumulator_dtype: As `dtype` of `accumulate`.
 
-    The state has the fields of optax's by name: `state.mini_step`, ...
+    The state has the fields of optax's `MultiStepsState`: `state.mini_step`, ...
     """
 
     def __init__(

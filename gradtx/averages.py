@@ -82,11 +82,11 @@ class Weight:
 
     @property
     def shared(self) -> dict[str, Any]:
-        """The first value of what is kept, if anything is."""
+        """The first value of the weight, where the state keeps it."""
         return {self.slot: zero_weight} if self.decay.changes else {}
 
     def settle(self, shared: Any, step: Step | Leaf) -> tuple[Any, dict[str, Any]]:
-        """The weight at this update, and what is kept of it."""
+        """The weight at this update, and the scalars that the state keeps."""
         if not self.decay.changes:
             return self.decay.weight_after(step.t), {}
         weight = self.after(shared[self.slot], step.t - 1)

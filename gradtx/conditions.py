@@ -1,4 +1,4 @@
-"""What is run only where a condition holds."""
+"""Computations that run only where a condition holds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run_if(
     state: Any,
     otherwise: Callable[[Any], Any] = lambda updates: updates,
 ) -> tuple[Any, Any]:
-    """What is made of updates where it is due, else otherwise; None for always."""
+    """Run a step on updates and state if `is_due`; None means that it always is."""
     if is_due is None:
         return run(updates, state)
 

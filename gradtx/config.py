@@ -192,7 +192,7 @@ def _known() -> dict[str, Any]:
 
 
 def _own() -> dict[str, Any]:
-    """The functions of gradtx, by name; what is public before what recipes are of."""
+    """The functions of gradtx by name; a public one comes before a private one."""
     return _named(_modules()) | _public()
 
 

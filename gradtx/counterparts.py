@@ -1,4 +1,4 @@
-"""The slots of a transformation by the fields of optax's states that they are."""
+"""Slots and their counterparts: the fields of optax's states."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def layout(
 ) -> tuple[list[Slot], list[Path]]:
     """The slots of a transformation, in its order, and where there are states.
 
-    Where optax keeps nothing but the state of what is inside, the slots of that are
-    among those of the others, as there.
+    A wrapper of which optax keeps only the inner state adds no level: the slots of the
+    inner transformation are listed among the others.
 
     Args:
         tx: The transformation.
