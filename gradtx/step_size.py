@@ -77,6 +77,18 @@ def _settled(weights: tuple[Weight, Weight], shared: Any, step: Step | Leaf) -> 
     return (one, two), kept_one | kept_two
 
 
+def _kept(first: Any, weights: tuple[Weight, Weight]) -> dict[str, Any]:
+    """The scalars of an estimate of the distance, which starts at a number."""
+    estimate = {
+        "estim_lr": lambda arrays: jnp.asarray(first, float),
+        "numerator_weighted": zero,
+    }
+    return {
+        "shared": estimate | weights[0].shared | weights[1].shared,
+        "recovered": {weight.slot: weight for weight in weights},
+    }
+
+
 @transformation
 def scale_by_prodigy(
     learning_rate: Scalar = 1.0,
@@ -134,14 +146,8 @@ def scale_by_prodigy(
         "grad_sum": jnp.zeros_like,
         "params0": unchanged,
     }
-    shared = {
-        "estim_lr": lambda arrays: jnp.asarray(estim_lr0, float),
-        "numerator_weighted": zero,
-        **weights[0].shared,
-        **weights[1].shared,
-    }
-    recovered = {weight.slot: weight for weight in weights}
-    return Rule(update, slots, measure, shared, settle, recovered=recovered)
+    kept = _kept(estim_lr0, weights)
+    return Rule(update, slots, measure, settle=settle, **kept)
 
 
 @transformation
@@ -195,14 +201,8 @@ def scale_by_dadapt_adam(
         "exp_avg_sq": _zeros,
         "grad_sum": jnp.zeros_like,
     }
-    shared = {
-        "estim_lr": lambda arrays: jnp.asarray(estim_lr0, float),
-        "numerator_weighted": zero,
-        **weights[0].shared,
-        **weights[1].shared,
-    }
-    recovered = {weight.slot: weight for weight in weights}
-    return Rule(update, slots, measure, shared, settle, recovered=recovered)
+    kept = _kept(estim_lr0, weights)
+    return Rule(update, slots, measure, settle=settle, **kept)
 
 
 @transformation
