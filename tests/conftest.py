@@ -4,6 +4,7 @@ Eight virtual CPU devices for the tests on meshes, a compilation cache that the 
 of a run, and the next run, share, and a bound on the compiled programs in memory.
 """
 
+import gc
 import itertools
 import os
 import pathlib
@@ -30,6 +31,10 @@ cache = pathlib.Path(__file__).parent.parent / ".jax_cache"
 jax.config.update("jax_compilation_cache_dir", str(cache))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
+
+# Traces are many small objects: at Python's thresholds a fifth of the time is spent
+# looking for garbage among them.
+gc.set_threshold(100_000, 20, 100)
 
 TESTS_RUN = itertools.count(1)
 
