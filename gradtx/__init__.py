@@ -303,6 +303,9 @@ from gradtx.skipping import not_finite as not_finite
 from gradtx.skipping import skip as skip
 from gradtx.skipping import skip_large_updates as skip_large_updates
 from gradtx.skipping import skip_not_finite as skip_not_finite
+from gradtx.stable import DEFINED as _DEFINED
+from gradtx.stable import register_old_modules as _register_old_modules
+from gradtx.stable import stable as _stable
 from gradtx.state_dict import State as State
 from gradtx.step_size import scale_by_dadapt_adam as scale_by_dadapt_adam
 from gradtx.step_size import scale_by_madgrad as scale_by_madgrad
@@ -323,7 +326,11 @@ from gradtx.zoom import scale_by_zoom_linesearch as scale_by_zoom_linesearch
 
 __version__ = "0.6.0"
 
+for _exported in list(globals().values()):
+    if getattr(_exported, "__module__", "").startswith("gradtx."):
+        _stable(_exported)
 _register_submodules()
+_register_old_modules()
 
 
 _ON_DEMAND = ("laws", "plot", "testing")
@@ -333,6 +340,8 @@ def __getattr__(name: str) -> _Any:
     """Names that are not ours (losses, projections, ...) are optax's."""
     if name in _ON_DEMAND:
         return _import_module(f"gradtx.{name}")
+    if name in _DEFINED:
+        return _DEFINED[name]
     if name.startswith("_"):
         raise AttributeError(f"module 'gradtx' has no attribute {name!r}")
     try:

@@ -13,6 +13,7 @@ from gradtx.fusion import apart
 from gradtx.program import next_count
 from gradtx.roles import DType, EveryAtItsOwnCount, Member
 from gradtx.rule import Tree, TreeRule
+from gradtx.stable import stable
 from gradtx.state_dict import State
 from gradtx.transform import transformation
 from gradtx.trees import like, map_with_none, where, wide_zeros, zero_count, zeros
@@ -130,6 +131,7 @@ def accumulate(
     return _accumulating(transform, every, mean, dtype, None, "inner")
 
 
+@stable
 @transformation
 def multi_steps(
     opt: Member, every: EveryAtItsOwnCount, mean: bool, skips: Any, dtype: DType | None

@@ -25,11 +25,13 @@ from gradtx.roles import (
 )
 from gradtx.rule import Leaf, Rule, memoryless
 from gradtx.scale import scale as multiply
+from gradtx.stable import stable
 from gradtx.subspace import Matrix, is_tall, matrices_of
 from gradtx.transform import transformation
 from gradtx.vector_norms import norm_over
 
 
+@stable
 @transformation
 def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
     """Replace a matrix by random vectors on its shorter side, new every so often."""
@@ -56,6 +58,7 @@ def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
     return Rule(update, {"projector": first}, key=key, setting=setting, period=every)
 
 
+@stable
 @transformation
 def _project_at_random(rank: Size, numbers: Any):
     """Multiply the shorter side of a matrix by what is let as "projector"."""
@@ -76,6 +79,7 @@ def _project_at_random(rank: Size, numbers: Any):
     return memoryless(update, out=out, setting=functools.partial(matrices_of, numbers))
 
 
+@stable
 @transformation
 def _scale_as(projected: Member, transform: Member, tensorwise: bool, numbers: Any):
     """Scale by how much a transformation scales the projection."""
@@ -95,6 +99,7 @@ def _scale_as(projected: Member, transform: Member, tensorwise: bool, numbers: A
     return Fork((projected, transform), join, setting=setting)
 
 
+@stable
 def _is_projected(numbers: Any, params: Any) -> Any:
     matrices = matrices_of(numbers, params)
     return jax.tree.map(

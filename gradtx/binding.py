@@ -25,6 +25,7 @@ from gradtx.identity import hash_of, same, with_dicts
 from gradtx.numbers import DecayValue, ahead, scheduled
 from gradtx.roles import PLAIN, MemberRole, NumberRole, Role, role_of
 from gradtx.spec import CHILD, Spec
+from gradtx.stable import stable
 
 _in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("body", default=False)
 
@@ -131,11 +132,19 @@ class Factory:
         return TypeError(f"{self.name}: unknown argument {name!r}{hint}")
 
     def __reduce__(self):
-        return _factory_of, (self.public,)
+        return factory_of, (self.public,)
 
 
-def _factory_of(public: Any) -> Factory:
+@stable
+def factory_of(public: Any) -> Factory:
+    """What a function that users call is a factory by; pickles of factories call it."""
     return public.factory
+
+
+@stable
+def remade(public: Any, values: list[Any]) -> Any:
+    """What a factory makes of one value for each parameter: pickles call it."""
+    return public.factory.make(values)
 
 
 def _is_value(role: Role, value: Any) -> bool:
@@ -304,7 +313,7 @@ class Remembered:
         return hash((self.bound.spec, *map(hash_of, self.bound.children)))
 
     def __reduce__(self):
-        return Factory.make, (self.bound.factory, self.bound.values())
+        return remade, (self.bound.factory.public, self.bound.values())
 
 
 def _plain(is_count: bool, value: Any) -> Any:

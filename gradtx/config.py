@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -16,6 +14,7 @@ from gradtx.errors import suggest, told
 from gradtx.numbers import is_concrete
 from gradtx.roles import PLAIN
 from gradtx.rule import Private
+from gradtx.stable import DEFINED, is_public
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -42,7 +41,7 @@ def register(function: T) -> T:
         )
     before = REGISTERED.get(name, function)
     is_again = _origin(before) == _origin(function) and "<" not in _origin(function)[1]
-    if name in _public() or not (before is function or is_again):
+    if is_public(name) or not (before is function or is_again):
         raise ValueError(f"register: the name {name!r} is taken")
     REGISTERED[name] = function
     return function  # pyright: ignore[reportReturnType]
@@ -182,48 +181,13 @@ def _made(value: Any, place: str) -> Any:
 def _find(name: str) -> Any:
     known = _known()
     if name not in known:
-        near = suggest(name, {**_public(), **REGISTERED})
+        near = suggest(name, known)
         raise ValueError(f"from_config: unknown name {name!r}{near}")
     return known[name]
 
 
 def _known() -> dict[str, Any]:
-    return {**_own(), **REGISTERED}
-
-
-def _own() -> dict[str, Any]:
-    """The functions of gradtx by name; a public one comes before a private one."""
-    return _named(_modules()) | _public()
-
-
-@functools.cache
-def _public() -> dict[str, Any]:
-    return _named(("gradtx.injection", "gradtx"))
-
-
-def _modules() -> tuple[str, ...]:
-    """The modules of gradtx, the first imported last, so that its names stay."""
-    return tuple(name for name in reversed(sys.modules) if name.startswith("gradtx."))
-
-
-@functools.cache
-def _named(modules: tuple[str, ...]) -> dict[str, Any]:
-    """The functions that are in some modules, by name."""
-    found = map(importlib.import_module, modules)
-    public = {name: it for module in found for name, it in vars(module).items()}
-    factories = {
-        made.factory.name: made
-        for made in public.values()
-        if isinstance(getattr(made, "factory", None), Factory)
-    }
-    parameters = (it.factory.signature.parameters for it in factories.values())
-    defaults = [p.default for each in parameters for p in each.values()]
-    functions = {
-        made.__name__: made
-        for made in [*public.values(), *defaults]
-        if inspect.isfunction(made) and made.__module__.startswith("gradtx.")
-    }
-    return functions | factories
+    return {**DEFINED, **REGISTERED}
 
 
 def _name_of(function: Any) -> str:

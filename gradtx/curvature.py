@@ -18,6 +18,7 @@ from gradtx.numbers import is_constant_zero
 from gradtx.roles import Decay, DType, Every, Member, NonNegative, Positive, Scalar
 from gradtx.rule import Leaf, Step, Tree, TreeRule, memoryless
 from gradtx.scale import scale
+from gradtx.stable import stable
 from gradtx.transform import transformation
 from gradtx.trees import like, map_with_none, wide_zeros
 from gradtx.wrap import run
@@ -61,6 +62,7 @@ def average_every(every: Every, transform: Member, decay: Decay):
     return TreeRule(update, slots, period=every)
 
 
+@stable
 @transformation
 def _report_win_rate(threshold: Scalar, every: Scalar):
     """Print the share of elements below a threshold, every so many updates.

@@ -19,6 +19,7 @@ from gradtx.errors import looks, nearly, told
 from gradtx.paths import matched
 from gradtx.roles import Member
 from gradtx.rule import Leaf, Private, Rule, Step, Tree, TreeRule, zero
+from gradtx.stable import stable
 from gradtx.transform import transformation
 
 PREFIX = "metrics."
@@ -130,6 +131,7 @@ def clipping(transform: Member):
 UNCLIPPED = Private("unclipped")
 
 
+@stable
 @transformation
 def _share():
     name = f"{PREFIX}clipped_share"

@@ -22,6 +22,7 @@ from gradtx.roles import (
     Size,
 )
 from gradtx.rule import Leaf, Private, Rule, Step, unchanged, zero
+from gradtx.stable import stable
 from gradtx.transform import transformation
 from gradtx.vector_norms import global_norm, norm, norm_of_all, squares_apart
 
@@ -226,6 +227,7 @@ def mechanize(
 GRADIENT = Private("gradient")
 
 
+@stable
 @transformation
 def _learn_scale(
     weight_decay: NonNegative, eps: Positive, s_init: Positive, num_betas: Size

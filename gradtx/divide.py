@@ -16,6 +16,7 @@ from gradtx.errors import told
 from gradtx.roles import Decay, DType, FirstValue, Member, NonNegative, Positive, Scalar
 from gradtx.rule import Leaf, Rule, memoryless, refuse_complex
 from gradtx.scale import add_decayed_weights, block_norm
+from gradtx.stable import stable
 from gradtx.transform import transformation
 from gradtx.trees import map_with_none
 
@@ -333,6 +334,7 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: Positive = 1e-6):
     )
 
 
+@stable
 @transformation
 def _moving_norm(decay: Decay, eps_root: NonNegative):
     """The root of the moving average `nu` of squared norms.

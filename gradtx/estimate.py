@@ -24,6 +24,7 @@ from gradtx.errors import told
 from gradtx.numbers import default_float, is_key
 from gradtx.precision import wide
 from gradtx.roles import Rate, Size
+from gradtx.stable import stable
 
 P = ParamSpec("P")
 
@@ -234,6 +235,7 @@ def _checked(bound: Bound) -> Estimator:
     return Estimator(bound)
 
 
+@stable
 @estimator
 def central_differences(
     perturbation: Rate = 1e-2, directions: Size = 16, at_once: Size | None = None
@@ -256,6 +258,7 @@ def central_differences(
     return Pairs(perturbation, directions, at_once, _sphere, weigh)
 
 
+@stable
 @estimator
 def spsa(perturbation: Rate = 1e-2, directions: Size = 1, at_once: Size | None = None):
     """Simultaneous perturbation: each parameter moves by one amount, or by minus it.
@@ -274,6 +277,7 @@ def spsa(perturbation: Rate = 1e-2, directions: Size = 1, at_once: Size | None =
     return Pairs(perturbation, directions, at_once, _signs, weigh)
 
 
+@stable
 @estimator
 def evolution_strategies(
     perturbation: Rate = 0.1,
@@ -331,6 +335,7 @@ def centered_ranks(values: Any) -> Any:
     return jnp.where(jnp.isnan(values), values, ranks)
 
 
+@stable
 @estimator
 def augmented_random_search(
     perturbation: Rate = 0.03,

@@ -19,9 +19,11 @@ from gradtx.divide import block_mean, divide_by_root, shift, square
 from gradtx.numbers import as_weak
 from gradtx.roles import Decay, DType, NonNegative, Positive, Scalar, Share, Size
 from gradtx.rule import Leaf, Rule
+from gradtx.stable import stable
 from gradtx.transform import transformation
 
 
+@stable
 def power_decay(step: Any, exponent: Any) -> Any:
     """Adafactor's decay at a step from 0: `1 - (step + 1)**-exponent`.
 
@@ -221,6 +223,7 @@ def scale_by_adam_mini(
     return moments(first_moment(b1, mu_dtype), divide_by_root(corrected(mean, b2), eps))
 
 
+@stable
 def _is_factored(least: int, params: Any) -> Any:
     return jax.tree.map(
         lambda p: factored_axes(jnp.shape(p), least) is not None, params

@@ -20,6 +20,7 @@ from gradtx.paths import is_none, matched, name_of
 from gradtx.roles import Member
 from gradtx.rule import memoryless
 from gradtx.scale import set_to_zero
+from gradtx.stable import stable
 from gradtx.transform import transformation
 
 
@@ -203,6 +204,7 @@ def selective_transform(optimizer: Member, *, freeze_mask: Any):
     return chain(masked(optimizer, is_trained), freeze(freeze_mask))
 
 
+@stable
 def _is_trained(freeze_mask: Any, params: Any) -> Any:
     return jax.tree.map(operator.not_, mask_tree(freeze_mask, params))
 

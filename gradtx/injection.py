@@ -19,6 +19,7 @@ from gradtx.lowering import takes_batch
 from gradtx.numbers import is_number
 from gradtx.roles import DType, NumberRole, Scalar
 from gradtx.rule import Tree, TreeRule
+from gradtx.stable import stable
 from gradtx.transform import transformation
 from gradtx.wrap import run
 
@@ -84,6 +85,7 @@ def _kind(factory: Any, name: str, value: Any, static: set[str]) -> str:
     return "schedule" if callable(value) else "other"
 
 
+@stable
 @transformation
 def injected_hyperparams(
     factory: Any,

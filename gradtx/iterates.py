@@ -24,6 +24,7 @@ from gradtx.roles import (
     Share,
 )
 from gradtx.rule import Leaf, Rule, Step, Tree, TreeRule, unchanged, zero
+from gradtx.stable import stable
 from gradtx.transform import transformation
 from gradtx.trees import where
 from gradtx.wrap import anew, run
@@ -152,6 +153,7 @@ def average_params(
     return chain(transform, _average(decay, start, every, slot))
 
 
+@stable
 @transformation
 def _average(
     decay: Decay | Literal["polyak"], start: NonNegative, every: Every, slot: str
@@ -204,6 +206,7 @@ def _is_last(count: Any, period: Any) -> Any:
     return count % whole(period) == whole(period) - 1
 
 
+@stable
 @transformation
 def _synchronize(period: Every, step_size: Share):
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -216,6 +219,7 @@ def _synchronize(period: Every, step_size: Share):
     return Rule(update, {"slow": unchanged}, evaluate=_slot("slow"), period=period)
 
 
+@stable
 @transformation
 def _restart(transform: Member, period: Every):
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:

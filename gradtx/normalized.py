@@ -18,6 +18,7 @@ from gradtx.divide import (
     square,
 )
 from gradtx.roles import Decay, DType, NonNegative, Positive
+from gradtx.stable import stable
 from gradtx.transform import transformation
 
 
@@ -44,6 +45,7 @@ def scale_by_laprop(
     return chain(normalized, first_moment(b1, mu_dtype))
 
 
+@stable
 def fourth_root(count: Any) -> Any:
     """ADOPT's bound of the normalized gradient: `count**0.25`, 0 at the first."""
     return count**0.25

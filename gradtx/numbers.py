@@ -10,6 +10,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.jaxpr import Tracer
+from gradtx.stable import stable
 
 
 def is_number(value: Any) -> bool:
@@ -85,6 +86,7 @@ def as_weak(value: Any) -> Any:
     )
 
 
+@stable
 class DecayValue:
     """A decay b with its complement 1 - b; computes as b does.
 

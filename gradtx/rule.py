@@ -17,6 +17,7 @@ from jax import numpy as jnp
 from gradtx.arithmetic import abs2
 from gradtx.errors import current_path, told
 from gradtx.numbers import as_weak
+from gradtx.stable import stable
 
 Slots = Mapping[str, Any]
 
@@ -196,6 +197,7 @@ def no_state(owner: str, what: str) -> NoStateError:
     return NoStateError(f"{owner}: {what}; give the state that init makes, not None")
 
 
+@stable
 @dataclasses.dataclass(frozen=True)
 class Private:
     """A name that a recipe lets for itself: no string of a user's equals it."""

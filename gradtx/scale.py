@@ -13,6 +13,7 @@ from gradtx.connectives import Masked
 from gradtx.numbers import is_constant_zero
 from gradtx.roles import Every, NonNegative, Scalar, ScalarOrSchedule
 from gradtx.rule import Leaf, Rule, memoryless
+from gradtx.stable import stable
 from gradtx.transform import transformation
 from gradtx.vector_norms import global_norm, norm, norms_apart, over
 
@@ -98,6 +99,7 @@ def rms(x: Any, floor: Any = 0.0) -> Any:
     return jnp.maximum(safe_sqrt(jnp.mean(abs2(x))), floor)
 
 
+@stable
 @transformation
 def block_norm():
     """Replace the update by its Euclidean norm, one number for each array."""

@@ -97,10 +97,6 @@ def typed_as(given: Any, state: dict[str, Any]) -> dict[str, Any]:
     return State(state) if isinstance(given, State) else state
 
 
-# Pickles name the type as users do, wherever it is defined.
-State.__module__ = "gradtx"
-
-
 def _keys(state: State) -> tuple[str, ...]:
     """The keys in the order of the leaves, which is that of a dict."""
     return tuple(sorted(state))

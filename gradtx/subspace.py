@@ -17,6 +17,7 @@ from gradtx.combine import chain, let
 from gradtx.connectives import Fork
 from gradtx.roles import Every, Member, Scalar, Size
 from gradtx.rule import Leaf, Private, Rule, memoryless
+from gradtx.stable import stable
 from gradtx.transform import transformation
 
 
@@ -109,6 +110,7 @@ def main_directions(
 PROJECTOR = Private("projector")
 
 
+@stable
 @transformation
 def _project(rank: Size, dimension_numbers: Any):
     """Multiply a matrix by its main directions."""
@@ -130,6 +132,7 @@ def _project(rank: Size, dimension_numbers: Any):
     return memoryless(update, out=out, setting=matrices)
 
 
+@stable
 @transformation
 def _bring_back(transform: Member, scale: Scalar, dimension_numbers: Any):
     """Bring what a transformation makes of the projection back."""

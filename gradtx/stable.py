@@ -1,0 +1,71 @@
+"""Names under which pickles and configs find what gradtx defines.
+
+None tells the file that it lies in, so that files may move.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+DEFINED: dict[str, Any] = {}
+"""Functions and classes of the library by name, public ones and parts of recipes."""
+
+
+def stable(definition: T) -> T:
+    """Declare a function or a class to be of gradtx, which is where pickles look.
+
+    A decorator for what recipes are made of and is not exported; `gradtx/__init__.py`
+    does it for all that is.
+    """
+    name = definition.__name__  # pyright: ignore[reportAttributeAccessIssue]
+    definition.__module__ = "gradtx"
+    DEFINED[name] = definition
+    return definition
+
+
+def is_public(name: str) -> bool:
+    """Whether users find a definition under this name in `gradtx`."""
+    return vars(sys.modules["gradtx"]).get(name) is DEFINED.get(name, ...)
+
+
+OLD_MODULES = """
+    accumulation adam apollo averages binding clip combine curvature diagnostics
+    distance divide estimate factored grouping injection iterates layouts lbfgs
+    linesearch mixtures modifiers monitoring noise normalized numbers online past_norms
+    plateau rule scale sharpness skipping step_size subspace wrap zoom
+    optimizers.adam optimizers.adaptive optimizers.low_rank optimizers.mixtures
+    optimizers.momentum optimizers.online optimizers.parameter_free optimizers.recent
+    optimizers.schedule_free optimizers.second_order
+    schedules.composed schedules.counts schedules.decays schedules.warmups
+"""
+"""Where pickles of versions up to 0.6.0 look."""
+OLD_NAMES = {"_factory_of": "factory_of"}
+
+
+class _OldFactory:
+    """Where pickles of versions up to 0.6.0 find the function to call."""
+
+    @staticmethod
+    def make(factory: Any, values: list[Any]) -> Any:
+        return factory.make(values)
+
+
+def register_old_modules() -> None:
+    """Let pickles of versions up to 0.6.0 find what was in a file, wherever it is."""
+
+    def find(name: str) -> Any:
+        if name == "Factory":
+            return _OldFactory
+        try:
+            return DEFINED[OLD_NAMES.get(name, name)]
+        except KeyError:
+            raise AttributeError(f"gradtx has no {name!r} any more") from None
+
+    for name in OLD_MODULES.split():
+        full = f"gradtx.{name}"
+        module = sys.modules.setdefault(full, ModuleType(full))
+        vars(module).setdefault("__getattr__", find)
