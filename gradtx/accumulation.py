@@ -17,7 +17,7 @@ from gradtx.stable import stable
 from gradtx.state_dict import State
 from gradtx.transform import transformation
 from gradtx.trees import like, map_with_none, where, wide_zeros, zero_count, zeros
-from gradtx.wrap import run_if, trained
+from gradtx.wrap import run_when, trained
 
 
 def decided(owner: str, condition: Any, *given: Any) -> tuple[Any, Any]:
@@ -72,7 +72,7 @@ def _accumulating(
 
         total = map_with_none(add, acc, updates)
         given = map_with_none(mean_or_frozen, total, updates)
-        out, after = run_if(is_due, transform, given, slots[key], tree)
+        out, after = run_when(is_due, transform, given, slots[key], tree)
         n = jnp.where(is_due, 0, next_count(n, ~is_skipped))
         new |= {"mini_step": n, "gradient_step": next_count(steps, is_due), key: after}
         new["acc_grads"] = like(map_with_none(rest, total, out), acc)

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
-from gradtx import kernel
 from gradtx.binding import Bound
 from gradtx.checks import (
     Leaves,
@@ -25,7 +24,21 @@ from gradtx.checks import (
 from gradtx.conditions import run_if
 from gradtx.dispatch import run_jobs, total
 from gradtx.hoist import Job
-from gradtx.kernel import Common, LeafInput, LeafOutput, select, zero_unless
+from gradtx.kernel import (
+    Common,
+    LeafInput,
+    LeafOutput,
+    Plan,
+    keep_if,
+    like_before,
+    measure_kernel,
+    numbers_of,
+    place,
+    plan_of,
+    select,
+    update_kernel,
+    zero_unless,
+)
 from gradtx.laid import program_at
 from gradtx.lowering import program_of
 from gradtx.masks import active_of, places_of
@@ -169,7 +182,7 @@ class _Update:
         """Run the rules of a stage on every leaf that they select."""
         ops, keys = self.program.ops, self.program.keys
         plan = self._plan(stage)
-        numbers, arrays = kernel.numbers_of(plan, ops)
+        numbers, arrays = numbers_of(plan, ops)
         running = [
             i
             for i, precision in enumerate(self.precisions)
@@ -187,7 +200,7 @@ class _Update:
         totals = self._measure(stage, plan, common, running)
         shared = {k: self._settle(k, totals.get(k), before[k]) for k in before}
         common = common._replace(totals=totals, shared=shared)
-        make, out = kernel.update_kernel, self.program.out
+        make, out = update_kernel, self.program.out
         made = run_jobs(common, self._jobs(make, plan, stage, running, out))
         for k in stage.ops:  # as they are, where nothing runs
             self.registers[ops[k].out] = [*self.registers[ops[k].inputs[0]]]
@@ -201,10 +214,10 @@ class _Update:
                 key = keys[k][name]
                 self.new_state[key] = self.leaves.treedef.unflatten(self.slots[key])
 
-    def _plan(self, stage: Stage) -> kernel.Plan:
+    def _plan(self, stage: Stage) -> Plan:
         memo = self.program.memo
         if id(stage) not in memo:
-            memo[id(stage)] = kernel.plan_of(stage, self.program.ops)
+            memo[id(stage)] = plan_of(stage, self.program.ops)
         return memo[id(stage)]
 
     def _jobs(
@@ -276,7 +289,7 @@ class _Update:
         """What the operations of a stage measure, summed over the leaves."""
         if not any(self.program.ops[k].measures for k in stage.ops):
             return {}
-        jobs = self._jobs(kernel.measure_kernel, plan, stage, running)
+        jobs = self._jobs(measure_kernel, plan, stage, running)
         return total(run_jobs(common, jobs))
 
     def _settle(self, k: int, total: Any, before: dict[str, Any]) -> dict[str, Any]:
@@ -291,11 +304,11 @@ class _Update:
             if total is None and op.measures:
                 total = measured_nothing(op)
             extra = {need: self.extra[need] for need in op.needs}
-            with kernel.place(op.name):
+            with place(op.name):
                 step = Step(self.count, extra)
                 settled = op.node.settle(total, own, step)
-                _, settled = kernel.keep_if(self.is_due, None, settled, own)
-                own = kernel.like_before(settled, own, op.name)
+                _, settled = keep_if(self.is_due, None, settled, own)
+                own = like_before(settled, own, op.name)
         for name, value in own.items():
             self.new_state[keys[name]] = value
         return own
@@ -351,7 +364,7 @@ class _Update:
         def run(updates: Any, slots: Any) -> tuple[Any, Any]:
             return both(rule.update(updates, slots, tree), op.name)
 
-        with kernel.place(op.name):
+        with place(op.name):
             updates, slots = run_if(is_due, run, updates, slots)
         for name, slot in slots.items():
             keep_tree(self.new_state, op, keys[name], slot)

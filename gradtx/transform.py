@@ -8,9 +8,9 @@ from typing import Any, ParamSpec, Self
 
 import optax
 
-from gradtx import engine
 from gradtx.binding import Bound, Remembered, register, remember
 from gradtx.connectives import Chain
+from gradtx.engine import update
 from gradtx.replacing import replaced
 from gradtx.state import init
 from gradtx.state_dict import State
@@ -58,8 +58,8 @@ class GradientTransformation(
                 f"got {len(given)} arguments"
             )
         (bound,) = given
-        update = functools.partial(engine.update, bound)
-        self = super().__new__(cls, functools.partial(init, bound), update)
+        pair = (functools.partial(function, bound) for function in (init, update))
+        self = super().__new__(cls, *pair)
         self.bound = bound
         return self
 

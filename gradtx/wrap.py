@@ -12,8 +12,9 @@ import jax
 import optax
 from jax import numpy as jnp
 
-from gradtx import conditions, engine
 from gradtx.binding import Remembered
+from gradtx.conditions import run_if
+from gradtx.engine import update_if
 from gradtx.lowering import program_of, programs_in
 from gradtx.masks import active_of, members_of
 from gradtx.paths import is_none
@@ -85,7 +86,7 @@ def _frozen(transform: Any, params: Any, treedef: Any) -> list[bool]:
     return frozen
 
 
-def run_if(
+def run_when(
     is_due: Any, transform: Any, updates: Any, state: Any, tree: Tree, *otherwise: Any
 ) -> tuple[Any, Any]:
     """The same, or what is made of the updates otherwise, and the state as it is."""
@@ -93,7 +94,7 @@ def run_if(
     def step(given: Any, before: Any) -> tuple[Any, Any]:
         return run(transform, given, before, tree)
 
-    return conditions.run_if(is_due, step, updates, state, *otherwise)
+    return run_if(is_due, step, updates, state, *otherwise)
 
 
 def run_unless(
@@ -101,10 +102,8 @@ def run_unless(
 ) -> tuple[Any, Any]:
     """The same, for a condition that rarely holds, and zeros where it does."""
     if not isinstance(transform, Remembered):
-        return run_if(~is_skipped, transform, updates, state, tree, zeros)
-    return engine.update_if(
-        transform.bound, ~is_skipped, updates, state, tree.own, tree.extra
-    )
+        return run_when(~is_skipped, transform, updates, state, tree, zeros)
+    return update_if(transform.bound, ~is_skipped, updates, state, tree.own, tree.extra)
 
 
 def _conditionally(
@@ -116,7 +115,7 @@ def _conditionally(
         step, given = slots["step"], tree.extra if passes_extra else {}
         is_due = jnp.asarray(should_transform_fn(step, **given))
         before = slots["inner_state"]
-        out, after = run_if(is_due, inner, updates, before, tree, *otherwise)
+        out, after = run_when(is_due, inner, updates, before, tree, *otherwise)
         return out, {"inner_state": after, "step": next_count(step)}
 
     kept = {"inner_state": inner}
