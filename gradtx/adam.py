@@ -52,10 +52,11 @@ def first_moment(decay: Decay, mu_dtype: DType | None = None, nesterov: bool = F
         nesterov: Whether it looks one step ahead. Dozat 2016:
             https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ.
     """
-    return chain(scale_by_ema(decay, "mu", mu_dtype), _unbiased(decay, nesterov))
+    return chain(scale_by_ema(decay, "mu", mu_dtype), unbiased(decay, nesterov))
 
 
-def _unbiased(decay: Any, nesterov: bool) -> Any:
+def unbiased(decay: Any, nesterov: bool) -> Any:
+    """The correction of a first moment, looking one step ahead or not."""
     return nesterov_correction(decay) if nesterov else bias_correction(decay)
 
 
@@ -249,7 +250,7 @@ def scale_by_belief(
     surprise = _surprise(recall("mu"), b2, eps_root)
     body = chain(
         recall("mu"),
-        _unbiased(b1, nesterov),
+        unbiased(b1, nesterov),
         divide_by_root(corrected(surprise, b2), eps),
     )
     return moments(let("mu", scale_by_ema(b1, "mu"), body))

@@ -27,7 +27,7 @@ from gradtx.roles import PLAIN, MemberRole, NumberRole, Role, role_of
 from gradtx.spec import CHILD, Spec
 from gradtx.stable import stable
 
-_in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("body", default=False)
+in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("body", default=False)
 
 
 class Factory:
@@ -81,7 +81,7 @@ class Factory:
     def make(self, values: list[Any]) -> Any:
         """What the factory makes of one value for each parameter, all checked."""
         bound = self.bind(values)
-        if not _in_body.get() and not bound.is_scheduled:
+        if not in_body.get() and not bound.is_scheduled:
             bound.call()  # so that what the body checks is checked here
         return self.cls(bound)
 
@@ -190,11 +190,11 @@ class Bound:
         signature = self.factory.signature
         named = dict(zip(signature.parameters, self.values(), strict=True))
         arguments = inspect.BoundArguments(signature, named)  # pyright: ignore[reportArgumentType, reportCallIssue]
-        token = _in_body.set(True)
+        token = in_body.set(True)
         try:
             return self.factory.function(*arguments.args, **arguments.kwargs)
         finally:
-            _in_body.reset(token)
+            in_body.reset(token)
 
     def without_members(self) -> Bound:
         """The same with None in the place of each transformation in it."""

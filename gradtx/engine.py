@@ -72,7 +72,7 @@ def update_if(
     def run(program: Program, kept: Any, count: Any) -> tuple[Any, Any]:
         check_extra(program, extra)
         leaves = Leaves(program.name, updates, params)
-        this = _Update(program, leaves, kept, count, extra, is_due)
+        this = Update(program, leaves, kept, count, extra, is_due)
         for stage in program.stages:
             if stage.is_tree:
                 this.tree_stage(stage.ops[0])
@@ -104,7 +104,7 @@ def update_if(
         raise
 
 
-class _Update:
+class Update:
     """One call of `update` on its way through the stages.
 
     Registers and slots are columns: lists with a value for each leaf.

@@ -50,7 +50,7 @@ class Shown:
         )
 
     def _console(self) -> Any:
-        console = _rich("console").Console(record=True, file=io.StringIO(), width=WIDTH)
+        console = rich("console").Console(record=True, file=io.StringIO(), width=WIDTH)
         console.print(self.renderable)
         return console
 
@@ -58,7 +58,7 @@ class Shown:
 WIDTH = 88
 
 
-def _rich(module: str, owner: str = "describe") -> Any:
+def rich(module: str, owner: str = "describe") -> Any:
     """A module of rich, which is an extra."""
     try:
         return importlib.import_module(f"rich.{module}")
@@ -93,7 +93,7 @@ def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Mem
         extra: Extra arguments of the update, or their shapes; functions as they are.
     """
     tx = pair_of("memory", tx)
-    shapes = _shapes("memory", params)
+    shapes = shapes_given("memory", params)
     init, is_ours = tx.init, isinstance(tx, Remembered)
     state: Any = init(shapes) if is_ours else jax.eval_shape(init, shapes)
     slots = dict(_slots(state)) if is_state(state) else {"state": _bytes(state)}
@@ -119,7 +119,7 @@ def _slots(state: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, int]]:
             yield at + key, _bytes(part)
 
 
-def _shapes(owner: str, params: Any) -> Any:
+def shapes_given(owner: str, params: Any) -> Any:
     """The shapes of parameters; what is no array is an error."""
     try:
         return shapes_of(params)
@@ -151,8 +151,8 @@ def describe(tx: GradientTransformation, params: Any = None) -> Shown:
         TypeError: `tx` is no transformation of gradtx.
         ModuleNotFoundError: There is no rich, which `gradtx[show]` installs.
     """
-    tx, tree = ours("describe", tx), _rich("tree")
-    params = None if params is None else _shapes("describe", params)
+    tx, tree = ours("describe", tx), rich("tree")
+    params = None if params is None else shapes_given("describe", params)
     state = None if params is None else tx.init(params)
     root = tree.Tree("", hide_root=True, guide_style="dim")
     _add(root, tx, params, state)
@@ -162,7 +162,7 @@ def describe(tx: GradientTransformation, params: Any = None) -> Shown:
 def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
     """Add a transformation to a tree of rich's, and the state that it has."""
     if not isinstance(tx, Remembered):
-        root.add(f"{name_of_foreign(tx)}{_cost(jax.tree.leaves(state))}")
+        root.add(f"{name_of_foreign(tx)}{cost(jax.tree.leaves(state))}")
         return
     program = _at_any_count(tx)
     treedef = jax.tree.structure(params)
@@ -177,7 +177,7 @@ def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
     for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
         node = nodes[op.part]
         for slot, key in keys.items():
-            line = f"[cyan]{_escape(key)}[/cyan]"
+            line = f"[cyan]{escape(key)}[/cyan]"
             kept = None if state is None else state.get(key)
             if slot in op.node.inner:
                 is_own = slot in op.node.slots  # a state as of other parameters
@@ -186,7 +186,7 @@ def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
             else:
                 by_leaf = active is not None and op.keeps_by_leaf(slot)
                 mine = seen_by(k, kept, treedef, active) if by_leaf else kept
-                node.add(line + _cost(jax.tree.leaves(mine)))
+                node.add(line + cost(jax.tree.leaves(mine)))
 
 
 def _at_any_count(tx: Any) -> Program:
@@ -201,7 +201,7 @@ def _at_any_count(tx: Any) -> Program:
 
 def _line(part: Part, foreign: str | None) -> str:
     """The factory of a part, its numbers, and what is not as by default."""
-    label = "" if part.label is None else f"[green]{_escape(part.label)}[/green]  "
+    label = "" if part.label is None else f"[green]{escape(part.label)}[/green]  "
     if part.bound is None:
         return f"{label}{foreign}"
     factory, shown = part.bound.factory, []
@@ -212,7 +212,7 @@ def _line(part: Part, foreign: str | None) -> str:
         is_number = isinstance(role, NumberRole) and value is not None
         if is_number or not (_has_members(value) or value == parameter.default):
             shown.append(f"{parameter.name}={_short(value)}")
-    return f"{label}[bold]{factory.name}[/bold]  {_escape('  '.join(shown))}".rstrip()
+    return f"{label}[bold]{factory.name}[/bold]  {escape('  '.join(shown))}".rstrip()
 
 
 def _has_members(value: Any) -> bool:
@@ -233,11 +233,12 @@ def _short(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def _escape(text: str) -> str:
-    return _rich("markup").escape(text)
+def escape(text: str) -> str:
+    """Text in which nothing is markup of rich."""
+    return rich("markup").escape(text)
 
 
-def _cost(leaves: Any) -> str:
+def cost(leaves: Any) -> str:
     """How many arrays, of which dtype and shape, and how large."""
     if not leaves:
         return ""
@@ -247,7 +248,7 @@ def _cost(leaves: Any) -> str:
     more = ", ..." if len(shapes) > 3 else ""
     what = f"{dtypes} {few}{more}".replace(" []", "")
     number = f"{len(leaves)} of " if len(leaves) > 1 else ""
-    return _escape(f"  {number}{what}, {size(_bytes(leaves))}")
+    return escape(f"  {number}{what}, {size(_bytes(leaves))}")
 
 
 def size(number: float) -> str:
@@ -270,7 +271,7 @@ def explain(tx: GradientTransformation, params: Any) -> Shown:
         TypeError: `tx` is no transformation of gradtx.
         ValueError: It has no groups; or a leaf has none, as `groups` says.
     """
-    tx, tables = ours("explain", tx), _rich("table", "explain")
+    tx, tables = ours("explain", tx), rich("table", "explain")
     rows = [*_rows(tx, params)]
     counts: dict[str, int] = {}
     table = tables.Table(box=None, pad_edge=False, header_style="bold")
@@ -280,11 +281,11 @@ def explain(tx: GradientTransformation, params: Any) -> Shown:
         number = math.prod(shape)
         counts[group] = counts.get(group, 0) + number
         table.add_row(
-            _escape(name), _escape(str(list(shape))), f"{number:,}", _escape(group)
+            escape(name), escape(str(list(shape))), f"{number:,}", escape(group)
         )
     table.add_section()
     for group, number in counts.items():
-        table.add_row("in all", "", f"{number:,}", _escape(group), style="bold")
+        table.add_row("in all", "", f"{number:,}", escape(group), style="bold")
     return Shown(table)
 
 

@@ -151,7 +151,7 @@ def _stack(scalars: list[Any]) -> jax.Array:
     return jnp.stack([jnp.asarray(x).astype(float) for x in scalars])
 
 
-def _unpack(plan: Plan, common: Common, active: Active) -> list[Any]:
+def unpack(plan: Plan, common: Common, active: Active) -> list[Any]:
     """The children of each operation, their numbers as weakly typed scalars.
 
     What a leaf does not go through has None for numbers, and is not made.
@@ -213,7 +213,7 @@ class _Run:
             self.param = jnp.asarray(leaf.param)
             if precision.is_float:
                 self.param = self.param.astype(precision.compute)
-        children = _unpack(plan, common, active)
+        children = unpack(plan, common, active)
         self.nodes: list[Any] = [
             Bound(wiring.spec, numbers).call() if is_active else None
             for wiring, numbers, is_active in zip(
@@ -260,12 +260,13 @@ def place(name: str, slots: Mapping[str, Any] | None = None) -> Iterator[None]:
         kept = [
             f"{key} is {looks(x)}" for key, x in (slots or {}).items() if x is not None
         ]
-        where = ", where ".join([repr(current_path.get(_whole_tree)()), *kept])
+        where = ", where ".join([repr(current_path.get(whole_tree)()), *kept])
         error.add_note(f"in {name}, at {where}")
         raise
 
 
-def _whole_tree() -> str:
+def whole_tree() -> str:
+    """The path of what is no leaf."""
     return "<root>"
 
 
@@ -346,7 +347,7 @@ def like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any
         loses = jnp.iscomplexobj(new) and not jnp.iscomplexobj(old)
         if new.shape != old.shape or loses:
             raise ValueError(
-                f"{owner}: at {current_path.get(_whole_tree)()!r} slot {name!r} is "
+                f"{owner}: at {current_path.get(whole_tree)()!r} slot {name!r} is "
                 f"{looks(old)} in the state, but the update makes it {looks(new)}"
             )
         stored[name] = lax.convert_element_type(new, old.dtype)

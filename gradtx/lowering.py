@@ -114,7 +114,7 @@ class _Lowering:
         if isinstance(tx, Remembered):
             return self.remembered(tx.bound, u, scope)
         scope = self.part(None, scope)
-        return self.emit(None, _foreign(tx), (u,), scope, name_of_foreign(tx))
+        return self.emit(None, rule_of_foreign(tx), (u,), scope, name_of_foreign(tx))
 
     def part(self, bound: Bound | None, scope: _Scope) -> _Scope:
         """Note one more part; the scope inside it."""
@@ -268,7 +268,7 @@ def name_of_foreign(tx: optax.GradientTransformation) -> str:
     return getattr(tx.update, "__qualname__", "optax").split(".")[0]
 
 
-def _foreign(tx: optax.GradientTransformation) -> TreeRule:
+def rule_of_foreign(tx: optax.GradientTransformation) -> TreeRule:
     """A foreign optax transformation; its state is whole under its name."""
     inner = optax.with_extra_args_support(tx)
     name = name_of_foreign(tx)

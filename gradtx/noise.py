@@ -14,7 +14,7 @@ from gradtx.rule import Leaf, TreeRule, key_of_leaf, memoryless
 from gradtx.transform import transformation
 
 
-def _one_key(owner: str, key: Any, seed: Any) -> Any:
+def one_key(owner: str, key: Any, seed: Any) -> Any:
     """The key, or the seed in its place; 0 where there is neither."""
     if key is not None and seed is not None:
         raise ValueError(f"{owner}: takes a key or a seed, got both")
@@ -47,7 +47,7 @@ def add_noise(
         deviation = jnp.sqrt(eta / leaf.t**gamma)
         return u + deviation * jax.random.normal(leaf.key, u.shape, u.dtype)
 
-    return memoryless(update, key=_one_key("add_noise", key, seed))
+    return memoryless(update, key=one_key("add_noise", key, seed))
 
 
 @transformation
@@ -81,7 +81,7 @@ def differentially_private_aggregate(
     return memoryless(
         update,
         measure=lambda u, slots, leaf: squares_of_examples(u),
-        key=_one_key("differentially_private_aggregate", key, seed),
+        key=one_key("differentially_private_aggregate", key, seed),
         key_of=lambda key, index: jax.random.fold_in(key, index + 1),
         takes_batch=True,
     )

@@ -74,7 +74,7 @@ def restore(
     """
     tx = ours("restore", tx)
     shapes = tx.init(shapes_of(params))
-    wanted, found = _Paths(shapes), _Paths(saved)
+    wanted, found = Paths(shapes), Paths(saved)
     if not (isinstance(saved, Mapping) and found.counts):
         raise TypeError(
             f"restore: saved must be a state of gradtx, which has a count, "
@@ -85,7 +85,7 @@ def restore(
     for both in wanted.numbers.items():
         if len(pairs.keys() & both) == 1:  # of another kind: see `inject_hyperparams`
             pairs = {i: j for i, j in pairs.items() if i not in both}
-    weights = _Weights(tx, wanted, found, pairs)
+    weights = Weights(tx, wanted, found, pairs)
     unlike = {i for i, j in pairs.items() if found.shape(j) != wanted.shape(i)}
     if new and dropped:
         pairs = {i: j for i, j in pairs.items() if i not in unlike}
@@ -125,7 +125,7 @@ def restore(
     return Restored(state, matched, renamed, missing, left)
 
 
-class _Paths:
+class Paths:
     """The leaves of a state, and what they are called.
 
     Attributes:
@@ -184,7 +184,7 @@ class _Paths:
         return looks(jax.ShapeDtypeStruct(self.shape(i), dtype))
 
 
-class _Weights:
+class Weights:
     """Weights of averages, as counts tell them: states of constant decays keep none.
 
     Attributes:
@@ -192,13 +192,11 @@ class _Weights:
         values: All of them, by slot.
     """
 
-    def __init__(
-        self, tx: Any, wanted: _Paths, found: _Paths, pairs: Mapping[int, int]
-    ):
+    def __init__(self, tx: Any, wanted: Paths, found: Paths, pairs: Mapping[int, int]):
         self.kept: dict[int, Any] = {}
         self.values: list[tuple[str, Any]] = []
         places = {name: i for i, name in enumerate(wanted.names)}
-        for at, program_at in _programs(tx):
+        for at, program_at in programs_by_path(tx):
             saved = pairs.get(wanted.counts[at])
             count = jnp.asarray(0 if saved is None else found.leaves[saved])
             for _, slot, key, weight in recovered(program_at(count)):
@@ -207,7 +205,7 @@ class _Weights:
                 if key is not None:
                     self.kept[places[f"{at}{key}"]] = value
 
-    def redundant(self, found: _Paths, taken: set[int]) -> Iterator[int]:
+    def redundant(self, found: Paths, taken: set[int]) -> Iterator[int]:
         """Weights that were saved, and are those that the counts tell."""
         for j, name in enumerate(found.names):
             if j in taken or found.shape(j):
@@ -229,7 +227,7 @@ def _is_integer(x: Any) -> bool:
 
 
 def _moved(
-    tx: Any, wanted: _Paths, found: _Paths
+    tx: Any, wanted: Paths, found: Paths
 ) -> tuple[dict[int, int], dict[str, str]]:
     """Where leaves were saved, and the keys that stood elsewhere then.
 
@@ -269,7 +267,7 @@ def _moved(
     return pairs, {key: old for key, old in renamed.items() if key != old}
 
 
-def _programs(
+def programs_by_path(
     tx: Any, path: tuple[Any, ...] = ()
 ) -> Iterator[tuple[str, Callable[[Any], Program]]]:
     """For what paths in each state in the state begin with, the program at a count."""
@@ -280,20 +278,20 @@ def _programs(
         for slot, inner in op.node.inner.items():
             if isinstance(inner, Remembered):
                 at = jax.tree_util.DictKey(mine[slot])
-                yield from _programs(inner, (*path, at))
+                yield from programs_by_path(inner, (*path, at))
 
 
 def _states(tx: Any) -> dict[str, list[str]]:
     """For what paths in each state in the state begin with, the keys of that state."""
     return {
         at: [key for mine in program_at(ZERO).keys for key in mine.values()]
-        for at, program_at in _programs(tx)
+        for at, program_at in programs_by_path(tx)
     }
 
 
 def _same(
-    wanted: _Paths,
-    found: _Paths,
+    wanted: Paths,
+    found: Paths,
     pairs: Mapping[int, int],
     mine: Sequence[int],
     to: str,
@@ -321,7 +319,7 @@ def _same(
 
 
 def _keys(
-    paths: _Paths, some: Iterable[int], at: str, keys: Sequence[str]
+    paths: Paths, some: Iterable[int], at: str, keys: Sequence[str]
 ) -> Iterator[str]:
     """The keys, of those of a state, that some leaves are under."""
     names = [paths.spellings[i][2].removeprefix(at) + "/" for i in some]
@@ -356,7 +354,7 @@ def _origin(
 
 
 def _renamed(
-    tx: Any, wanted: _Paths, found: _Paths, pairs: dict[int, int]
+    tx: Any, wanted: Paths, found: Paths, pairs: dict[int, int]
 ) -> dict[str, str]:
     """For keys that were not saved those of a group that was called otherwise then.
 

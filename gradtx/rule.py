@@ -300,6 +300,11 @@ def unchanged(array: Any) -> Any:
     return array
 
 
+def real_zeros(array: Any) -> Any:
+    """The first value of a slot for sizes of a complex array's elements, too."""
+    return jnp.zeros_like(array.real)
+
+
 def zero(arrays: Any) -> Any:
     """The first value of a sum over the tree."""
     return jnp.zeros(())

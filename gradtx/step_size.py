@@ -9,7 +9,16 @@ from jax import numpy as jnp
 from gradtx.arithmetic import abs2, bare_sqrt, inner, safe_ratio, safe_sqrt
 from gradtx.averages import Weight
 from gradtx.roles import Decay, FirstValue, NonNegative, Positive, Rate, Scalar
-from gradtx.rule import Leaf, Rule, Step, memoryless, squared_norm, unchanged, zero
+from gradtx.rule import (
+    Leaf,
+    Rule,
+    Step,
+    memoryless,
+    real_zeros,
+    squared_norm,
+    unchanged,
+    zero,
+)
 from gradtx.transform import transformation
 
 
@@ -47,10 +56,6 @@ def scale_by_polyak(
         return u * jnp.where(is_flat, jnp.where(gap > 0, max_learning_rate, 0), step)
 
     return memoryless(update, measure=squared_norm, needs=("value",))
-
-
-def _zeros(array: Any) -> Any:
-    return jnp.zeros_like(array.real)
 
 
 def _adam_weights(b1: Any, b2: Any) -> tuple[Weight, Weight]:
@@ -142,7 +147,7 @@ def scale_by_prodigy(
 
     slots = {
         "exp_avg": jnp.zeros_like,
-        "exp_avg_sq": _zeros,
+        "exp_avg_sq": real_zeros,
         "grad_sum": jnp.zeros_like,
         "params0": unchanged,
     }
@@ -198,7 +203,7 @@ def scale_by_dadapt_adam(
 
     slots = {
         "exp_avg": jnp.zeros_like,
-        "exp_avg_sq": _zeros,
+        "exp_avg_sq": real_zeros,
         "grad_sum": jnp.zeros_like,
     }
     kept = _kept(estim_lr0, weights)
@@ -314,7 +319,7 @@ def scale_by_madgrad(
         step = momentum.complement * (slots["x0"] - total / size - leaf.param)
         return step, slots | {"grad_sum_sq": squares, "s": total}
 
-    slots = {"grad_sum_sq": _zeros, "s": jnp.zeros_like, "x0": unchanged}
+    slots = {"grad_sum_sq": real_zeros, "s": jnp.zeros_like, "x0": unchanged}
     return Rule(update, slots)
 
 

@@ -28,7 +28,9 @@ from gradtx.scale import add_decayed_weights, scale_by_learning_rate
 from gradtx.transform import transformation
 
 
-def _step(direction: Any, weight_decay: Any, mask: Any, learning_rate: Any) -> Any:
+def decayed_step(
+    direction: Any, weight_decay: Any, mask: Any, learning_rate: Any
+) -> Any:
     """A step along a direction, with decoupled weight decay."""
     return chain(
         direction,
@@ -53,7 +55,7 @@ def laprop(
     learning rate is outside of the momentum, as in the paper.
     """
     direction = scale_by_laprop(b1, b2, eps, mu_dtype)
-    return _step(direction, weight_decay, mask, learning_rate)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
 @transformation
@@ -129,7 +131,7 @@ def adam_atan2(
     Everett et al. 2024: https://arxiv.org/abs/2407.05872. Weight decay as in `adamw`.
     """
     direction = scale_by_adam_atan2(b1, b2, a, b, mu_dtype)
-    return _step(direction, weight_decay, mask, learning_rate)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
 @transformation
@@ -148,7 +150,7 @@ def adam_mini(
     Zhang et al. 2024: https://arxiv.org/abs/2406.16793. Weight decay as in `adamw`.
     """
     direction = scale_by_adam_mini(b1, b2, eps, block_axes, mu_dtype)
-    return _step(direction, weight_decay, mask, learning_rate)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
 @transformation
@@ -167,7 +169,7 @@ def qhadam(
     Ma and Yarats 2018: https://arxiv.org/abs/1810.06801. Weight decay as in `adamw`.
     """
     direction = scale_by_qhadam(b1, b2, nu1, nu2, eps)
-    return _step(direction, weight_decay, mask, learning_rate)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
 @transformation
@@ -202,7 +204,7 @@ def came(
     direction = scale_by_came(
         b1, b2, b3, eps, eps_residual, clipping_threshold, min_dim_size_to_factor
     )
-    return _step(direction, weight_decay, mask, learning_rate)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
 @transformation
@@ -230,4 +232,4 @@ def apollo(
         rank, every, scale, granularity, b1, b2, eps, growth, dimension_numbers,
         seed=seed,
     )  # fmt: skip
-    return _step(direction, weight_decay, mask, learning_rate)
+    return decayed_step(direction, weight_decay, mask, learning_rate)

@@ -9,7 +9,7 @@ from gradtx.divide import scale_by_rms
 from gradtx.iterates import schedule_free
 from gradtx.roles import Decay, DType, NonNegative, OpenDecay, Rate, Scalar, Steps
 from gradtx.scale import add_decayed_weights, scale_by_learning_rate
-from gradtx.schedules import warmup_constant_schedule
+from gradtx.schedules.warmups import warmup_constant_schedule
 from gradtx.transform import transformation
 
 
