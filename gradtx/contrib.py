@@ -4,7 +4,7 @@ from typing import Any as _Any
 
 import optax as _optax
 
-from gradtx.fallback import own_or as _own_or
+from gradtx.core.fallback import own_or as _own_or
 
 
 def __getattr__(name: str) -> _Any:

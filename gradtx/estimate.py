@@ -17,14 +17,15 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from gradtx.arithmetic import safe_ratio
-from gradtx.binding import Bound, Remembered, register, remember
-from gradtx.checks import floats
-from gradtx.errors import told
-from gradtx.numbers import default_float, is_key
-from gradtx.precision import wide
-from gradtx.roles import Rate, Size
-from gradtx.stable import stable
+from gradtx.compiler.leaves import floats
+from gradtx.core.annotations import Rate, Size
+from gradtx.core.arithmetic import safe_ratio
+from gradtx.core.call import Bound, Remembered
+from gradtx.core.dtypes import default_float, wide
+from gradtx.core.errors import told
+from gradtx.core.factory import register, remember
+from gradtx.core.prng import is_key
+from gradtx.core.stable import stable
 
 P = ParamSpec("P")
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from gradtx.errors import told
+from gradtx.core.errors import told
 from gradtx.trajectories import Trajectory
 
 try:

@@ -10,11 +10,11 @@ import jax
 import optax
 from jax import numpy as jnp
 
-from gradtx.apply import apply_updates
-from gradtx.binding import Remembered
-from gradtx.checks import floats
-from gradtx.combine import chain
-from gradtx.lowering import pair_of
+from gradtx.compiler.foreign import pair_of
+from gradtx.compiler.leaves import floats
+from gradtx.core.apply import apply_updates
+from gradtx.core.call import Remembered
+from gradtx.transforms.combine import chain
 
 
 class Trajectory(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from gradtx.jaxpr import subprograms
+from gradtx.core.internals import subprograms
 
 ARRAY = re.compile(r"\w+\[([\d,]*)\]")
 NAME = re.compile(r"%([\w.-]+)")

@@ -18,7 +18,7 @@ import numpy as np
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.counterparts import OWN
+from gradtx.interop.counterparts import OWN
 from tests import equality
 from tests.settings import OPTAX, OPTIMIZERS, PRIMITIVES, Make
 

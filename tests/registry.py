@@ -11,8 +11,8 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import testing
-from gradtx.binding import Factory
-from gradtx.precision import wide
+from gradtx.core.dtypes import wide
+from gradtx.core.factory import Factory
 
 
 def every_second(step, **extra):

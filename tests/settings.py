@@ -17,7 +17,7 @@ from optax.contrib import _dog
 from optax.transforms import _clipping
 
 import gradtx
-from gradtx.factored import power_decay
+from gradtx.transforms.factored import power_decay
 
 OPTAX = types.SimpleNamespace(
     **{

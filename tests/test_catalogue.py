@@ -6,7 +6,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.roles import BoolRole, NumberRole, ScheduleRole, WordRole
+from gradtx.core.arguments import BoolRole, NumberRole, ScheduleRole, WordRole
 from tests import catalogue
 from tests.registry import example, factories
 

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import testing
-from gradtx.roles import NumberRole
+from gradtx.core.arguments import NumberRole
 from tests import registry
 from tests.equality import as_optax_needs
 

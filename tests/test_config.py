@@ -13,8 +13,8 @@ from flax.core import FrozenDict
 from jax import numpy as jnp
 
 import gradtx
-from gradtx import config
-from gradtx.binding import Factory
+from gradtx.core.factory import Factory
+from gradtx.interop import configs
 from tests import registry
 from tests.test_schedules import SCHEDULES
 
@@ -77,7 +77,7 @@ def test_a_config_goes_through_json_and_makes_an_equal_value(name):
 def all_registered(monkeypatch):
     """The functions that the registry gives to transformations."""
     found = {name: it for name, it in vars(registry).items() if inspect.isfunction(it)}
-    monkeypatch.setattr(config, "REGISTERED", {**config.REGISTERED, **found})
+    monkeypatch.setattr(configs, "REGISTERED", {**configs.REGISTERED, **found})
 
 
 @pytest.mark.usefixtures("all_registered")
@@ -117,7 +117,7 @@ def test_a_user_may_have_a_name_that_only_recipes_use():
         made = gradtx.adamw(0.1, mask=multi_steps)
         assert gradtx.from_config(gradtx.to_config(made)) == made
     finally:
-        del config.REGISTERED["multi_steps"]
+        del configs.REGISTERED["multi_steps"]
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -258,7 +258,7 @@ def test_a_function_may_be_registered_again_where_it_was():
     for _ in range(2):
         exec("def again(params): return params", cell)
         gradtx.register(cell["again"])
-    assert config.REGISTERED.pop("again") is cell["again"]
+    assert configs.REGISTERED.pop("again") is cell["again"]
 
 
 def test_what_is_not_known_by_its_name_is_an_error():

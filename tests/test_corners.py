@@ -15,7 +15,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import testing
-from gradtx.program import common_period
+from gradtx.compiler.counts import common_period
 from tests import registry, settings
 from tests.registry import CASES, TRANSFORMATIONS, factories
 

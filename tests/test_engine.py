@@ -8,7 +8,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import Rule, memoryless, transformation
-from gradtx.numbers import DecayValue
+from gradtx.core.numbers import DecayValue
 from tests.probes import GRADS, PARAMS, new_log, scale_by_value, traced_probe
 
 apply_updates: Any = optax.apply_updates
@@ -117,7 +117,7 @@ def test_measuring_an_empty_tree_gives_zeros():
 
 
 def test_measuring_sums_over_the_mask():
-    from gradtx.connectives import Masked
+    from gradtx.core.nodes import Masked
 
     @transformation
     def clip_weights():

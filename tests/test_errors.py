@@ -4,7 +4,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.errors import differ, looks, nearly, some, suggest, told
+from gradtx.core.errors import differ, looks, nearly, some, suggest, told
 
 
 def test_the_first_few_names_are_listed():

@@ -7,7 +7,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.factored import factored_axes, power_decay
+from gradtx.transforms.factored import factored_axes, power_decay
 from tests.oracles import steps_of
 
 

@@ -12,7 +12,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx import fusion
+from gradtx.compiler import fusion
 from tests import compiled, equality, fused
 from tests.versions import held_figure
 

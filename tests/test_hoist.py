@@ -11,7 +11,8 @@ from jax import numpy as jnp
 from jax.experimental import compute_on
 
 import gradtx
-from gradtx import Rule, hoist, memoryless, transformation
+from gradtx import Rule, memoryless, transformation
+from gradtx.compiler import hoist
 
 AXES = jax.sharding.AxisType
 

@@ -10,7 +10,8 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx import hoist, jaxpr
+from gradtx.compiler import hoist
+from gradtx.core import internals
 
 PACKAGE = pathlib.Path(gradtx.__path__[0])
 UNPROMISED = ("jax._src", "jax.core", "jax.extend", "jax.experimental", "jax.lib")
@@ -26,7 +27,9 @@ def imports_of(path):
 
 
 UNPROMISED_NAMES = [
-    pair for pair in imports_of(PACKAGE / "jaxpr.py") if pair[0].startswith(UNPROMISED)
+    pair
+    for pair in imports_of(PACKAGE / "core/internals.py")
+    if pair[0].startswith(UNPROMISED)
 ]
 NEEDED = {"Tracer", "jaxpr_as_fun"}
 
@@ -35,7 +38,7 @@ def test_one_module_imports_what_no_promise_covers():
     for path in PACKAGE.rglob("*.py"):
         for module, name in imports_of(path):
             full = f"{module}.{name}"
-            assert path.name == "jaxpr.py" or not full.startswith(UNPROMISED), path
+            assert path.name == "internals.py" or not full.startswith(UNPROMISED), path
         attributes = [
             ast.unparse(node)
             for node in ast.walk(ast.parse(path.read_text()))
@@ -61,12 +64,14 @@ def test_without_a_name_gradtx_works_or_says_in_a_line_which_jax_works(module, n
         assert run.returncode == 0 and float(run.stdout) == pytest.approx(-1e-3, 1e-3)
         return
     last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"ImportError: gradtx works with {jaxpr.WORKS_WITH}, and")
+    assert last.startswith(
+        f"ImportError: gradtx works with {internals.WORKS_WITH}, and"
+    )
     assert jax.__version__ in last and name in last
 
 
 def test_without_the_options_of_xla_the_setting_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(jaxpr, "get_compile_options", None)
+    monkeypatch.setattr(internals, "get_compile_options", None)
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     with pytest.raises(RuntimeError, match="set XLA_FLAGS by hand"):
         gradtx.enable_cpu_fusion()
@@ -111,13 +116,13 @@ def test_the_programs_inside_of_an_equation_are_found_in_either_form():
     merged = Merged(inner.jaxpr, inner.consts)
     for given, expected in ((inner, inner.jaxpr), (merged, merged)):
         parameters = {"jaxpr": given, "several": (given, given), "name": "f"}
-        assert list(jaxpr.subprograms(parameters)) == [expected] * 3
+        assert list(internals.subprograms(parameters)) == [expected] * 3
 
 
 def test_a_token_lasts_as_long_as_the_context_of_a_trace():
     arguments = {"number": jnp.float32(1)}
-    token = jaxpr.token_of_context(arguments)
-    assert jaxpr.token_of_context(arguments) is token
+    token = internals.token_of_context(arguments)
+    assert internals.token_of_context(arguments) is token
     with jax.default_matmul_precision("float32"):
-        assert jaxpr.token_of_context(arguments) is not token
-    assert jaxpr.token_of_context({"number": jnp.int32(1)}) is not token
+        assert internals.token_of_context(arguments) is not token
+    assert internals.token_of_context({"number": jnp.int32(1)}) is not token

@@ -38,13 +38,14 @@ def test_new_numbers_trace_no_kernel():
 
 
 def test_the_kernel_caches_are_bounded():
-    from gradtx import dispatch, kernel, precision
+    from gradtx.compiler import dispatch, kernels
+    from gradtx.core import dtypes
 
     caches = (
-        kernel.update_kernel,
-        kernel.measure_kernel,
+        kernels.update_kernel,
+        kernels.measure_kernel,
         dispatch._bucket,
-        precision.precision_of,
+        dtypes.precision_of,
     )
     assert all(cache.cache_info().maxsize for cache in caches)
 

@@ -8,8 +8,8 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx import engine
-from gradtx.lowering import program_of
+from gradtx.compiler import update
+from gradtx.compiler.lower import program_of
 from tests import registry
 from tests.equality import bitwise
 from tests.settings import OPTIMIZERS
@@ -39,7 +39,7 @@ def path(tx, update=None, steps=6):
 def anew(tx, monkeypatch):
     """The same, laid out at every update."""
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "program_at", program_of)
+        patch.setattr(update, "program_at", program_of)
         return path(tx)
 
 

@@ -7,7 +7,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import testing
-from gradtx.roles import NumberRole
+from gradtx.core.arguments import NumberRole
 from tests import equality
 from tests.registry import (
     CASES,

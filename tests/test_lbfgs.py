@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import gradtx
-from gradtx.lbfgs import inverse
+from gradtx.optimizers.lbfgs import inverse
 from tests.searches import (
     assert_equal_runs,
     bowl,

@@ -6,9 +6,9 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.lowering import program_of
-from gradtx.roles import MemberRole
-from gradtx.rule import Private
+from gradtx.compiler.lower import program_of
+from gradtx.core.arguments import MemberRole
+from gradtx.core.context import Private
 from tests import oracles, registry
 from tests.oracles import REAL, steps_of, updates_of
 

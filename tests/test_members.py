@@ -9,7 +9,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.roles import MemberRole
+from gradtx.core.arguments import MemberRole
 from tests import equality, registry
 
 PARAMS: Any = {"w": jnp.ones((2, 3)), "v": jnp.full(3, 2.0)}

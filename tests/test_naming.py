@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from gradtx.naming import Names, Unit, shortest
+from gradtx.compiler.naming import Names, Unit, shortest
 
 
 def trails_of(tree, around=(), where=()):

@@ -5,7 +5,7 @@ import numpy as np
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.numbers import DecayValue
+from gradtx.core.numbers import DecayValue
 
 
 def test_the_complement_of_a_decay_keeps_its_precision_through_jit():

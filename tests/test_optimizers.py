@@ -12,7 +12,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.factored import power_decay
+from gradtx.transforms.factored import power_decay
 from tests import equality, optimizer_table, oracles
 from tests.registry import factories
 from tests.settings import OF_EXAMPLES, OPTIMIZERS, PLAIN

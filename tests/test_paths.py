@@ -6,7 +6,7 @@ from flax import linen as nn
 from flax import nnx
 from jax import numpy as jnp
 
-from gradtx.paths import Pattern, labels_by, names_of
+from gradtx.core.paths import Pattern, labels_by, names_of
 
 X = jnp.ones((1, 3))
 

@@ -96,7 +96,7 @@ import pkgutil
 
 assert gradtx.testing.law and gradtx.plot.plot_schedule
 names = [module.name for module in pkgutil.iter_modules(gradtx.__path__)]
-assert len(names) > 50
+assert {"core", "plot", "testing"} < {*names}
 print([name for name in names if not hasattr(gradtx, name)])
 """
 

@@ -7,9 +7,9 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.binding import Remembered
-from gradtx.inventory import numbers_of
-from gradtx.naming import Names
+from gradtx.compiler.inventory import numbers_of
+from gradtx.compiler.naming import Names
+from gradtx.core.call import Remembered
 from tests import registry
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.arange(3.0)}

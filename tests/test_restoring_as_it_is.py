@@ -7,7 +7,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.roles import MemberRole
+from gradtx.core.arguments import MemberRole
 from tests import registry
 from tests.settings import LINE
 from tests.test_restoring import equal

@@ -13,7 +13,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import testing
-from gradtx.numbers import DecayValue
+from gradtx.core.numbers import DecayValue
 from tests import catalogue
 from tests.registry import CASES, example, factories
 from tests.test_catalogue import numbers_of, pairs

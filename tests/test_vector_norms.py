@@ -10,7 +10,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import testing
-from gradtx.vector_norms import norm, norm_of_all, norm_over, over
+from gradtx.transforms.vector_norms import norm, norm_of_all, norm_over, over
 from tests.registry import CASES, TRANSFORMATIONS
 
 RANGE = np.finfo(np.float32)

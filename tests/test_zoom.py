@@ -4,7 +4,8 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.zoom import Point, minimum_of_cubic, minimum_of_parabola
+from gradtx.transforms.linesearch import Point
+from gradtx.transforms.zoom import minimum_of_cubic, minimum_of_parabola
 from tests.searches import updates_of
 
 

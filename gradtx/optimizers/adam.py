@@ -1,37 +1,63 @@
-"""Adam and its kin, with and without weight decay."""
+"""Adam and its kin: averages of the gradient over estimates of its size."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from gradtx.adam import (
-    scale_by_acprop,
-    scale_by_adam,
-    scale_by_adamax,
-    scale_by_amsgrad,
-    scale_by_belief,
-    scale_by_nadam,
-    scale_by_radam,
-    scale_by_yogi,
-)
-from gradtx.combine import chain
-from gradtx.normalized import fourth_root, scale_by_adopt
-from gradtx.roles import (
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import (
     Decay,
     DType,
-    Length,
     NonNegative,
     Positive,
     Scalar,
     ScalarOrSchedule,
 )
-from gradtx.scale import (
-    add_decayed_weights,
+from gradtx.core.context import Leaf, Step
+from gradtx.core.rule import memoryless
+from gradtx.transforms.averages import running_maximum, scale_by_ema
+from gradtx.transforms.bias import corrected, first_moment
+from gradtx.transforms.combine import chain, moments, only
+from gradtx.transforms.divide import divide_by_root
+from gradtx.transforms.estimators import second_moment
+from gradtx.transforms.scaling import (
     scale_by_learning_rate,
     scale_by_optimistic_gradient,
 )
-from gradtx.transform import transformation
+from gradtx.transforms.weight_decay import add_decayed_weights
+
+
+@transformation
+def scale_by_adam(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    nesterov: bool = False,
+):
+    """Momentum chained with RMSProp, each corrected for its bias towards zero.
+
+    Kingma and Ba 2014, Algorithm 1: https://arxiv.org/abs/1412.6980; with Nesterov's
+    momentum Dozat 2016: https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ.
+
+    Args:
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        eps: Added to the root, so in units of the gradient. At least 0.
+        eps_root: Added inside the root. At least 0.
+        mu_dtype: What the first moment is stored in; at least float32 if None.
+        nesterov: Whether the first moment looks one step ahead.
+
+    Keeps `mu` and `nu`, each like the parameter, at least float32.
+    """
+    return moments(
+        first_moment(b1, mu_dtype, nesterov),
+        divide_by_root(second_moment(b2), eps, eps_root),
+    )
 
 
 @transformation
@@ -78,6 +104,80 @@ def adamw(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def optimistic_adam_v2(
+    learning_rate: ScalarOrSchedule,
+    *,
+    alpha: Scalar = 1.0,
+    beta: Scalar = 1.0,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
+    nesterov: bool = True,
+):
+    """Adam's update and its change; for games.
+
+    Daskalakis et al. 2017: https://arxiv.org/abs/1711.00141. As optax; arguments as
+    `scale_by_optimistic_gradient` and `scale_by_adam`.
+    """
+    return chain(
+        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
+        scale_by_optimistic_gradient(alpha, beta),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def scheduled_nesterov_correction(decay: Decay, momentum_decay: NonNegative = 4e-3):
+    """Correct an average as `nesterov_correction`, for a momentum that grows.
+
+    Dozat 2016, Algorithm 2 and section 3.1, as in torch: the momentum of update t is
+    `decay * (1 - 0.96**(t * momentum_decay) / 2)`.
+
+    Args:
+        decay: Of the average, and the limit of the momentum, in [0, 1).
+        momentum_decay: How fast the momentum grows from half of that. At least 0.
+
+    Keeps `mu_product`, the product of all momenta so far.
+    """
+
+    def momentum(t: Any) -> Any:
+        return decay * (1 - 0.5 * 0.96 ** (t * momentum_decay))
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        return {"mu_product": shared["mu_product"] * momentum(step.t)}
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        product, following = leaf.shared["mu_product"], momentum(leaf.t + 1)
+        ahead = following * u / (1 - product * following)
+        return ahead + (1 - momentum(leaf.t)) * leaf.grad / (1 - product)
+
+    one = {"mu_product": lambda arrays: jnp.ones(())}
+    return memoryless(update, shared=one, settle=settle)
+
+
+@transformation
+def scale_by_nadam(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
+    momentum_decay: NonNegative = 4e-3,
+):
+    """Adam with Nesterov's momentum that grows; see `scheduled_nesterov_correction`.
+
+    As torch's NAdam; arguments as `scale_by_adam`. Keeps `mu`, `nu`, `mu_product`.
+    """
+    return moments(
+        scale_by_ema(b1, "mu", mu_dtype),
+        scheduled_nesterov_correction(b1, momentum_decay),
+        divide_by_root(second_moment(b2), eps, eps_root),
     )
 
 
@@ -130,6 +230,45 @@ def nadamw(
 
 
 @transformation
+def scale_by_amsgrad(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
+    bias_correction_mu: bool = True,
+    bias_correction_nu: bool = True,
+    *,
+    max_before_correction: bool = False,
+):
+    """Adam that divides by the largest second moment so far.
+
+    Reddi et al. 2018: https://openreview.net/forum?id=ryQu7f-RZ. As optax.
+
+    Args:
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        eps: Added to the root. At least 0.
+        eps_root: Added inside the root. At least 0.
+        mu_dtype: What the first moment is stored in; at least float32 if None.
+        bias_correction_mu: Whether to correct the first moment (the paper does not).
+        bias_correction_nu: Whether to correct the second moment (the paper does not).
+        max_before_correction: Whether to correct the maximum (as torch does) and not
+            what it is taken of.
+
+    Keeps `mu`, `nu` and `nu_max`, each like the parameter, at least float32.
+    """
+    raw_maximum = chain(second_moment(b2, "nu", False), running_maximum())
+    maximum = chain(second_moment(b2, "nu", bias_correction_nu), running_maximum())
+    if max_before_correction:
+        maximum = corrected(raw_maximum, b2, bias_correction_nu)
+    return moments(
+        corrected(scale_by_ema(b1, "mu", mu_dtype), b1, bias_correction_mu),
+        divide_by_root(maximum, eps, eps_root),
+    )
+
+
+@transformation
 def amsgrad(
     learning_rate: ScalarOrSchedule,
     b1: Decay = 0.9,
@@ -155,160 +294,28 @@ def amsgrad(
 
 
 @transformation
-def adamax(
+def adamc(
     learning_rate: ScalarOrSchedule,
+    max_learning_rate: Positive,
     b1: Decay = 0.9,
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
-):
-    """Adam with the infinity norm; arguments as `scale_by_adamax`.
-
-    Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. As optax.
-    """
-    return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
-
-
-@transformation
-def adamaxw(
-    learning_rate: ScalarOrSchedule,
-    b1: Decay = 0.9,
-    b2: Decay = 0.999,
-    eps: NonNegative = 1e-8,
-    weight_decay: Scalar = 1e-4,
-    mask: Any = None,
-):
-    """Adamax with decoupled weight decay; arguments as `scale_by_adamax` and `adamw`.
-
-    Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. As optax.
-    """
-    return chain(
-        scale_by_adamax(b1, b2, eps),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
-    )
-
-
-@transformation
-def adabelief(
-    learning_rate: ScalarOrSchedule,
-    b1: Decay = 0.9,
-    b2: Decay = 0.999,
-    eps: NonNegative = 1e-16,
-    eps_root: NonNegative = 1e-16,
-    *,
-    nesterov: bool = False,
-):
-    """Adam that trusts gradients near their average; arguments as `scale_by_belief`.
-
-    Zhuang et al. 2020: https://arxiv.org/abs/2010.07468. As optax.
-    """
-    return chain(
-        scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov),
-        scale_by_learning_rate(learning_rate),
-    )
-
-
-@transformation
-def acprop(
-    learning_rate: ScalarOrSchedule,
-    b1: Decay = 0.9,
-    b2: Decay = 0.999,
-    eps: NonNegative = 1e-16,
-    eps_root: NonNegative = 1e-16,
-    weight_decay: Scalar = 0.0,
-    mask: Any = None,
-):
-    """Division by the surprise of earlier gradients; arguments as `scale_by_acprop`.
-
-    Zhuang et al. 2021: https://arxiv.org/abs/2110.05454. As optax.
-    """
-    return chain(
-        scale_by_acprop(b1, b2, eps, eps_root),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
-    )
-
-
-@transformation
-def radam(
-    learning_rate: ScalarOrSchedule,
-    b1: Decay = 0.9,
-    b2: Decay = 0.999,
-    eps: NonNegative = 1e-8,
-    eps_root: NonNegative = 0.0,
-    threshold: Length = 5.0,
-    *,
-    nesterov: bool = False,
-):
-    """Rectified Adam; arguments as `scale_by_radam`.
-
-    Liu et al. 2019: https://arxiv.org/abs/1908.03265. As optax.
-    """
-    return chain(
-        scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov),
-        scale_by_learning_rate(learning_rate),
-    )
-
-
-@transformation
-def yogi(
-    learning_rate: ScalarOrSchedule,
-    b1: Decay = 0.9,
-    b2: Decay = 0.999,
-    eps: NonNegative = 1e-3,
-):
-    """Adam with a second moment that falls slowly; arguments as `scale_by_yogi`.
-
-    Zaheer et al. 2018:
-    https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization.
-    As optax.
-    """
-    return chain(scale_by_yogi(b1, b2, eps), scale_by_learning_rate(learning_rate))
-
-
-@transformation
-def adopt(
-    learning_rate: ScalarOrSchedule,
-    b1: Decay = 0.9,
-    b2: Decay = 0.9999,
-    eps: Positive = 1e-6,
     mu_dtype: DType | None = None,
-    *,
-    nesterov: bool = False,
-    use_clipping: bool = True,
-    clip_value_fn: Callable[[Any], Any] = fourth_root,
+    weight_decay: Scalar = 1e-2,
+    mask: Any = None,
+    normalized: Any = True,
 ):
-    """Adam that converges with any second decay; arguments as `scale_by_adopt`.
+    """AdamW whose weight decay falls with the square of the learning rate.
 
-    Taniguchi et al. 2024: https://arxiv.org/abs/2411.02853. As optax.
+    Defazio 2025: https://arxiv.org/abs/2506.02285. So the gradients of layers that
+    normalization follows do not grow while the learning rate falls. Arguments as
+    `adamw`, and the largest value of the learning rate, and as `normalized` a mask of
+    the leaves of such layers, all but the output's: the others decay as in AdamW.
     """
-    momentum = scale_by_adopt(
-        b1, b2, eps, mu_dtype, nesterov=nesterov, use_clipping=use_clipping,
-        clip_value_fn=clip_value_fn,
-    )  # fmt: skip
-    return chain(momentum, scale_by_learning_rate(learning_rate))
-
-
-@transformation
-def optimistic_adam_v2(
-    learning_rate: ScalarOrSchedule,
-    *,
-    alpha: Scalar = 1.0,
-    beta: Scalar = 1.0,
-    b1: Decay = 0.9,
-    b2: Decay = 0.999,
-    eps: NonNegative = 1e-8,
-    eps_root: NonNegative = 0.0,
-    mu_dtype: DType | None = None,
-    nesterov: bool = True,
-):
-    """Adam's update and its change; for games.
-
-    Daskalakis et al. 2017: https://arxiv.org/abs/1711.00141. As optax; arguments as
-    `scale_by_optimistic_gradient` and `scale_by_adam`.
-    """
+    less = weight_decay * (learning_rate / max_learning_rate - 1)
     return chain(
-        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
-        scale_by_optimistic_gradient(alpha, beta),
+        scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype),
+        add_decayed_weights(weight_decay, mask),
+        only(add_decayed_weights(less, mask), normalized),
         scale_by_learning_rate(learning_rate),
     )

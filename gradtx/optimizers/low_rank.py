@@ -1,14 +1,56 @@
-"""Optimizers that keep their state in a subspace."""
+"""Moments of low rank: GaLore and APOLLO."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, Literal
 
-from gradtx.combine import chain
-from gradtx.roles import Every, Member, Scalar, ScalarOrSchedule, Size
-from gradtx.scale import add_decayed_weights, scale_by_learning_rate
-from gradtx.subspace import scale_by_galore
-from gradtx.transform import transformation
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import (
+    Decay,
+    Every,
+    Key,
+    Member,
+    NonNegative,
+    Positive,
+    Scalar,
+    ScalarOrSchedule,
+    Size,
+)
+from gradtx.core.arithmetic import safe_ratio, whole
+from gradtx.core.context import Leaf
+from gradtx.core.nodes import Fork
+from gradtx.core.rule import Rule, memoryless
+from gradtx.core.stable import stable
+from gradtx.matrices.shapes import Matrix, is_tall, matrices_of
+from gradtx.matrices.subspace import in_subspace
+from gradtx.optimizers.adam import scale_by_adam
+from gradtx.transforms.combine import chain, let, only
+from gradtx.transforms.past_norms import limit_norm_growth
+from gradtx.transforms.scaling import scale as multiply
+from gradtx.transforms.scaling import scale_by_learning_rate
+from gradtx.transforms.vector_norms import norm_over
+from gradtx.transforms.weight_decay import add_decayed_weights, decayed_step
+
+
+@transformation
+def scale_by_galore(
+    rank: Size = 128,
+    update_proj_gap: Every = 200,
+    scale: Scalar = 1.0,
+    base_optimizer: Member | None = None,
+    weight_dimension_numbers: Any = None,
+):
+    """Adam, or another transformation, `in_subspace`. As optax.
+
+    optax computes the directions in float32 whatever the parameters are.
+    """
+    base = scale_by_adam() if base_optimizer is None else base_optimizer
+    return in_subspace(base, rank, update_proj_gap, scale, weight_dimension_numbers)
 
 
 @transformation
@@ -33,3 +75,153 @@ def galore(
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )
+
+
+@stable
+@transformation
+def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
+    """Replace a matrix by random vectors on its shorter side, new every so often."""
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        if leaf.setting is None:
+            return u, slots
+        old = slots["projector"]
+
+        def draw() -> Any:
+            normal = jax.random.normal(leaf.key, old.shape, old.real.dtype)
+            return (normal / old.shape[1] ** 0.5).astype(old.dtype)
+
+        new = lax.cond(leaf.count % whole(every) == 0, draw, lambda: old)
+        return new, {"projector": new}
+
+    def first(array: Any, setting: Matrix | None) -> Any:
+        if setting is None:
+            return None
+        shape = setting.of(array).shape
+        return jnp.zeros((min(shape), min(rank, *shape)), array.real.dtype)
+
+    setting = functools.partial(matrices_of, numbers)
+    return Rule(update, {"projector": first}, key=key, setting=setting, period=every)
+
+
+@stable
+@transformation
+def _project_at_random(rank: Size, numbers: Any):
+    """Multiply the shorter side of a matrix by what is let as "projector"."""
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        if leaf.setting is None:
+            return u
+        matrix, vectors = leaf.setting.of(u), leaf.recall("projector").astype(u.dtype)
+        return matrix @ vectors if is_tall(matrix) else vectors.T @ matrix
+
+    def out(array: Any, setting: Matrix | None) -> Any:
+        if setting is None:
+            return array
+        matrix = setting.of(array)
+        least = min(rank, *matrix.shape)
+        return matrix[:, :least] if is_tall(matrix) else matrix[:least]
+
+    return memoryless(update, out=out, setting=functools.partial(matrices_of, numbers))
+
+
+@stable
+@transformation
+def _scale_as(projected: Member, transform: Member, tensorwise: bool, numbers: Any):
+    """Scale by how much a transformation scales the projection."""
+
+    def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
+        low, step = outputs
+        if leaf.setting is None:
+            return step
+        matrix = leaf.setting.of(u)
+        size = functools.partial(
+            norm_over, axes=(0, 1) if tensorwise else (int(is_tall(matrix)),)
+        )
+
+        return leaf.setting.back(matrix * safe_ratio(size(step), size(low)), u)
+
+    setting = functools.partial(matrices_of, numbers)
+    return Fork((projected, transform), join, setting=setting)
+
+
+@stable
+def _is_projected(numbers: Any, params: Any) -> Any:
+    matrices = matrices_of(numbers, params)
+    return jax.tree.map(
+        lambda matrix: matrix is not None,
+        matrices,
+        is_leaf=lambda x: x is None or isinstance(x, Matrix),
+    )
+
+
+@transformation
+def scale_by_apollo(
+    rank: Size = 128,
+    every: Every = 200,
+    scale: Positive = 1.0,
+    granularity: Literal["channel", "tensor"] = "channel",
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-6,
+    growth: Positive = 1.01,
+    dimension_numbers: Any = None,
+    *,
+    seed: Key = 0,
+):
+    """Scale each channel of a matrix as Adam scales it in a random projection.
+
+    Zhu et al. 2024 (APOLLO), Algorithm 1: https://arxiv.org/abs/2412.05270; its
+    APOLLO-Mini is of rank 1, "tensor" and a scale of 128. The growth is limited after
+    Adam's bias corrections (in the authors' code before, so that first steps are less).
+
+    Args:
+        rank: How many directions the shorter side is projected on, at least 1, at most
+            its own size.
+        every: After how many updates these are drawn again, at least 1.
+        scale: Its root multiplies the update, as in the authors' code.
+        granularity: Whether each channel of the longer side has a size, or the array.
+        b1: Adam's.
+        b2: Adam's.
+        eps: Adam's.
+        growth: By which factor the norm of an array may grow, see `limit_norm_growth`.
+        dimension_numbers: Which are matrices, see `in_subspace`; the rest is Adam's.
+        seed: A seed or key of the directions.
+    """
+    numbers = dimension_numbers
+    project = _project_at_random(rank, numbers)
+    adam = chain(project, scale_by_adam(b1, b2, eps))
+    scaled = _scale_as(project, adam, granularity == "tensor", numbers)
+    paced = chain(limit_norm_growth(growth), multiply(scale**0.5))
+    return chain(
+        let("projector", _random_directions(rank, every, numbers, seed), scaled),
+        only(paced, functools.partial(_is_projected, numbers)),
+    )
+
+
+@transformation
+def apollo(
+    learning_rate: ScalarOrSchedule,
+    rank: Size = 128,
+    every: Every = 200,
+    scale: Positive = 1.0,
+    granularity: Literal["channel", "tensor"] = "channel",
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-6,
+    growth: Positive = 1.01,
+    dimension_numbers: Any = None,
+    weight_decay: Scalar = 0.0,
+    mask: Any = None,
+    *,
+    seed: Key = 0,
+):
+    """APOLLO: gradients of Adam's size for each channel; see `scale_by_apollo`.
+
+    Zhu et al. 2024: https://arxiv.org/abs/2412.05270. Weight decay as in `adamw`.
+    """
+    direction = scale_by_apollo(
+        rank, every, scale, granularity, b1, b2, eps, growth, dimension_numbers,
+        seed=seed,
+    )  # fmt: skip
+    return decayed_step(direction, weight_decay, mask, learning_rate)

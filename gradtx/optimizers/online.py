@@ -1,19 +1,45 @@
-"""Optimizers of online and stochastic approximation."""
+"""Online learning: averaged SGD, FTRL, dual averaging, coin betting."""
 
 from __future__ import annotations
 
-from gradtx.combine import chain
-from gradtx.iterates import average_params
-from gradtx.online import scale_by_falling_rate, scale_by_ftrl
-from gradtx.roles import (
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import (
+    Decay,
     FirstValue,
     NonNegative,
     NonPositive,
+    Positive,
+    Rate,
     Scalar,
     ScalarOrSchedule,
 )
-from gradtx.scale import add_decayed_weights
-from gradtx.transform import transformation
+from gradtx.core.arithmetic import abs2, safe_ratio
+from gradtx.core.context import Leaf, refuse_complex
+from gradtx.core.rule import Rule, memoryless, real_zeros, unchanged
+from gradtx.transforms.averages import full
+from gradtx.transforms.combine import chain
+from gradtx.transforms.scaling import scale_by_learning_rate
+from gradtx.transforms.weight_decay import add_decayed_weights
+from gradtx.wrappers.average import average_params
+
+
+@transformation
+def scale_by_falling_rate(
+    learning_rate: ScalarOrSchedule, lambd: NonNegative, alpha: NonNegative
+):
+    """Multiply by `-learning_rate / (1 + lambd * learning_rate * (t - 1))**alpha`.
+
+    The falling rate of `asgd`.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        return -learning_rate / (1 + lambd * learning_rate * (leaf.t - 1)) ** alpha * u
+
+    return memoryless(update)
 
 
 @transformation
@@ -46,6 +72,59 @@ def asgd(
 
 
 @transformation
+def scale_by_ftrl(
+    learning_rate: NonNegative,
+    learning_rate_power: NonPositive = -0.5,
+    initial_accumulator_value: FirstValue = 0.1,
+    l1: NonNegative = 0.0,
+    l2: NonNegative = 0.0,
+    l2_shrinkage: NonNegative = 0.0,
+    beta: NonNegative = 0.0,
+):
+    """The step of FTRL-Proximal, of sparse weights of linear models.
+
+    McMahan et al. 2013: https://research.google/pubs/pub41159/; as `keras.optimizers`.
+    Of where parameters start the first step leaves `1 - (n0 / n1)**0.5`, n the sum of
+    squares: nothing, if gradients are small and n0 is not 0.
+
+    Args:
+        learning_rate: At least 0, a number or a schedule; where it is 0 nothing moves.
+        learning_rate_power: Of the sum of squares, at most 0; the paper's is -0.5.
+        initial_accumulator_value: What that starts at (0 in the paper). At least 0.
+        l1: Of the absolute value. At least 0.
+        l2: Of the square: half of the paper's. At least 0.
+        l2_shrinkage: `2 * l2_shrinkage * param` is added to the gradient. At least 0.
+        beta: Added to the root, as in the paper (which has 1). At least 0.
+
+    Keeps `accumulator` and `linear`.
+
+    Raises:
+        TypeError: At `update`: the update is complex.
+    """
+
+    def power(n: Any) -> Any:
+        is_zero = n == 0
+        return jnp.where(is_zero, 0, jnp.where(is_zero, 1, n) ** -learning_rate_power)
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        refuse_complex(u, leaf)
+        is_idle = learning_rate == 0
+        rate = jnp.where(is_idle, 1, learning_rate)
+        n = slots["accumulator"] + jnp.square(u)
+        sigma = (power(n) - power(slots["accumulator"])) / rate
+        linear = slots["linear"] + u + (2 * l2_shrinkage - sigma) * leaf.param
+        quadratic = (power(n) + beta) / rate + 2 * l2
+        shrunk = jnp.clip(linear, -l1, l1) - linear
+        new = jnp.where(quadratic == 0, leaf.param, safe_ratio(shrunk, quadratic))
+        kept = {"accumulator": n, "linear": linear}
+        kept = {name: jnp.where(is_idle, slots[name], x) for name, x in kept.items()}
+        return jnp.where(is_idle, 0, new - leaf.param), kept
+
+    slots = {"accumulator": full(initial_accumulator_value), "linear": full(0.0)}
+    return Rule(update, slots)
+
+
+@transformation
 def ftrl(
     learning_rate: NonNegative,
     learning_rate_power: NonPositive = -0.5,
@@ -64,3 +143,119 @@ def ftrl(
         learning_rate, learning_rate_power, initial_accumulator_value, l1, l2,
         l2_shrinkage, beta,
     )  # fmt: skip
+
+
+@transformation
+def scale_by_madgrad(
+    learning_rate: Scalar, momentum: Decay = 0.9, eps: Positive = 1e-6
+):
+    """Momentumized, adaptive, dual averaged gradient (MADGRAD).
+
+    Defazio and Jelassi 2021, Algorithm 1: https://arxiv.org/abs/2101.11075. As optax;
+    gives the step, not a gradient.
+
+    Args:
+        learning_rate: A number or a schedule.
+        momentum: How much of the parameter stays, in [0, 1).
+        eps: Added to the cube root, and to a learning rate that is not 0. Positive.
+
+    Keeps `grad_sum_sq`, `s` and the first parameters `x0`.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        # As the authors' code since 1.3: at a rate of 0 nothing is added either.
+        rate = jnp.where(learning_rate == 0, 0, learning_rate + eps)
+        weight = rate * jnp.sqrt(leaf.t)
+        squares = slots["grad_sum_sq"] + weight * abs2(u)
+        total = slots["s"] + weight * u
+        # The floor changes nothing where a gradient was, and its derivative is finite.
+        size = jnp.cbrt(jnp.maximum(squares, jnp.finfo(squares.dtype).tiny)) + eps
+        step = momentum.complement * (slots["x0"] - total / size - leaf.param)
+        return step, slots | {"grad_sum_sq": squares, "s": total}
+
+    slots = {"grad_sum_sq": real_zeros, "s": jnp.zeros_like, "x0": unchanged}
+    return Rule(update, slots)
+
+
+@transformation
+def madgrad(
+    learning_rate: ScalarOrSchedule,
+    momentum: Decay = 0.9,
+    weight_decay: Scalar = 0.0,
+    eps: Positive = 1e-6,
+):
+    """MADGRAD: dual averaging over a cube root; arguments as `scale_by_madgrad`.
+
+    Defazio and Jelassi 2021: https://arxiv.org/abs/2101.11075. As optax; the weight
+    decay is added to the gradient.
+    """
+    return chain(
+        add_decayed_weights(weight_decay),
+        scale_by_madgrad(learning_rate, momentum, eps),
+    )
+
+
+@transformation
+def scale_by_cocob(alpha: NonNegative = 100.0, eps: Rate = 1e-8):
+    """Bet on each coordinate, a share of what past bets have won (COCOB-Backprop).
+
+    Orabona and Tommasi 2017: https://arxiv.org/abs/1705.07795, Algorithm 2. As optax;
+    gives the step, not a gradient.
+
+    Args:
+        alpha: How many times the largest gradient the first bets are cut by.
+        eps: What the largest gradient starts at. Positive.
+
+    Keeps `init_particles`, `cumulative_gradients`, `scale`, `subgradients`, `reward`.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        size = jnp.abs(u)
+        way = leaf.param - slots["init_particles"]
+        scale = jnp.maximum(slots["scale"], size)
+        total = slots["subgradients"] + size
+        reward = jnp.maximum(slots["reward"] - jnp.real(jnp.conj(u) * way), 0)
+        against = slots["cumulative_gradients"] - u
+        # A share by a share: the product of two gradients may be out of range.
+        share = (scale + reward) / jnp.maximum(total + scale, alpha * scale)
+        return against / scale * share - way, {
+            "init_particles": slots["init_particles"],
+            "cumulative_gradients": against,
+            "scale": scale,
+            "subgradients": total,
+            "reward": reward,
+        }
+
+    def zeros(array: Any) -> Any:
+        return jnp.zeros_like(array.real)
+
+    return Rule(
+        update,
+        {
+            "init_particles": unchanged,
+            "cumulative_gradients": jnp.zeros_like,
+            "scale": lambda array: jnp.full_like(array.real, eps),
+            "subgradients": zeros,
+            "reward": zeros,
+        },
+    )
+
+
+@transformation
+def cocob(
+    learning_rate: ScalarOrSchedule = 1.0,
+    alpha: NonNegative = 100.0,
+    eps: Rate = 1e-8,
+    weight_decay: Scalar = 0.0,
+    mask: Any = None,
+):
+    """Coin betting; arguments as `scale_by_cocob`, the decay is in the gradient.
+
+    Orabona and Tommasi 2017: https://arxiv.org/abs/1705.07795. As optax. The learning
+    rate multiplies the gradient.
+    """
+    return chain(
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate, flip_sign=False),
+        scale_by_cocob(alpha, eps),
+    )

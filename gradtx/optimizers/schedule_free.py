@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradtx.combine import chain, identity
-from gradtx.divide import scale_by_rms
-from gradtx.iterates import schedule_free
-from gradtx.roles import Decay, DType, NonNegative, OpenDecay, Rate, Scalar, Steps
-from gradtx.scale import add_decayed_weights, scale_by_learning_rate
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import (
+    Decay,
+    DType,
+    NonNegative,
+    OpenDecay,
+    Rate,
+    Scalar,
+    Steps,
+)
+from gradtx.optimizers.rmsprop import scale_by_rms
 from gradtx.schedules.warmups import warmup_constant_schedule
-from gradtx.transform import transformation
+from gradtx.transforms.combine import chain, identity
+from gradtx.transforms.scaling import scale_by_learning_rate
+from gradtx.transforms.weight_decay import add_decayed_weights
+from gradtx.wrappers.schedule_free import schedule_free
 
 
 def _warmed(learning_rate: Any, warmup_steps: Any) -> Any:

@@ -1,13 +1,15 @@
-"""Optimizers that use curvature."""
+"""Sophia: divide by an estimate of the Hessian's diagonal."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gradtx.combine import chain, identity
-from gradtx.curvature import DIAGONAL, scale_by_sophia
-from gradtx.lbfgs import scale_by_lbfgs
-from gradtx.roles import (
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import (
     Decay,
     DType,
     Every,
@@ -16,40 +18,98 @@ from gradtx.roles import (
     Positive,
     Scalar,
     ScalarOrSchedule,
-    Size,
 )
-from gradtx.scale import add_decayed_weights, scale, scale_by_learning_rate
-from gradtx.transform import transformation
-from gradtx.zoom import scale_by_zoom_linesearch
+from gradtx.core.arithmetic import safe_ratio, whole
+from gradtx.core.context import Leaf, Step
+from gradtx.core.numbers import is_constant_zero
+from gradtx.core.rule import memoryless
+from gradtx.core.stable import stable
+from gradtx.transforms.bias import first_moment
+from gradtx.transforms.combine import chain, identity, moments
+from gradtx.transforms.divide import divide_by
+from gradtx.transforms.estimators import at_least
+from gradtx.transforms.gradient_clipping import clip_magnitude
+from gradtx.transforms.hessian import hutchinson_estimator_diag_hessian
+from gradtx.transforms.periodic import average_every
+from gradtx.transforms.scaling import scale, scale_by_learning_rate
+from gradtx.transforms.weight_decay import add_decayed_weights
 
-ZOOM = scale_by_zoom_linesearch(max_linesearch_steps=20, initial_guess_strategy="one")
+DIAGONAL = hutchinson_estimator_diag_hessian()
+
+
+@stable
+@transformation
+def _report_win_rate(threshold: Scalar, every: Scalar):
+    """Print the share of elements below a threshold, every so many updates.
+
+    Keeps it as `win_rate`.
+    """
+    period = None if is_constant_zero(every) else jnp.maximum(whole(every), 1)
+
+    def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
+        is_small = jnp.abs(u) < threshold
+        return {
+            "won": jnp.sum(is_small, dtype=float),
+            "all": jnp.asarray(u.size, float),
+        }
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        rate = safe_ratio(total["won"], total["all"])
+        # A whole number in integers: as a float the count is rounded.
+        number = jnp.maximum(whole(every), 1)
+        is_due = (every > 0) & (step.count % number == number - 1)
+        lax.cond(
+            is_due,
+            lambda: jax.debug.print("Sophia optimizer win rate: {}", rate),
+            lambda: None,
+        )
+        return {"win_rate": rate}
+
+    zero = {"win_rate": lambda arrays: jnp.zeros(())}
+    return memoryless(
+        lambda u, leaf: u, measure=measure, shared=zero, settle=settle, period=period
+    )
 
 
 @transformation
-def lbfgs(
-    learning_rate: ScalarOrSchedule | None = None,
-    memory_size: Size = 10,
-    scale_init_precond: bool = True,
-    linesearch: Member | None = ZOOM,
+def scale_by_sophia(
+    b1: Decay = 0.965,
+    b2: Decay = 0.99,
+    eps: Positive = 1e-8,
+    gamma: Scalar = 0.01,
+    clip_threshold: NonNegative | None = 1.0,
+    update_interval: Every = 10,
+    hessian_diagonal_fn: Member = DIAGONAL,
+    mu_dtype: DType | None = None,
+    verbose: bool = False,
+    print_win_rate_every_n_steps: Scalar = 0,
 ):
-    """L-BFGS with a line search.
+    """Divide the average gradient by a rarely estimated diagonal of the Hessian; clip.
 
-    Liu and Nocedal 1989: https://doi.org/10.1007/BF01589116. As optax.
+    Liu et al. 2023, Algorithm 3: https://arxiv.org/abs/2305.14342. As optax: call
+    `update(updates, state, params, obj_fn=...)`.
 
     Args:
-        learning_rate: A number or a schedule, which the line search then scales; None
-            is 1.
-        memory_size: How many steps are remembered. An int, at least 1.
-        scale_init_precond: Whether the inverse Hessian before these is scaled.
-        linesearch: A transformation that scales the step; None for none.
-
-    The line search needs `value`, `grad` and `value_fn` in `update`; get the first two
-    from `value_and_grad_from_state`, which computes nothing twice.
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the average of estimates, in [0, 1).
+        eps: The least that is divided by. Positive.
+        gamma: What the average is multiplied by.
+        clip_threshold: What elements are clipped to, at least 0; None clips nothing.
+        update_interval: After how many updates an estimate is made, at least 1.
+        hessian_diagonal_fn: What makes it, see `average_every`.
+        mu_dtype: What the first moment is stored in; at least float32 if None.
+        verbose: Whether to keep and print the share of elements that are not clipped.
+        print_win_rate_every_n_steps: How often; 0 prints nothing.
     """
-    return chain(
-        scale_by_lbfgs(memory_size, scale_init_precond),
-        scale(-1.0) if learning_rate is None else scale_by_learning_rate(learning_rate),
-        identity() if linesearch is None else linesearch,
+    curvature = average_every(update_interval, hessian_diagonal_fn, b2)
+    is_reported = verbose and clip_threshold is not None
+    return moments(
+        first_moment(b1, mu_dtype),
+        divide_by(chain(curvature, scale(gamma), at_least(eps))),
+        _report_win_rate(clip_threshold, print_win_rate_every_n_steps)
+        if is_reported
+        else identity(),
+        identity() if clip_threshold is None else clip_magnitude(clip_threshold),
     )
 
 

@@ -4,7 +4,7 @@ from typing import Any as _Any
 
 import optax as _optax
 
-from gradtx.fallback import own_or as _own_or
+from gradtx.core.fallback import own_or as _own_or
 from gradtx.schedules.composed import (
     cosine_onecycle_schedule as cosine_onecycle_schedule,
 )

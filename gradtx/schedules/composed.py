@@ -12,8 +12,16 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from gradtx.numbers import is_concrete, is_number
-from gradtx.roles import Constant, Count, Duration, Factor, Portion, Rate, SubSchedule
+from gradtx.core.annotations import (
+    Constant,
+    Count,
+    Duration,
+    Factor,
+    Portion,
+    Rate,
+    SubSchedule,
+)
+from gradtx.core.numbers import is_concrete, is_number
 from gradtx.schedules.core import Schedule, schedule
 from gradtx.schedules.counts import (
     before,

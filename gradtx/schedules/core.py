@@ -13,7 +13,8 @@ from typing import Any, ParamSpec
 
 import jax
 
-from gradtx.binding import Bound, Remembered, register, remember
+from gradtx.core.call import Bound, Remembered
+from gradtx.core.factory import register, remember
 from gradtx.schedules.counts import as_count
 
 P = ParamSpec("P")

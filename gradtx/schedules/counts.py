@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from gradtx.numbers import default_float
+from gradtx.core.dtypes import default_float
 
 
 def default_int() -> np.dtype:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from jax import numpy as jnp
 
-from gradtx.roles import Constant, Count, Duration, Factor, Steps
+from gradtx.core.annotations import Constant, Count, Duration, Factor, Steps
 from gradtx.schedules.core import schedule
 from gradtx.schedules.counts import (
     as_float,

@@ -8,8 +8,8 @@ from typing import Any
 
 from jax import numpy as jnp
 
-from gradtx.numbers import is_concrete
-from gradtx.roles import Constant, Count, Duration, Factor, Steps
+from gradtx.core.annotations import Constant, Count, Duration, Factor, Steps
+from gradtx.core.numbers import is_concrete
 from gradtx.schedules.composed import join_schedules
 from gradtx.schedules.core import Schedule, schedule
 from gradtx.schedules.decays import (

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from gradtx.fusion import FLAGS
+from gradtx.compiler.fusion import FLAGS
 from tests import compiled
 from tests.benchmarks import arms, work
 from tests.equality import as_optax_needs

@@ -1,0 +1,130 @@
+"""Checks of states, of extra arguments, of leaves; errors name the place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import optax
+from jax import numpy as jnp
+
+from gradtx.compiler.leaves import Leaves, is_state
+from gradtx.compiler.program import Op, Program
+from gradtx.core.context import no_state
+from gradtx.core.errors import some, suggest
+from gradtx.core.hosts import HOST_ARGUMENTS
+from gradtx.core.rule import TreeRule
+
+
+def check_state(owner: str, state: Any) -> None:
+    """A state is what `init` made: a mapping with a count; or there is none."""
+    if state is None or isinstance(state, optax.EmptyState):
+        return
+    if not is_state(state):
+        kind = type(state).__name__
+        raise TypeError(
+            f"{owner}: the state must be the dict that init makes, got a {kind}"
+            + (
+                f" with {some(sorted(state))}"
+                if isinstance(state, dict) and state
+                else ""
+            )
+        )
+
+
+def check_keys(program: Program, state: Mapping[str, Any], optional: set[str]) -> None:
+    """The state must hold every slot, and nothing else."""
+    keys = {key for keys in program.keys for key in keys.values()}
+    missing = sorted(keys - optional - state.keys())
+    unknown = sorted(state.keys() - keys - {"count"})
+    if missing:
+        raise missing_slots(program, missing, state)
+    if unknown:
+        raise ValueError(
+            f"{program.name}: the state holds {some(unknown)}, which nothing here keeps"
+        )
+
+
+def missing_slots(program: Program, missing: Sequence[str], state: Any) -> ValueError:
+    """The error for slots that the state does not hold."""
+    if not state:
+        return no_state(program.name, f"keeps {some(missing)}")
+    return ValueError(
+        f"{program.name}: the state lacks {some(missing)}; "
+        f"it holds {some(sorted(state))}"
+    )
+
+
+def check_extra(program: Program, extra: Iterable[str]) -> None:
+    """Needed extra arguments are given; an unknown one is no misspelling of a known."""
+    extra, needs = set(extra), program.needs
+    known = {*needs, *HOST_ARGUMENTS, *program.foreign_arguments}
+    plurals = {f"{name}{ending}" for name in known for ending in ("s", "es")}
+    for name in sorted(extra - known - plurals):
+        if not program.takes_anything and (near := suggest(name, known)):
+            raise TypeError(f"{program.name}: unknown extra argument {name!r}{near}")
+    missing = sorted(needs.keys() - extra)
+    if missing:
+        who = needs[missing[0]]
+        mine = [need for need in missing if needs[need] == who]
+        given = ", ".join(f"{need}=..." for need in mine)
+        raise TypeError(
+            f"{_who(program.name, who)} needs the extra argument"
+            f"{'s' * (len(mine) > 1)} {some(mine)}; "
+            f"call update(updates, state, params, {given})"
+        )
+
+
+def _who(owner: str, member: str) -> str:
+    return owner if member == owner else f"{owner}: {member}"
+
+
+def _is_batch(update: Any, param: Any) -> bool:
+    """Whether an update has an axis of examples in front."""
+    if update is None or update.ndim == 0:
+        return False
+    return param is None or update.shape[1:] == param.shape
+
+
+def check_leaf(leaves: Leaves, i: int, ops: Sequence[Op]) -> None:
+    """A leaf that operations compute on is a float, and its parameter fits it."""
+    u, p = leaves.updates[i], leaves.params[i]
+    refusing = [op.name for op in ops if not op.node.takes_integers]
+    for x in (u, p) if refusing else ():
+        if x is not None and not jnp.issubdtype(x.dtype, jnp.inexact):
+            raise TypeError(
+                f"{_who(leaves.owner, refusing[0])} computes on floats, "
+                f"but the leaf at {leaves.path(i)!r} is {x.dtype}; "
+                f"mask it, or give None as its gradient"
+            )
+    if p is None and leaves.has_params:
+        raise ValueError(
+            f"{leaves.owner}: there is an update at {leaves.path(i)!r}, "
+            f"but the parameter there is None"
+        )
+    takers = [op for op in ops if op.node.takes_batch]
+    if any(isinstance(op.node, TreeRule) for op in takers):
+        return  # those inside check it
+    batch = next((op.name for op in takers), None)
+    if batch is not None and (
+        u.ndim == 0 or (p is not None and u.shape[1:] != p.shape)
+    ):
+        of = "" if p is None else f" of shape {p.shape}"
+        raise ValueError(
+            f"{batch}: takes gradients of examples: an axis of them in front of the "
+            f"parameter's{of}, but at {leaves.path(i)!r} the update has "
+            f"shape {u.shape}"
+        )
+    if batch is not None:
+        pairs = zip(leaves.updates, leaves.params, strict=True)
+        sizes = {x.shape[0] for x, y in pairs if _is_batch(x, y)}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"{batch}: takes gradients of as many examples at every leaf, "
+                f"got {sorted(sizes)}"
+            )
+    if batch is None and p is not None and p.shape != u.shape:
+        raise ValueError(
+            f"{leaves.owner}: at {leaves.path(i)!r} the update has shape {u.shape}, "
+            f"but the parameter {p.shape}"
+        )

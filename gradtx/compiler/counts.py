@@ -1,0 +1,50 @@
+"""The count of updates: the next one, and common periods."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jax import numpy as jnp
+
+from gradtx.core.arithmetic import whole
+
+
+def next_count(count: Any, is_due: Any = None, period: Any = None) -> Any:
+    """The count after one more, or only if it is due; it saturates and never wraps.
+
+    With a period it goes back at its end by one, to just below: so that all that
+    happens after every so many updates goes on as before, while schedules see about
+    the last count for ever.
+    """
+    count = jnp.asarray(count)
+    is_less = count < jnp.iinfo(count.dtype).max
+    if period is not None:
+        step = jnp.where(is_less, 1, 1 - period).astype(count.dtype)
+        return count + (step if is_due is None else jnp.where(is_due, step, 0))
+    counts = is_less if is_due is None else is_less & is_due
+    return count + counts.astype(count.dtype)
+
+
+LONGEST = 2**30
+
+
+def common_period(periods: Sequence[Any]) -> Any:
+    """The least common multiple of some periods as an int32, None of none.
+
+    No more than 2**30: with longer ones, one period in so many updates is another.
+    """
+
+    def multiple(a: Any, b: Any) -> Any:
+        times = a // jnp.gcd(a, b)
+        return jnp.where(times > LONGEST // b, LONGEST, times * b)
+
+    if not periods:
+        return None
+    if all(isinstance(period, int) for period in periods):
+        return np.int32(min(math.lcm(*periods), LONGEST))
+    numbers = [jnp.minimum(whole(period), LONGEST) for period in periods]
+    return functools.reduce(multiple, numbers)

@@ -1,0 +1,164 @@
+"""Kernels in two parts: what no leaf is needed for is computed once for all leaves.
+
+A rule is written for one leaf, and computes its bias corrections there. In a program of
+1000 leaves these would be 1000 copies of the same scalars, which XLA takes long to
+merge.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+
+from gradtx.compiler.fusion import separated
+from gradtx.core.errors import at_path
+from gradtx.core.internals import (
+    Tracer,
+    is_variable,
+    jaxpr_as_fun,
+    replaced,
+    token_of_context,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parts:
+    """A computation on leaves of one shape.
+
+    Attributes:
+        hoist: Makes scalars of what all leaves get.
+        run: Makes the outputs for a leaf of these scalars and of what the leaf gets.
+    """
+
+    hoist: Callable[..., Any]
+    run: Callable[[list[Any], list[Any]], Any]
+
+
+class Shared(NamedTuple):
+    """What all leaves get, flat, and a token of all that a trace depends on besides."""
+
+    whole: Any
+    leaves: list[Any]
+    token: Any
+
+
+def shared_of(common: Any) -> Shared:
+    """What all leaves get, ready for kernels."""
+    return Shared(common, jax.tree.leaves(common), token_of_context(common))
+
+
+class Job(NamedTuple):
+    """A kernel and a leaf: what it gets as a tree, taken apart, and where it is."""
+
+    kernel: Kernel
+    treedef: Any
+    arrays: list[Any]
+    path: Callable[[], str]
+
+    @property
+    def leaf(self) -> Any:
+        """What the leaf gets."""
+        return self.treedef.unflatten(self.arrays)
+
+
+class Kernel:
+    """A computation on one leaf, traced once for each shape."""
+
+    def __init__(self, compute: Callable[[Any, Any], Any]):
+        self.compute = compute
+        # Forgotten with JAX's own traces.
+        self.parts = weakref.WeakKeyDictionary[Any, dict[Hashable, Parts]]()
+        self.hoists = weakref.WeakKeyDictionary[Any, dict[Hashable, Callable]]()
+
+    def parts_for(self, shared: Shared, job: Job) -> Parts:
+        """The parts for a leaf."""
+        parts = self.parts.setdefault(shared.token, {})
+        key = (job.treedef, *map(_type_of, job.arrays))
+        if key not in parts:
+            with at_path(job.path):
+                parts[key] = self._trace(shared, job.leaf)
+        return parts[key]
+
+    def run(self, common: Any, job: Job) -> Any:
+        """The outputs for a leaf, computed operation by operation."""
+        with at_path(job.path):
+            return self.compute(common, job.leaf)
+
+    def _trace(self, shared: Shared, leaf: Any) -> Parts:
+        program = jax.make_jaxpr(self.compute, return_shape=True)
+        traced, shape = program(shared.whole, leaf)
+        scalars, arrays, number = _split(traced, len(shared.leaves))
+        out = jax.tree.structure(shape)
+        hoists = self.hoists.setdefault(shared.token, {})
+        same = _signature(scalars)  # mostly for all shapes
+        if same not in hoists:
+            hoists[same] = jax.jit(jaxpr_as_fun(scalars), inline=True)
+        make = separated(arrays, number)
+
+        def run(scalars: list[Any], given: list[Any]) -> Any:
+            there = [x for x in given if x is not None]
+            return out.unflatten(make(*scalars, *there))
+
+        run.__name__ = self.compute.__name__
+        return Parts(hoists[same], jax.jit(run))
+
+
+def _type_of(x: Any) -> Any:
+    """As `jax.typeof`, which for a plain array takes longer than all the rest here."""
+    is_plain = not isinstance(x, Tracer) and isinstance(x, jax.Array)
+    if is_plain and type(x.sharding) is SingleDeviceSharding:
+        return x.aval
+    return None if x is None else jax.typeof(x)
+
+
+def _split(program: Any, number: int) -> tuple[Any, Any, int]:
+    """A program in two: the first operands make scalars, which the second one takes.
+
+    Also returns how many these are.
+    """
+    jaxpr = program.jaxpr
+    known = dict.fromkeys(jaxpr.invars[:number])
+    first, rest = [], []
+    for eqn in jaxpr.eqns:
+        reads = {*filter(is_variable, eqn.invars)}
+        makes_scalars = all(x.aval.size == 1 for x in eqn.outvars)
+        if reads <= known.keys() and makes_scalars and not eqn.effects:
+            first.append(eqn)
+            known |= dict.fromkeys(eqn.outvars)
+        else:
+            rest.append(eqn)
+    read = {x for eqn in rest for x in filter(is_variable, eqn.invars)}
+    read |= {*filter(is_variable, jaxpr.outvars)}
+    passed = [x for x in known if x in read]
+    before, after = jaxpr.invars[:number], jaxpr.invars[number:]
+    scalars = replaced(program, invars=before, outvars=passed, eqns=first)
+    arrays = replaced(program, invars=[*passed, *after], eqns=rest)
+    return scalars, arrays, len(passed)
+
+
+def _signature(program: Any) -> Hashable:
+    """What is equal for programs that are; of one with constants, itself."""
+    jaxpr, number = program.jaxpr, itertools.count()
+    numbers: dict[Any, int] = dict(zip(jaxpr.invars, number, strict=False))
+
+    def sign(x: Any) -> Hashable:
+        return numbers[x] if is_variable(x) else (x.aval, np.asarray(x.val).item())
+
+    signs: list[Hashable] = []
+    for eqn in jaxpr.eqns:
+        given = tuple(map(sign, eqn.invars))
+        signs.append((eqn.primitive, given, tuple(eqn.params.items()), eqn.ctx))
+        numbers.update(zip(eqn.outvars, number, strict=False))
+    signature = (*signs, *map(sign, jaxpr.outvars))
+    try:
+        hash(signature)
+    except TypeError:
+        return program
+    return program if program.consts else signature

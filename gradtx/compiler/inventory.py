@@ -1,0 +1,307 @@
+"""The numbers of a transformation: which there are, and what they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax import numpy as jnp
+
+from gradtx.compiler.checks import check_keys
+from gradtx.compiler.leaves import is_state
+from gradtx.compiler.lower import program_of
+from gradtx.compiler.naming import Trail, Unit
+from gradtx.compiler.slot_names import qualified
+from gradtx.core.arguments import NumberRole, Role
+from gradtx.core.call import Bound, Remembered
+from gradtx.core.numbers import DecayValue, is_number, scheduled
+
+Where = tuple[int, ...]
+"""A leaf of a transformation: by index in its arguments, there in those of a member."""
+
+
+class Number(NamedTuple):
+    """A number of a transformation.
+
+    Attributes:
+        trail: What is around it, and the argument that it is.
+        where: Which leaf it is.
+        role: What it must be.
+        given: The number, or its schedule; None if it is in a state that is not there.
+        count: The count that its schedule sees.
+        is_kept: Whether it is in the state.
+    """
+
+    trail: Trail
+    where: Where
+    role: Role
+    given: Any
+    count: Any = 0
+    is_kept: bool = False
+
+    @property
+    def argument(self) -> str:
+        """The argument that it is, or a part of."""
+        return self.trail[-1].text
+
+    @property
+    def is_read(self) -> bool:
+        """Whether `update` reads it from the transformation, and from no state."""
+        return _is_read(self.role) and not self.is_kept
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether a schedule gives it."""
+        return not is_number(self.given)
+
+    @property
+    def value(self) -> Any:
+        """The number, a schedule's at its count."""
+        if self.is_scheduled:
+            return scheduled(self.given, self.count)
+        return self.given.value if isinstance(self.given, DecayValue) else self.given
+
+
+Labels = tuple[str, ...]
+"""The groups around a part of a transformation, outermost first."""
+
+
+class Place:
+    """Where the numbers of a transformation are: its state, which has the counts."""
+
+    def __init__(self, bound: Bound | None = None, state: Any = None):
+        self.count: Any = 0
+        self.steps: dict[int, Any] = {}
+        self.found: list[tuple[set[int], Labels, Any, Any]] = []
+        if bound is None:
+            return  # before any update
+        has_count = is_state(state)
+        self.count = jnp.asarray(state["count"]) if has_count else None
+        program = program_of(bound, self.count)
+        check_keys(program, state or {}, program.foreign_keys)
+        for op, keys in zip(program.ops, program.keys, strict=True):
+            parts = [*program.around(op)]
+            labels = tuple(part.label for part in reversed(parts) if part.label)
+            around = {id(part.bound) for part in parts}
+            for slot, tx in op.node.inner.items():
+                self.found.append((around, labels, tx, state[keys[slot]]))
+            if "hyperparams" in op.slots:
+                kept = {slot: state[key] for slot, key in keys.items()}
+                self.found.append((around, labels, None, kept))
+            if "gradient_step" in op.slots:
+                self.steps[id(parts[0].bound)] = state[keys["gradient_step"]]
+
+    def take(self, bound: Bound, labels: Labels, member: Any = None) -> Any:
+        """A member as it is run and its state, or the slots with the numbers.
+
+        Asked once for each: the next one of an equal place is another. None twice if
+        there are none.
+        """
+        for i, (around, where, it, value) in enumerate(self.found):
+            is_there = id(bound) in around and where == labels
+            if is_there and _is_run_as(member, it):
+                del self.found[i]
+                return it, value
+        return None, None
+
+
+def _is_run_as(member: Any, it: Any) -> bool:
+    """Whether this is a member, or what `editable` makes of it."""
+    if it is member or it is None or member is None:
+        return it is member
+    return isinstance(it, Remembered) and it == changing(member)
+
+
+def numbers_of(tx: Any, place: Place | None = None) -> Iterator[Number]:
+    """Every number of a transformation of ours, in the order of its leaves."""
+    return _numbers(tx.bound, _called(tx, ()), place or Place())
+
+
+def _numbers(
+    bound: Bound, trail: Trail, place: Place, labels: Labels = (), where: Where = ()
+) -> Iterator[Number]:
+    if keeps_numbers(bound):
+        kept = _edited if bound.factory.name == "editable" else _injected
+        yield from kept(bound, trail, place, labels, where)
+        return
+    spec = bound.spec
+    places = zip(spec.roles, bound.leaves(), spec.names, spec.paths(), strict=True)
+    names: dict[Any, str] = {}  # of members of a named chain, which are in pairs
+    for i, (role, leaf, name, path) in enumerate(places):
+        at = (*where, i)
+        if path and isinstance(leaf, str):
+            names[path[:-1]] = leaf
+        if _is_number(role, leaf):
+            unit = Unit(f"{name}{jax.tree_util.keystr(path)}", at)
+            count = _count(role, bound, place)
+            yield Number((*trail, unit), at, role, leaf, count)
+        elif is_ours(leaf):
+            groups = tuple(str(key.key) for key in path if hasattr(key, "key"))
+            around = (*trail, *(Unit(group, at) for group in groups))
+            called = _called(leaf, at, names.get(path[:-1]))
+            yield from _inside(
+                bound, leaf, (*around, *called), place, labels, groups, at
+            )
+
+
+def _inside(
+    bound: Bound, leaf: Any, trail: Trail, place: Place,
+    labels: Labels, groups: Labels, where: Where,
+) -> Iterator[Number]:  # fmt: skip
+    """The numbers of a member, which may have a state of its own."""
+    it, state = place.take(bound, labels, leaf)
+    if it is None:
+        return _numbers(leaf.bound, trail, place, (*labels, *groups), where)
+    return _numbers(it.bound, trail, Place(it.bound, state), (), where)
+
+
+def _edited(
+    bound: Bound, trail: Trail, place: Place, labels: Labels, where: Where
+) -> Iterator[Number]:
+    """The numbers in an `editable`, as the next update will use them."""
+    slots, inside = place.take(bound, labels)[1], bound.values()[0]
+    at = (*where, 0)
+    around = (*trail, *_called(inside, at))
+    numbers = [*_inside(bound, inside, around, place, labels, (), at)]
+    keys = keys_of(numbers, len(trail))
+    for number in numbers:
+        key = keys.get(number.where)
+        if key is None or slots is None:
+            yield number._replace(is_kept=number.is_kept or key is not None)
+            continue
+        written, given = slots["hyperparams"], slots["given"]
+        value = number.value
+        if key in written:
+            value = now(number, written[key], given[key])
+        yield number._replace(given=value, is_kept=True)
+
+
+def _injected(
+    bound: Bound, trail: Trail, place: Place, labels: Labels, where: Where
+) -> Iterator[Number]:
+    """The numbers of `inject_hyperparams`, as they are in the state."""
+    slots, spec = place.take(bound, labels)[1], bound.spec
+    trail = (*trail, Unit(_name_of_factory(bound.values()[0]), where))
+    places = zip(spec.roles, spec.names, spec.paths(), strict=True)
+    for i, (role, name, path) in enumerate(places):
+        if name in ("numbers", "schedules"):
+            key, at = path[0].key, (*where, i)
+            given = slots["hyperparams"].get(key) if slots else None
+            yield Number((*trail, Unit(key, at)), at, role, given, is_kept=True)
+
+
+def _name_of_factory(factory: Any) -> str:
+    return getattr(factory, "__name__", type(factory).__name__)
+
+
+def is_ours(leaf: Any) -> bool:
+    """Whether a leaf is a transformation of ours, and no schedule or condition."""
+    return isinstance(leaf, Remembered) and isinstance(
+        leaf, optax.GradientTransformation
+    )
+
+
+def _called(tx: Any, where: Where, name: str | None = None) -> Trail:
+    """What a transformation adds to the names of its numbers."""
+    if tx.name == "named":
+        own = Unit(tx.arguments["key"], where)
+    else:
+        own = Unit(tx.name, where, tx.name != "chain" and name is None)
+    return (own,) if name is None else (Unit(name, where), own)
+
+
+def _count(role: Any, bound: Bound, place: Place) -> Any:
+    """The count that a schedule sees."""
+    if role.keeps_schedule:  # of `accumulate`: its own
+        return place.steps.get(id(bound), place.count)
+    return None if place.count is None else place.count + role.steps_ahead
+
+
+def _is_read(role: Role) -> bool:
+    """Whether `update` reads a number: it may then be scheduled, and traced."""
+    return isinstance(role, NumberRole) and role.takes_schedule
+
+
+def _is_number(role: Role, leaf: Any) -> bool:
+    return isinstance(role, NumberRole) and (is_number(leaf) or callable(leaf))
+
+
+def keeps_numbers(bound: Bound) -> bool:
+    """Whether the state has the numbers of what a factory makes."""
+    return bound.factory.name in ("editable", "injected_hyperparams")
+
+
+def keys_of(numbers: Sequence[Number], start: int = 0) -> dict[Where, str]:
+    """The keys under which `editable` keeps numbers that `update` reads.
+
+    They are in states that were saved: an argument, or, where several have one,
+    `qualified` from outside, without chains.
+
+    Args:
+        numbers: Those of the transformation in it.
+        start: How many units are around that.
+    """
+    own = [number for number in numbers if not number.is_kept]
+    by_argument: dict[str, list[Number]] = {}
+    for number in own:
+        by_argument.setdefault(number.argument, []).append(number)
+    keys = {number.where: number.argument for number in own}
+    for argument, them in by_argument.items():
+        if len(them) > 1:
+            around = [number.trail[start:-1] for number in them]
+            trails = [tuple(x.text for x in units if x.is_in_keys) for units in around]
+            for number, key in zip(them, qualified(argument, trails), strict=True):
+                keys[number.where] = key
+    return {number.where: keys[number.where] for number in own if number.is_read}
+
+
+def float32(value: Any) -> jax.Array:
+    """A number as a state keeps it."""
+    return jnp.asarray(value).astype(jnp.float32)
+
+
+def follows(written: Any, given: Any) -> Any:
+    """Whether a number is as the transformation says: NaN asks for that."""
+    written = float32(written)
+    return (written == given) | jnp.isnan(written)
+
+
+def now(number: Number, written: Any, given: Any) -> Any:
+    """A number in the state as it is used next."""
+    own, written = float32(number.value), float32(written)
+    return jnp.where(follows(written, given), own, written)
+
+
+def changing(tx: Any, arguments: Collection[str] | None = None) -> Any:
+    """The same transformation, where every decay that `update` reads may change.
+
+    Args:
+        tx: A transformation of ours.
+        arguments: Those of its arguments that may, if it is not all, at any depth.
+    """
+
+    def one(role: Role, leaf: Any, name: str) -> Any:
+        if arguments is not None and name not in arguments:
+            return leaf
+        if is_ours(leaf):
+            return leaf if keeps_numbers(leaf.bound) else changing(leaf)
+        if isinstance(leaf, DecayValue) and _is_read(role):
+            return DecayValue(leaf.value, leaf.kept, changes=True)
+        return leaf
+
+    return type(tx)(tx.bound.mapped(one))
+
+
+def with_numbers(tx: Any, values: Iterator[Any]) -> Any:
+    """The transformation with other values of the numbers that `update` reads."""
+
+    def one(role: Role, leaf: Any, name: str) -> Any:
+        if _is_number(role, leaf):
+            return next(values) if _is_read(role) else leaf
+        if is_ours(leaf) and not keeps_numbers(leaf.bound):
+            return with_numbers(leaf, values)
+        return leaf
+
+    return type(tx)(tx.bound.mapped(one))

@@ -1,0 +1,246 @@
+"""From a transformation to a program: rules in order, their wiring, their slots.
+
+Numbers are resolved first (schedules are evaluated at the count), then recipes run, and
+what they are made of is laid out as operations on registers. A rule that measures
+something computed in its own stage begins a new one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import optax
+from jax import numpy as jnp
+
+from gradtx.compiler.foreign import name_of_foreign, rule_of_foreign
+from gradtx.compiler.program import STEPS, Mask, Op, Part, Pin, Program, Stage
+from gradtx.compiler.slot_names import settle_keys
+from gradtx.core.call import Bound, Remembered
+from gradtx.core.context import no_state
+from gradtx.core.errors import told
+from gradtx.core.internals import Tracer
+from gradtx.core.nodes import Chain, Fork, Groups, Let, Masked, Named, Recall
+from gradtx.core.rule import Rule, TreeRule
+
+
+def program_of(bound: Bound, count: Any) -> Program:
+    """The program of a transformation, its schedules evaluated at `count`.
+
+    It is kept with the transformation, but for two cases: numbers that depend on the
+    count, and a staged computation, where whatever a recipe computes is a tracer.
+    """
+    if bound.program is None:
+        program = _Lowering(count).run(bound)
+        if program.is_timed or isinstance(jnp.zeros(()), Tracer):
+            return program
+        bound.program = program
+    return bound.program
+
+
+def programs_in(tx: Any) -> Iterator[Program]:
+    """The programs of a transformation, and of those whose states it keeps whole."""
+    if not isinstance(tx, Remembered):
+        return
+    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
+    yield program
+    for op in program.ops:
+        for inner in op.node.inner.values():
+            yield from programs_in(inner)
+
+
+def takes_batch(tx: Any) -> bool:
+    """Whether a transformation takes an axis of examples in front of gradients away."""
+    return any(op.node.takes_batch for it in programs_in(tx) for op in it.ops)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scope:
+    marks: tuple[tuple[Any, int], ...] = ()
+    masks: tuple[int, ...] = ()
+    trail: tuple[str, ...] = ()
+    pin: Pin | None = None
+    is_step: bool = False
+    splits_extra: bool = False
+    part: int | None = None
+    label: str | None = None
+    within: int | None = None
+
+    def mark(self, name: Any, register: int) -> _Scope:
+        """The same with one more named register."""
+        marks = tuple((dict(self.marks) | {name: register}).items())
+        return dataclasses.replace(self, marks=marks)
+
+
+class _Lowering:
+    def __init__(self, count: Any):
+        self.count = count
+        self.ops: list[Op] = []
+        self.masks: list[Mask] = []
+        self.parts: list[Part] = []
+        self.registers, self.pins = 1, 0
+        self.is_timed, self.is_pure = False, True
+
+    def run(self, bound: Bound) -> Program:
+        out = self.remembered(bound, 0, _Scope())
+        self.check_averages()
+        return Program(
+            bound.factory.name,
+            tuple(self.ops),
+            _stages(self.ops, out),
+            settle_keys(self.ops, self.masks, bound.factory.name),
+            tuple(self.masks),
+            tuple(self.parts),
+            out,
+            self.is_timed,
+            self.is_pure,
+        )
+
+    def check_averages(self) -> None:
+        """Nothing scales the steps behind what averages where they lead to."""
+        for k, op in enumerate(self.ops):
+            averages = isinstance(op.node, Rule) and op.node.evaluate is not None
+            behind = self.ops[k + 1 :] if averages else []
+            for later in behind:
+                if later.name in STEPS and {*later.masks} <= {*op.masks}:
+                    raise ValueError(
+                        f"{op.name}: must be around the whole optimizer, "
+                        f"but {later.name} comes after it"
+                    )
+
+    def lower(self, tx: Any, u: int, scope: _Scope) -> int:
+        """Add a transformation that reads register u; the register that it writes."""
+        if isinstance(tx, Remembered):
+            return self.remembered(tx.bound, u, scope)
+        scope = self.part(None, scope)
+        return self.emit(None, rule_of_foreign(tx), (u,), scope, name_of_foreign(tx))
+
+    def part(self, bound: Bound | None, scope: _Scope) -> _Scope:
+        """Note one more part; the scope inside it."""
+        self.parts.append(Part(bound, scope.part, scope.label))
+        return dataclasses.replace(scope, part=len(self.parts) - 1, label=None)
+
+    def remembered(self, bound: Bound, u: int, scope: _Scope) -> int:
+        scope = self.part(bound, scope)
+        if bound.is_scheduled:
+            if self.count is None:
+                raise no_state(bound.factory.name, "has a schedule, which counts")
+            self.is_timed = True
+            self.is_pure &= all(map(_is_pure, bound.schedules()))
+            bound = bound.at(self.count)
+        node, name = bound.call(), bound.factory.name
+        if bound.factory.has_learning_rate:
+            scope = dataclasses.replace(scope, is_step=True)
+        match node:
+            case Chain(members, is_scope):
+                scope = scope.mark("grad", u) if is_scope else scope
+                for member in members:
+                    u = self.lower(member, u, scope)
+                return u
+            case Fork(branches, _, measures):
+                start = dict(scope.marks).get("grad", u) if measures else u
+                inner = scope.mark("flowing", u) if measures else scope
+                outs = [self.lower(branch, start, inner) for branch in branches]
+                # The branches are laid out: only the join's own numbers go with it.
+                own = bound.without_members()
+                return self.emit(own, node, (u, *outs), scope, name)
+            case Let(mark, value, body):
+                value = self.lower(value, u, scope)
+                return self.lower(body, u, scope.mark(mark, value))
+            case Recall(mark):
+                registers = dict(scope.marks)
+                if mark not in registers:
+                    raise ValueError(f"recall: nothing around it lets {str(mark)!r}")
+                if scope.masks:  # what they switch off gets what reaches this
+                    return self.emit(bound, node, (u,), scope, name)
+                return registers[mark]
+            case Masked(inner, mask, splits_extra, freezes, hides):
+                owner = scope.trail[-1] if name[0] == "_" else name
+                mask = Mask(owner, mask, freezes=freezes, hides=hides)
+                return self.lower(inner, u, self.masked(scope, mask, splits_extra))
+            case Groups(members, labels, splits_extra, pins, hides):
+                for label, member in members.items():
+                    mask = Mask(name, labels, label, hides=hides)
+                    inner = self.masked(scope, mask, splits_extra)
+                    trail = (*scope.trail, name, str(label))
+                    inner = dataclasses.replace(
+                        inner, trail=trail, label=str(label), within=scope.part
+                    )
+                    inner = self.pinned(inner, str(label)) if pins else inner
+                    u = self.lower(member, u, inner)
+                return u
+            case Named(key, inner):
+                return self.lower(inner, u, self.pinned(scope, key))
+            case TreeRule():
+                is_step = scope.is_step or node.is_step or bound.is_step
+                scope = dataclasses.replace(scope, is_step=is_step)
+                return self.emit(bound, node, (u,), scope, name)
+            case Rule():
+                return self.emit(bound, node, (u,), scope, name)
+            case optax.GradientTransformation():
+                trail = (*scope.trail, name)
+                scope = dataclasses.replace(scope, trail=trail, within=scope.part)
+                return self.lower(node, u, scope)
+        raise TypeError(
+            f"{name}: a factory must return a gradient transformation or a rule, "
+            f"got {told(node)}"
+        )
+
+    def masked(self, scope: _Scope, mask: Mask, splits_extra: bool) -> _Scope:
+        """A scope with one more mask."""
+        masks = (*scope.masks, len(self.masks))
+        self.masks.append(mask._replace(within=scope.masks))
+        splits_extra |= scope.splits_extra
+        return dataclasses.replace(scope, masks=masks, splits_extra=splits_extra)
+
+    def pinned(self, scope: _Scope, key: str) -> _Scope:
+        """A scope whose slots' names have one more in front."""
+        self.pins += 1
+        key = key if scope.pin is None else f"{scope.pin.key}.{key}"
+        pin = Pin(key, self.pins, len(scope.trail), scope.within)
+        return dataclasses.replace(scope, pin=pin)
+
+    def emit(
+        self, bound: Bound | None, node: Any, inputs: Any, scope: _Scope, name: str
+    ):
+        out, self.registers = self.registers, self.registers + 1
+        marks = scope.marks + ((("entered", 0),) if node.sees_entry else ())
+        # Users know the recipe around a private factory, and not that.
+        is_private = name.startswith("_") and scope.trail
+        trail = scope.trail if is_private else (*scope.trail, name)
+        self.ops.append(
+            Op(
+                bound, node, inputs, marks, out, scope.masks, trail, scope.pin,
+                scope.is_step, scope.splits_extra, scope.part or 0,
+            )
+        )  # fmt: skip
+        return out
+
+
+def _is_pure(schedule: Any) -> bool:
+    """Whether a schedule, and those that it is made of, remember their arguments."""
+    if not isinstance(schedule, Remembered):
+        return False
+    return all(_is_pure(part) for part in schedule.bound.leaves() if callable(part))
+
+
+def _stages(ops: list[Op], out: int) -> tuple[Stage, ...]:
+    stages: list[Stage] = []
+    written: set[int] = set()
+    for i, op in enumerate(ops):
+        is_tree = isinstance(op.node, TreeRule)
+        fits = stages and not is_tree and not stages[-1].is_tree
+        if not fits or (op.measures and op.reads & written):
+            stages.append(Stage([], is_tree))
+            written = set()
+        stages[-1].ops.append(i)
+        written.add(op.out)
+    later = {out}
+    for stage in reversed(stages):
+        reads = set().union(*(ops[i].reads for i in stage.ops))
+        writes = {ops[i].out for i in stage.ops}
+        stage.writes = tuple(sorted(writes & later))
+        stage.reads = tuple(sorted(reads - writes))
+        later |= reads
+    return tuple(stages)

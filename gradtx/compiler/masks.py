@@ -1,0 +1,138 @@
+"""Which leaves an operation acts on, and what it sees of trees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradtx.compiler.program import Active, Mask, Program, Setting
+from gradtx.core.numbers import is_concrete
+from gradtx.core.paths import is_none, names_of
+
+
+def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool]]:
+    """Each of the program's masks, leaf by leaf."""
+    masks: list[list[bool]] = []
+    told: dict[Any, list[Any]] = {}  # once for all groups of a grouping
+    for mask in program.masks:
+        is_label = mask.label is not None
+        around = [m for m in mask.within if is_label or program.masks[m].hides]
+        key = id(mask.given), tuple(around)
+        if key not in told:
+            given = _within(leaves_like, treedef, [masks[m] for m in around])
+            told[key] = _told_by(mask, given, treedef)
+        found = told[key]
+        masks.append(found if mask.label is None else [x == mask.label for x in found])
+    return masks
+
+
+def places_of(program: Program, leaves_like: Any, treedef: Any) -> dict[int, Any]:
+    """For each operation that draws, each leaf's place among those that it is shown."""
+    drawing = [k for k, op in enumerate(program.ops) if op.has_key]
+    masks = masks_of(program, leaves_like, treedef) if drawing else []
+    places = {}
+    for k in drawing:
+        hiding = [m for m in program.ops[k].masks if program.masks[m].hides]
+        shown = np.ones(treedef.num_leaves, np.int32)
+        for m in hiding:
+            shown &= np.asarray(masks[m], np.int32)
+        places[k] = [*(np.cumsum(shown, dtype=np.int32) - shown)]
+    return places
+
+
+def _within(tree: Any, treedef: Any, masks: Sequence[Sequence[Any]]) -> Any:
+    """A tree with None where a mask is off."""
+    if not masks:
+        return tree
+    pairs = zip(treedef.flatten_up_to(tree), zip(*masks, strict=True), strict=True)
+    return treedef.unflatten([x if all(on) else None for x, on in pairs])
+
+
+def _told_by(mask: Mask, leaves_like: Any, treedef: Any) -> list[Any]:
+    """What the tree of a mask has for each leaf."""
+    tree = mask_tree(mask.given, leaves_like)
+    try:
+        whole = jax.tree.broadcast(tree, leaves_like, is_leaf=is_none)
+        flags = treedef.flatten_up_to(whole)
+    except ValueError as error:
+        bools, labels = "mask must be a tree of bools", "labels must be a tree"
+        raise ValueError(
+            f"{mask.owner}: the {bools if mask.label is None else labels} with the "
+            f"structure of the parameters or a prefix of it: {error}"
+        ) from None
+    if mask.label is not None:
+        return flags
+    leaves = treedef.flatten_up_to(leaves_like)
+    for i, (flag, leaf) in enumerate(zip(flags, leaves, strict=True)):
+        if not _is_bool(flag) and leaf is not None:
+            path = names_of(treedef.unflatten(range(len(leaves))))[i]
+            raise TypeError(
+                f"{mask.owner}: the mask must hold bools, got {flag!r} at {path!r}"
+            )
+    return [bool(flag) for flag in flags]
+
+
+def mask_tree(mask: Any, params: Any) -> Any:
+    """A mask, or what a function makes of the parameters; a module may be callable."""
+    return mask(params) if is_function(mask) else mask
+
+
+def is_function(given: Any) -> bool:
+    """Whether this is a function and no tree: modules of equinox may be callable."""
+    return callable(given) and jax.tree_util.all_leaves([given])
+
+
+def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
+    """What each leaf goes through; nothing is asked where there are none."""
+    if not treedef.num_leaves:
+        return []
+    masks = masks_of(program, leaves_like, treedef)
+    settings = {
+        k: treedef.flatten_up_to(
+            op.node.setting(_within(leaves_like, treedef, [masks[m] for m in op.masks]))
+        )
+        for k, op in enumerate(program.ops)
+        if op.node.setting is not None
+    }
+    if not masks and not settings:
+        return [(True,) * len(program.ops)] * treedef.num_leaves
+
+    def active(i: int, k: int) -> bool | Setting | None:
+        off = [m for m in program.ops[k].masks if not masks[m][i]]
+        if off:
+            is_of_others = any(program.masks[m].label is not None for m in off)
+            return False if is_of_others or not program.freezing & {*off} else None
+        return Setting(settings[k][i]) if k in settings else True
+
+    return [
+        tuple(active(i, k) for k in range(len(program.ops)))
+        for i in range(treedef.num_leaves)
+    ]
+
+
+def seen_by(k: int, tree: Any, treedef: Any, active: list[Active] | None) -> Any:
+    """What an operation sees of a tree, None elsewhere: groups may share a slot."""
+    if tree is None or active is None:
+        return None
+    pairs = zip(treedef.flatten_up_to(tree), active, strict=True)
+    return treedef.unflatten([x if on[k] else None for x, on in pairs])
+
+
+def members_of(
+    program: Program, params: Any, treedef: Any, active: list[Active]
+) -> Iterator[tuple[Any, Any]]:
+    """The transformations inside tree rules, and what each sees of the parameters."""
+    for k, op in enumerate(program.ops):
+        for slot, inner in op.node.inner.items():
+            if slot not in op.node.slots:  # else a state of other parameters
+                yield inner, seen_by(k, params, treedef, active)
+
+
+def _is_bool(x: Any) -> bool:
+    """Whether this is True or False, a scalar of NumPy or jax included."""
+    return isinstance(x, bool) or (
+        is_concrete(x) and np.ndim(x) == 0 and np.asarray(x).dtype == bool
+    )

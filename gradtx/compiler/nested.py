@@ -1,0 +1,102 @@
+"""Transformations inside tree rules: run, run under a condition.
+
+Through a condition go the inner state, which is not copied, and the updates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import optax
+
+from gradtx.compiler.conditions import run_if
+from gradtx.compiler.lower import program_of, programs_in
+from gradtx.compiler.masks import active_of, members_of
+from gradtx.compiler.update import update_if
+from gradtx.core.call import Remembered
+from gradtx.core.context import Tree
+from gradtx.core.paths import is_none
+from gradtx.core.rule import TreeRule
+from gradtx.core.trees import like, zero_count, zeros
+
+
+def run(transform: Any, updates: Any, state: Any, tree: Tree) -> tuple[Any, Any]:
+    """What a transformation inside a tree rule makes of updates.
+
+    Ours skips leaves without an update by itself, and keeps the dtypes of its state.
+    """
+    if isinstance(transform, Remembered):
+        ours: Any = transform
+        return ours.update(updates, state, tree.own, **tree.extra)
+    inner: Any = optax.with_extra_args_support(transform)
+    out, after = inner.update(updates, state, tree.params, **tree.extra)
+    is_alike = jax.tree.structure(after) == jax.tree.structure(state)
+    return out, like(after, state) if is_alike else after
+
+
+def anew(transform: Any, params: Any, state: Any) -> Any:
+    """The first state of a transformation, with the types and dtypes of another one."""
+    first = jax.tree.leaves(transform.init(params), is_leaf=is_none)
+    return like(jax.tree.structure(state, is_leaf=is_none).unflatten(first), state)
+
+
+def trained(transform: Any, tree: Any, params: Any = None) -> Any:
+    """A tree with None where a transformation freezes what it gets.
+
+    Args:
+        transform: The transformation.
+        tree: A tree like its parameters.
+        params: Its parameters, or None: then the tree is like those.
+    """
+    params = tree if params is None else params
+    treedef = jax.tree.structure(params)
+    frozen = _frozen(transform, params, treedef)
+    if not any(frozen):
+        return tree
+    pairs = zip(treedef.flatten_up_to(tree), frozen, strict=True)
+    return treedef.unflatten([None if is_frozen else x for x, is_frozen in pairs])
+
+
+def _frozen(transform: Any, params: Any, treedef: Any) -> list[bool]:
+    """For each parameter whether a transformation freezes it, and nothing else sees it.
+
+    Inside of others, too: of those that are all there is.
+    """
+    frozen = [False] * treedef.num_leaves
+    programs = programs_in(transform)
+    if not any(program.may_freeze for program in programs):
+        return frozen
+    program = program_of(transform.bound, zero_count(params))
+    active = active_of(program, params, treedef)
+    trees = [k for k, op in enumerate(program.ops) if isinstance(op.node, TreeRule)]
+    if program.may_freeze:
+        frozen = [
+            program.freezes(on) and not any(on[k] for k in trees) for on in active
+        ]
+    is_alone = len(program.ops) == 1
+    members = members_of(program, params, treedef, active) if is_alone else ()
+    for inner, mine in members:
+        inside = _frozen(inner, mine, treedef)
+        frozen = [a or b for a, b in zip(frozen, inside, strict=True)]
+    return frozen
+
+
+def run_when(
+    is_due: Any, transform: Any, updates: Any, state: Any, tree: Tree, *otherwise: Any
+) -> tuple[Any, Any]:
+    """The same, or what is made of the updates otherwise, and the state as it is."""
+
+    def step(given: Any, before: Any) -> tuple[Any, Any]:
+        return run(transform, given, before, tree)
+
+    return run_if(is_due, step, updates, state, *otherwise)
+
+
+def run_unless(
+    is_skipped: Any, transform: Any, updates: Any, state: Any, tree: Tree
+) -> tuple[Any, Any]:
+    """The same, for a condition that rarely holds, and zeros where it does."""
+    if not isinstance(transform, Remembered):
+        return run_when(~is_skipped, transform, updates, state, tree, zeros)
+    return update_if(transform.bound, ~is_skipped, updates, state, tree.own, tree.extra)

@@ -1,0 +1,304 @@
+"""What a transformation does: operations on registers, in stages, their slots.
+
+Register 0 holds what enters `update`. Consecutive rules form a stage, which is one
+kernel a leaf. `lowering.py` makes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from gradtx.compiler.counts import common_period
+from gradtx.core.call import Bound
+from gradtx.core.nodes import Fork, Recall
+from gradtx.core.prng import raw_key
+from gradtx.core.rule import Rule, TreeRule
+
+
+class Pin(NamedTuple):
+    """A name in front of those of the slots of a transformation.
+
+    Attributes:
+        key: The name, behind those around it.
+        scope: Which pin this is: two may have one name.
+        start: How many factories are around it.
+        within: The recipe, or the grouping, that it is part of, by that one's part; if
+            None, it stands in the whole itself.
+    """
+
+    key: str
+    scope: int
+    start: int
+    within: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Op:
+    """One operation: what it does, what it reads, where it keeps what it keeps.
+
+    Attributes:
+        bound: The primitive, its numbers resolved; None if it is foreign.
+        node: What the primitive is written as.
+        inputs: Registers: the update, then the branches of a fork.
+        marks: The registers that have a name: "grad", "flowing", and what is let.
+        out: The register that this writes.
+        masks: Masks (by index) that a leaf must satisfy.
+        trail: Names of the factories around it, outermost first.
+        pin: A pinned name for its slots, and who pinned it.
+        is_step: Whether it, or a factory around it, takes a learning rate.
+        splits_extra: Whether a mask around it splits the extra arguments, too.
+        part: The part of the transformation that it is, by index.
+    """
+
+    bound: Bound | None
+    node: Rule | Fork | Recall | TreeRule
+    inputs: tuple[int, ...]
+    marks: tuple[tuple[Any, int], ...]
+    out: int
+    masks: tuple[int, ...]
+    trail: tuple[str, ...]
+    pin: Pin | None
+    is_step: bool
+    splits_extra: bool
+    part: int
+
+    @property
+    def name(self) -> str:
+        """The innermost factory's name, for messages."""
+        return self.trail[-1]
+
+    @functools.cached_property
+    def reads(self) -> set[int]:
+        """The registers that this reads."""
+        return {*self.inputs, *(register for _, register in self.marks)}
+
+    @functools.cached_property
+    def slots(self) -> dict[str, Callable[[Any], Any]]:
+        """For each slot its first value."""
+        inner = {slot: tx.init for slot, tx in self.node.inner.items()}
+        return inner | dict(self.node.slots)
+
+    @functools.cached_property
+    def shared(self) -> dict[str, Callable[[Any], Any]]:
+        """For each whole-tree scalar its first value; the key is one."""
+        shared, key = dict(self.node.shared), self.node.key
+        if key is not None:
+            shared["key"] = lambda arrays: raw_key(key)
+        return shared
+
+    def keeps_by_leaf(self, name: str) -> bool:
+        """Whether a slot has a value for each leaf, and is not one for the tree."""
+        return isinstance(self.node, Rule) and name in self.slots
+
+    @property
+    def holds_foreign(self) -> bool:
+        """Whether this is a foreign transformation, or has one in it."""
+        return self.bound is None or self.bound.holds_foreign
+
+    @property
+    def has_key(self) -> bool:
+        """Whether this draws random numbers."""
+        return self.node.key is not None
+
+    @property
+    def measures(self) -> bool:
+        """Whether this needs numbers over the whole tree."""
+        return self.node.measure is not None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The extra arguments that this needs."""
+        return self.node.needs
+
+
+class Mask(NamedTuple):
+    """Which leaves a transformation acts on.
+
+    Attributes:
+        owner: The name of the transformation, for messages.
+        given: A tree of bools, or of labels; or a function from the parameters to one.
+        label: What the tree has for these leaves; None if it holds bools.
+        freezes: Whether it freezes the others, if it keeps the learning rate from them.
+        within: The masks, by index, around it.
+        hides: Whether the transformation sees these leaves only, as in optax: functions
+            that give masks get None elsewhere, and random draws number what is left.
+    """
+
+    owner: str
+    given: Any
+    label: Any = None
+    freezes: bool = False
+    within: tuple[int, ...] = ()
+    hides: bool = False
+
+    def excludes(self, other: Mask) -> bool:
+        """Whether no leaf is in both: they are two groups of one grouping."""
+        return self.given is other.given and self.label != other.label
+
+
+class Part(NamedTuple):
+    """What a factory made, in a transformation.
+
+    Attributes:
+        bound: The factory and its arguments, as they were given; None if it is foreign.
+        around: The part around it, by index; None for the whole.
+        label: The group that it is, if it is one of `groups`.
+    """
+
+    bound: Bound | None
+    around: int | None
+    label: str | None
+
+
+class Setting(NamedTuple):
+    """What a rule has for one leaf."""
+
+    value: Any
+
+
+Active = tuple[bool | Setting | None, ...]
+"""For each operation, whether a leaf goes through it, or with which setting; None where
+it would, but for a mask that freezes."""
+
+
+@dataclasses.dataclass
+class Stage:
+    """Operations that run together: rules of one kernel, or a single tree rule."""
+
+    ops: list[int]
+    is_tree: bool
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What a transformation does, in order.
+
+    Attributes:
+        name: The transformation's name.
+        ops: All operations.
+        stages: How they run.
+        keys: For each operation, the state's key for each of its slots.
+        masks: The masks that operations refer to.
+        parts: What factories made, each behind what is around it.
+        out: The register that leaves.
+        is_timed: Whether numbers depend on the count.
+        is_pure: Whether they depend on nothing else: all its schedules remember what
+            they are made of. A plain function may look at more.
+        is_laid: Whether it was laid out for another count, its numbers made anew.
+        memo: Whatever the engine derives from the program.
+    """
+
+    name: str
+    ops: tuple[Op, ...]
+    stages: tuple[Stage, ...]
+    keys: tuple[dict[str, str], ...]
+    masks: tuple[Mask, ...]
+    parts: tuple[Part, ...]
+    out: int
+    is_timed: bool
+    is_pure: bool
+    is_laid: bool = False
+    memo: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+    def around(self, op: Op) -> Iterator[Part]:
+        """The part that an operation is, and those around it, outwards."""
+        at: int | None = op.part
+        while at is not None:
+            yield self.parts[at]
+            at = self.parts[at].around
+
+    def freezes(self, active: Active) -> bool:
+        """Whether a leaf that goes through some operations gets no step.
+
+        That is, one of them freezes it; or a mask that freezes keeps a learning rate
+        from it, and nothing else scales it: its gradient would leave as its update.
+        """
+        pairs = list(zip(self.ops, active, strict=True))
+        if any(on and op.node.freezes for op, on in pairs):
+            return True
+        if any(on and (op.is_step or op.name in SCALES) for op, on in pairs):
+            return False
+        return any(op.is_step and on is None for op, on in pairs)
+
+    @functools.cached_property
+    def takes_batch(self) -> bool:
+        """Whether something in it takes an axis of examples in front away."""
+        return any(op.node.takes_batch for op in self.ops)
+
+    @functools.cached_property
+    def may_freeze(self) -> bool:
+        """Whether there is a leaf that may get no step."""
+        return bool(self.freezing) or any(op.node.freezes for op in self.ops)
+
+    @functools.cached_property
+    def freezing(self) -> set[int]:
+        """The masks, by index, that freeze what they leave without a step."""
+        return {m for m, mask in enumerate(self.masks) if mask.freezes}
+
+    @property
+    def period(self) -> Any:
+        """The common period of what happens every so many updates, None of nothing."""
+        periods = [op.node.period for op in self.ops]
+        return common_period([period for period in periods if period is not None])
+
+    @property
+    def foreign_arguments(self) -> set[str]:
+        """The keyword arguments that foreign transformations declare."""
+        return {
+            name
+            for op in self.ops
+            if isinstance(op.node, TreeRule)
+            for name in op.node.takes
+        }
+
+    @property
+    def takes_anything(self) -> bool:
+        """Whether a foreign transformation declares `**extra`."""
+        return "**" in self.foreign_arguments
+
+    @property
+    def may_turn_signs(self) -> bool:
+        """Whether there may be a step in it, and not only a direction."""
+        return any(
+            op.is_step or op.name in SCALES or op.holds_foreign for op in self.ops
+        )
+
+    def ignores(self, state: Mapping[str, Any]) -> bool:
+        """Whether a state is not of this, which keeps nothing of its own."""
+        keys = {key for keys in self.keys for key in keys.values()}
+        return keys <= self.foreign_keys and not state.keys() <= keys | {"count"}
+
+    @property
+    def foreign_keys(self) -> set[str]:
+        """The keys of the states of foreign transformations."""
+        pairs = zip(self.ops, self.keys, strict=True)
+        return {key for op, keys in pairs if op.bound is None for key in keys.values()}
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """The extra arguments that are needed, each with who needs it."""
+        return {need: op.name for op in self.ops for need in op.needs}
+
+
+SCALES = ("scale", "scale_by_schedule")
+"""What may be a learning rate under another name."""
+STEPS = (
+    *SCALES,
+    "scale_by_learning_rate",
+    "mechanize",
+    "lookahead",
+    "interpolate_iterates",
+)
+"""What makes other steps of those that it gets."""
+
+
+def recovered(program: Program) -> Iterator[tuple[int, str, str | None, Any]]:
+    """Weights of averages: the operation, the slot, the key if it is kept, which."""
+    for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
+        for slot, weight in op.node.recovered.items():
+            yield k, slot, keys.get(slot), weight

@@ -1,0 +1,39 @@
+"""What runs inside a transformation: named in modules and in errors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+from gradtx.core.errors import current_path, looks
+
+
+@contextlib.contextmanager
+def place(name: str, slots: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Names what runs inside, in the compiled module and in errors.
+
+    Inside, any promotion is allowed, whatever the user forbids: the engine has brought
+    all that a rule sees to one precision, and casts what it gives.
+    """
+    standard, any_rank = (
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    )
+    try:
+        with jax.named_scope(name), standard, any_rank:
+            yield
+    except Exception as error:
+        kept = [
+            f"{key} is {looks(x)}" for key, x in (slots or {}).items() if x is not None
+        ]
+        where = ", where ".join([repr(current_path.get(whole_tree)()), *kept])
+        error.add_note(f"in {name}, at {where}")
+        raise
+
+
+def whole_tree() -> str:
+    """The path of what is no leaf."""
+    return "<root>"

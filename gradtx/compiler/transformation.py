@@ -1,0 +1,141 @@
+"""The one type, and the decorator that makes factories of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, Self
+
+import optax
+
+from gradtx.compiler.init import init
+from gradtx.compiler.replace import replaced
+from gradtx.compiler.update import update
+from gradtx.core.call import Bound, Remembered
+from gradtx.core.factory import register, remember
+from gradtx.core.nodes import Chain
+from gradtx.core.state import State
+
+P = ParamSpec("P")
+
+
+class _OfEither(type):
+    """What optax made is an instance, too: the name stands for both libraries' kind."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, optax.GradientTransformation)
+
+
+class GradientTransformation(
+    Remembered, optax.GradientTransformationExtraArgs, metaclass=_OfEither
+):
+    """A pure pair `(init, update)` that remembers what it was built from.
+
+    Unpacks as optax's transformations do, and is one of them. It is also a pytree
+    whose leaves are its numbers: pass it through `jax.jit`, stack it for `jax.vmap`,
+    differentiate with respect to it. Equal ones are `==` and hash alike.
+
+    Attributes:
+        init: `init(params) -> state`, a flat `State`: `count`, a tree for each slot.
+        update: `update(updates, state, params=None, **extra) -> (updates, state)`.
+        arguments: What the factory was called with, by name.
+        name: The factory's name.
+    """
+
+    init: Callable[[Any], State]  # pyright: ignore[reportIncompatibleVariableOverride]
+    update: Callable[..., tuple[Any, Any]]  # pyright: ignore[reportIncompatibleVariableOverride]
+    bound: Bound
+
+    def __new__(cls, *given: Any, **named: Any) -> Any:
+        """Make the pair around a bound factory; users call factories instead.
+
+        Two functions, `init` and `update`, give a transformation of optax, as there.
+        """
+        if named or len(given) == 2:
+            return optax.GradientTransformation(*given, **named)
+        if len(given) != 1 or not isinstance(given[0], Bound):
+            raise TypeError(
+                "GradientTransformation: takes an init and an update function, "
+                f"got {len(given)} arguments"
+            )
+        (bound,) = given
+        pair: Any = (functools.partial(it, bound) for it in (init, update))
+        self = super().__new__(cls, *pair)
+        self.bound = bound
+        return self
+
+    def replace(self, **changes: Any) -> Self:
+        """The same with some arguments, or numbers inside it, changed.
+
+        `tx.replace(learning_rate=0.1)`; inside a chain, a wrapper or a group by the
+        names of `gradtx.hyperparams`, or longer ones:
+        `tx.replace(**{"adamw.learning_rate": 3e-4})`. An argument of this goes first.
+
+        Args:
+            changes: Values by name, checked as if newly given; for a number also a
+                schedule. In a jitted step another number compiles nothing.
+
+        Raises:
+            TypeError: There is no such argument and no such number.
+            ValueError: Several numbers have the name, or a value is out of range.
+        """
+        return replaced(self, changes)
+
+    def expand(self, step: int | None = None) -> GradientTransformation:
+        """What this is made of, down to primitives: equal in every number to this.
+
+        Args:
+            step: If given, schedules are shown at their value there, from 0.
+
+        Raises:
+            TypeError: No step is given, and a recipe computes with a scheduled number.
+        """
+        bound = self.bound if step is None else self.bound.at(step)
+        try:
+            node = bound.call()
+        except (TypeError, AttributeError) as error:
+            if not bound.is_scheduled:
+                raise
+            message = (
+                f"{self.name}: the recipe computes with a schedule; expand(step=...)"
+            )
+            raise TypeError(message) from error
+        if type(node) is GradientTransformation:
+            return node.expand(step)
+        members = [
+            child.expand(step) if type(child) is GradientTransformation else child
+            for child in bound.children
+        ]
+        if isinstance(node, Chain) and node.members:
+            return bound.factory.make([_flat(members)])
+        return GradientTransformation(Bound(bound.spec, tuple(members)))
+
+
+def _flat(members: list[Any]) -> tuple[Any, ...]:
+    """Members, with those of plain chains among them in their places."""
+    flat: list[Any] = []
+    for member in members:
+        node = member.bound.call() if isinstance(member, Remembered) else member
+        if isinstance(node, Chain) and not node.is_scope:
+            flat += node.members
+        else:
+            flat.append(member)
+    return tuple(flat)
+
+
+register(GradientTransformation)
+
+
+def transformation(factory: Callable[P, Any]) -> Callable[P, GradientTransformation]:
+    """Make a factory whose results remember it and its arguments.
+
+    The factory returns another transformation (a recipe), or a `Rule` (a primitive).
+    It runs after its numbers are resolved and may run at every trace, so it must be
+    pure. Which parameters are numbers its annotations say (`Scalar`, `NonNegative`,
+    `Decay`, ...); these take schedules and become traced leaves.
+
+    Raises:
+        TypeError, ValueError: At the call of the factory: an unknown argument, or a
+            number that is none or is out of the range that its annotation declares.
+    """
+    return remember(factory, GradientTransformation)

@@ -1,0 +1,72 @@
+"""The engine: lifts rules to trees, and makes the next state of the one before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.checks import check_extra, check_keys, check_state
+from gradtx.compiler.laid import program_at
+from gradtx.compiler.leaves import Leaves, is_state
+from gradtx.compiler.lower import program_of
+from gradtx.compiler.program import Program
+from gradtx.compiler.stages import Update
+from gradtx.core.call import Bound
+from gradtx.core.context import NoStateError
+from gradtx.core.state import typed_as
+
+
+def update(
+    bound: Bound, /, updates: Any, state: Any, params: Any = None, **extra: Any
+) -> tuple[Any, Any]:
+    """Transform updates (at first gradients), and make the new state.
+
+    The state keeps its type: a plain dict stays one. As in optax, what keeps and counts
+    nothing takes anything as its state, and gives it back.
+    """
+    return update_if(bound, None, updates, state, params, extra)
+
+
+def update_if(
+    bound: Bound, is_due: Any, updates: Any, state: Any, params: Any, extra: Any
+) -> tuple[Any, Any]:
+    """The same where a traced bool is true; else zeros, and the state as it is.
+
+    Each kernel selects what it keeps, which costs nothing: it reads the old anyway. So
+    this is for a condition that mostly holds. Tree rules run under it, or do not.
+    """
+
+    def run(program: Program, kept: Any, count: Any) -> tuple[Any, Any]:
+        check_extra(program, extra)
+        leaves = Leaves(program.name, updates, params)
+        this = Update(program, leaves, kept, count, extra, is_due)
+        for stage in program.stages:
+            if stage.is_tree:
+                this.tree_stage(stage.ops[0])
+            else:
+                this.kernel_stage(stage)
+        return this.results(), this.new_state
+
+    program = None
+    if is_state(state):
+        count = jnp.asarray(state["count"], jnp.int32)
+        program = program_at(bound, count)
+        if not program.ignores(state):
+            try:
+                updates, new_state = run(program, state, count)
+            except Exception:
+                if not program.is_laid:
+                    raise
+                # A recipe may have put a number, then of a trace, where none is made
+                # anew: such as into a function of its own. Else this fails as well.
+                updates, new_state = run(program_of(bound, count), state, count)
+                bound.laid = None
+            return updates, typed_as(state, new_state)
+    try:
+        return run(program_of(bound, None), {}, None)[0], state
+    except NoStateError:
+        check_state(bound.factory.name, state)
+        if program is not None:
+            check_keys(program, state, set())
+        raise

@@ -1,0 +1,1 @@
+"""What a transformation is: factories that remember, arguments, rules, states."""

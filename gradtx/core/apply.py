@@ -1,0 +1,31 @@
+"""Parameters after their updates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.core.paths import widened
+from gradtx.core.trees import map_with_none
+
+
+def apply_updates(params: Any, updates: Any) -> Any:
+    """The parameters and their updates, in the parameters' dtypes. As optax.
+
+    Where either is None the parameters stay (in optax, an update of None beside one is
+    an error), a whole tree of them if it is beside one.
+    """
+
+    def one(p: Any, u: Any) -> Any:
+        if p is None or u is None:
+            return p
+        p, u = jnp.asarray(p), jnp.asarray(u)
+        if p.shape == u.shape and p.dtype == u.dtype:
+            return lax.add(p, u)
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.asarray(p + u).astype(p.dtype)
+
+    return map_with_none(one, params, widened(updates, params))

@@ -1,0 +1,58 @@
+"""Numbers of a transformation: their weak type, and decays with their complement."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+
+def default_float() -> np.dtype:
+    """The dtype of a Python float: float64 where x64 is enabled, else float32."""
+    return jax.dtypes.canonicalize_dtype(float)
+
+
+class Precision(NamedTuple):
+    """The dtypes of a leaf: rules compute in one, the update leaves in the other.
+
+    Integers stay integers, and what foreign transformations make of them as it is.
+    """
+
+    compute: np.dtype
+    out: np.dtype
+    is_float: bool = True
+
+    @property
+    def real(self) -> np.dtype:
+        """The real dtype of the precision that rules compute in."""
+        return jnp.finfo(self.compute).dtype
+
+    def cast(self, x: Any) -> Any:
+        """Bring a float to the precision of the leaf, real or complex as it is."""
+        x = jnp.asarray(x)
+        if not (self.is_float and jnp.issubdtype(x.dtype, jnp.inexact)):
+            return x
+        is_complex = jnp.issubdtype(x.dtype, jnp.complexfloating)
+        return lax.convert_element_type(x, self.compute if is_complex else self.real)
+
+
+@functools.lru_cache(maxsize=1024)
+def precision_of(update: Any, param: Any) -> Precision:
+    """The precision for dtypes of an update and its parameter (None without params)."""
+    dtypes = update, update if param is None else param
+    if not all(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
+        return Precision(update, update, is_float=False)
+    with jax.numpy_dtype_promotion("standard"):
+        out = jnp.promote_types(*dtypes)
+        return Precision(jnp.promote_types(out, jnp.float32), out)
+
+
+def wide(array: Any) -> Any:
+    """An array in the precision that rules compute in."""
+    is_float = jnp.issubdtype(array.dtype, jnp.inexact)
+    dtype = precision_of(array.dtype, None).compute if is_float else jnp.float32
+    return array.astype(dtype)

@@ -1,0 +1,180 @@
+"""Factories that remember their arguments.
+
+From a factory and its arguments come repr, equality, hashing, pickling, `replace` and
+the pytree registration of every transformation and schedule.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradtx.core.arguments import PLAIN, MemberRole, Role, role_of
+from gradtx.core.call import CHILD, Bound, Remembered, Spec, in_body
+from gradtx.core.equality import with_dicts
+from gradtx.core.errors import suggest
+from gradtx.core.stable import stable
+
+
+class Factory:
+    """A function that makes transformations or schedules, and what its signature says.
+
+    Attributes:
+        function: The body as it was written.
+        cls: What it makes.
+        public: The function that users call; pickles go by its qualified name.
+    """
+
+    def __init__(self, function: Callable, cls: Callable[[Bound], Any]):
+        self.function, self.cls = function, cls
+        self.name = function.__name__
+        self.public: Any = None
+
+    @functools.cached_property
+    def signature(self) -> inspect.Signature:
+        """The signature that a user sees."""
+        return inspect.signature(self.function)
+
+    @functools.cached_property
+    def has_learning_rate(self) -> bool:
+        """Whether what it makes is a step, and not a direction.
+
+        Not if it only weighs with the learning rate of what it is around.
+        """
+        if self.name in ("schedule_free", "interpolate_iterates"):
+            return False
+        return any("learning_rate" in name for name in self.signature.parameters)
+
+    @functools.cached_property
+    def roles(self) -> tuple[Role, ...]:
+        """A role for each parameter."""
+        hints = typing.get_type_hints(self.function, include_extras=True)
+        return tuple(role_of(hints.get(name)) for name in self.signature.parameters)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Check the arguments, and make what remembers them."""
+        parameters = self.signature.parameters
+        for name in kwargs:
+            if name not in parameters:
+                raise self.unknown(name)
+        try:
+            arguments = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        arguments.apply_defaults()
+        return self.make(list(arguments.arguments.values()))
+
+    def make(self, values: list[Any]) -> Any:
+        """What the factory makes of one value for each parameter, all checked."""
+        bound = self.bind(values)
+        if not in_body.get() and not bound.is_scheduled:
+            bound.call()  # so that what the body checks is checked here
+        return self.cls(bound)
+
+    def bind(self, values: list[Any]) -> Bound:
+        """One value for each parameter, split into a spec and children."""
+        statics, children, treedefs, roles, names = [], [], [], [], []
+        parameters = self.signature.parameters
+        for name, role, value in zip(parameters, self.roles, values, strict=True):
+            if value is None:
+                role.check_none(self.name, name)
+            if isinstance(value, list | Iterator) and role is not PLAIN:
+                value = tuple(value)
+            if getattr(role, "is_container", False):
+                value = with_dicts(value)
+            is_leaf = functools.partial(_is_value, role) if value is not None else None
+            is_variadic = parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+            if is_variadic and isinstance(role, MemberRole):
+                is_leaf = functools.partial(operator.is_not, value)
+            role.check_whole(value, self.name, name)
+            try:
+                leaves, treedef = jax.tree.flatten(value, is_leaf=is_leaf)
+            except ValueError as error:  # keys that cannot be sorted
+                keys = sorted(map(repr, value)) if isinstance(value, Mapping) else value
+                message = f"{self.name}: {name} must be a tree, got {keys}: {error}"
+                raise TypeError(message) from None
+            treedefs.append(treedef)
+            roles += [role] * len(leaves)
+            names += [name] * len(leaves)
+            for leaf in leaves:
+                leaf = _frozen(role.bind(leaf, self.name, name))
+                is_child = isinstance(leaf, Remembered) or role.is_child(leaf)
+                statics.append(CHILD if is_child else leaf)
+                children += [leaf] * is_child
+        spec = Spec(self, tuple(treedefs), tuple(statics), tuple(roles), tuple(names))
+        return Bound(spec, tuple(children))
+
+    def unknown(self, name: str, near: Sequence[str] = (), more: str = "") -> TypeError:
+        """The error for an argument that the factory does not have.
+
+        Args:
+            name: The argument.
+            near: Other names that may have been meant.
+            more: What else there is, beside arguments.
+        """
+        known = list(self.signature.parameters)
+        hint = suggest(name, [*known, *near])
+        hint = hint or f"; there are {', '.join(known) or 'none'}{more}"
+        return TypeError(f"{self.name}: unknown argument {name!r}{hint}")
+
+    def __reduce__(self):
+        return factory_of, (self.public,)
+
+
+@stable
+def factory_of(public: Any) -> Factory:
+    """What a function that users call is a factory by; pickles of factories call it."""
+    return public.factory
+
+
+def _is_value(role: Role, value: Any) -> bool:
+    return isinstance(value, Remembered) or role.is_leaf(value)
+
+
+def _frozen(leaf: Any) -> Any:
+    """The leaf, or a copy of an array that its owner could change."""
+    if isinstance(leaf, np.ndarray):
+        leaf = leaf.copy()
+        leaf.flags.writeable = False
+    return leaf
+
+
+def remember(function: Callable, cls: Callable[[Bound], Any]) -> Any:
+    """Turn a factory into one whose results are `cls` and remember their arguments."""
+    factory = Factory(function, cls)
+
+    @functools.wraps(function)
+    def public(*args: Any, **kwargs: Any) -> Any:
+        return factory(*args, **kwargs)
+
+    factory.public = public
+    public.factory = factory  # pyright: ignore[reportAttributeAccessIssue]
+    return public
+
+
+def register(cls: type[Remembered]) -> None:
+    """Register a remembered class as a pytree, its leaves keyed by argument."""
+
+    def flatten_with_keys(it: Any) -> tuple[list, Spec]:
+        spec = it.bound.spec
+        paths = zip(spec.names, spec.paths(), spec.statics, strict=True)
+        keys = [
+            jax.tree_util.GetAttrKey(f"{name}{jax.tree_util.keystr(path)}")
+            for name, path, static in paths
+            if static is CHILD
+        ]
+        return list(zip(keys, it.bound.children, strict=True)), spec
+
+    jax.tree_util.register_pytree_with_keys(
+        cls,
+        flatten_with_keys,
+        lambda spec, children: cls(Bound(spec, tuple(children))),  # pyright: ignore[reportCallIssue]
+        flatten_func=lambda it: (it.bound.children, it.bound.spec),
+    )

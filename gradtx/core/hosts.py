@@ -1,0 +1,56 @@
+"""All that is known of the libraries that call gradtx."""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import sys
+from typing import Any
+
+from gradtx.core.state import State
+
+HOST_ARGUMENTS = (
+    "params", "value", "grad", "value_fn", "grad_fn", "obj_fn", "loss", "loss_fn",
+    "grad_norm",
+)  # fmt: skip
+"""Extra arguments that hosts and libraries pass to `update`."""
+
+
+def _register_with_flax(serialization: Any) -> None:
+    """Tell flax.serialization of states: it takes them as it takes dicts."""
+
+    def to(state: State) -> dict[str, Any]:
+        return serialization.to_state_dict({**state})
+
+    def back(state: State, saved: dict[str, Any]) -> State:
+        return State(serialization.from_state_dict({**state}, saved))
+
+    serialization.register_serialization_state(State, to, back, override=True)
+
+
+class _WhenImported(importlib.abc.MetaPathFinder):
+    """Waits for the import of flax.serialization, which has no entry points for types.
+
+    To import it here would take seconds, and whoever needs it imports it.
+    """
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname != "flax.serialization":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def run_and_register(module: Any) -> None:
+                run(module)
+                _register_with_flax(module)
+
+            spec.loader.exec_module = run_and_register
+        return spec
+
+
+if "flax.serialization" in sys.modules:
+    _register_with_flax(sys.modules["flax.serialization"])
+else:
+    sys.meta_path.insert(0, _WhenImported())

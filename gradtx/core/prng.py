@@ -1,0 +1,38 @@
+"""Keys of random numbers: as states keep them, and the one of each leaf."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+
+def raw_key(key: Any) -> jax.Array:
+    """A seed, or a PRNG key of either kind, as the raw key that a state keeps."""
+    if is_key(key):
+        return jax.random.key_data(key)
+    key = jnp.asarray(key)
+    return key if key.ndim else jax.random.PRNGKey(key)
+
+
+def is_key(value: Any) -> bool:
+    """Whether this is a typed PRNG key."""
+    dtype = getattr(value, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def key_of_leaf(key: Any, index: Any) -> Any:
+    """The key of one leaf at one update, as optax splits it.
+
+    `split(key, n)[i]` is `fold_in(key, i)`: the state goes on with the key of 0, the
+    leaves share that of 1.
+    """
+    return jax.random.fold_in(jax.random.fold_in(key, 1), index)
+
+
+def one_key(owner: str, key: Any, seed: Any) -> Any:
+    """The key, or the seed in its place; 0 where there is neither."""
+    if key is not None and seed is not None:
+        raise ValueError(f"{owner}: takes a key or a seed, got both")
+    return next((it for it in (key, seed) if it is not None), 0)

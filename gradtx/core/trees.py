@@ -1,0 +1,55 @@
+"""What tree rules keep: trees in at least float32, with None where nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.core.dtypes import wide
+
+
+def map_with_none(function: Callable[..., Any], *trees: Any) -> Any:
+    """What a function makes of the leaves of several trees, None among them."""
+    return jax.tree.map(function, *trees, is_leaf=lambda x: x is None)
+
+
+def zero_count(params: Any) -> jax.Array:
+    """The first value of a slot that counts."""
+    return jnp.zeros([], jnp.int32)
+
+
+def zeros(tree: Any) -> Any:
+    """Zeros."""
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def where(is_chosen: Any, chosen: Any, other: Any) -> Any:
+    """One tree if a bool is true, else the other; where either has None, what has."""
+
+    def one(a: Any, b: Any) -> Any:
+        if a is None or b is None:
+            return b if a is None else a
+        return jnp.where(is_chosen, a, b)
+
+    return map_with_none(one, chosen, other)
+
+
+def wide_zeros(params: Any) -> Any:
+    """Zeros in at least float32."""
+    return jax.tree.map(lambda p: jnp.zeros_like(wide(jnp.asarray(p))), params)
+
+
+def like(new: Any, old: Any) -> Any:
+    """The new tree in the dtypes of the old, which stays where either has None."""
+
+    def one(n: Any, o: Any) -> Any:
+        if n is None or o is None:
+            return o
+        dtype = o.dtype if hasattr(o, "dtype") else jnp.asarray(o).dtype
+        return n if n.dtype == dtype else lax.convert_element_type(n, dtype)
+
+    return map_with_none(one, new, old)

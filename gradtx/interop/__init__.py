@@ -1,0 +1,1 @@
+"""States and configurations from and for elsewhere."""

@@ -1,0 +1,274 @@
+"""States that were saved by another version of a pipeline, part by part."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, NamedTuple
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.compiler.foreign import ours
+from gradtx.compiler.init import shapes_of
+from gradtx.compiler.lower import programs_in
+from gradtx.compiler.transformation import GradientTransformation
+from gradtx.core.errors import some, told
+from gradtx.core.state import State
+from gradtx.interop.saved import ZERO, Paths, Weights, programs_by_path
+
+
+class Restored(NamedTuple):
+    """A state, and where its parts are from: paths such as `mu/head/kernel`.
+
+    Attributes:
+        state: The state.
+        matched: What was saved under the same path.
+        renamed: For keys of the state those that were saved: a group was renamed, or
+            there is a wrapper around what there was none around.
+        new: What was not saved, and is as `init` makes it.
+        dropped: What was saved, and has no place.
+    """
+
+    state: State
+    matched: list[str]
+    renamed: dict[str, str]
+    new: list[str]
+    dropped: list[str]
+
+
+def restore(
+    tx: GradientTransformation,
+    params: Any,
+    saved: Any,
+    *,
+    new: bool = False,
+    dropped: bool = False,
+) -> Restored:
+    """The state with which a transformation goes on from what another one saved.
+
+    Steps that keep nothing, schedules and groups may have changed, and a wrapper such
+    as `skip` may be new or gone: slots go by name. Numbers of `editable` that nobody
+    changed are the pipeline's. Weights of averages that were not saved (`mu_weight`,
+    of decays that change) are those of the decay now and the count.
+
+    Args:
+        tx: The transformation as it is now.
+        params: The parameters as they are now.
+        saved: A state, as `update` gave it or as a serializer gave it back.
+        new: Whether parts that were not saved may begin anew.
+        dropped: Whether what has no place may be left out; with `new`, that is also
+            what has another shape now.
+
+    Raises:
+        TypeError: `tx` is no transformation of gradtx.
+        ValueError: Parts are new or dropped, and may not; or a saved part has another
+            shape or dtype. All are listed.
+    """
+    tx = ours("restore", tx)
+    shapes = tx.init(shapes_of(params))
+    wanted, found = Paths(shapes), Paths(saved)
+    if not (isinstance(saved, Mapping) and found.counts):
+        raise TypeError(
+            f"restore: saved must be a state of gradtx, which has a count, "
+            f"got {told(saved)}"
+        )
+    pairs, renamed = _moved(tx, wanted, found)
+    renamed |= _renamed(tx, wanted, found, pairs)
+    for both in wanted.numbers.items():
+        if len(pairs.keys() & both) == 1:  # of another kind: see `inject_hyperparams`
+            pairs = {i: j for i, j in pairs.items() if i not in both}
+    weights = Weights(tx, wanted, found, pairs)
+    unlike = {i for i, j in pairs.items() if found.shape(j) != wanted.shape(i)}
+    if new and dropped:
+        pairs = {i: j for i, j in pairs.items() if i not in unlike}
+    taken = {*pairs.values(), *found.counts.values(), *found.unedited()}
+    taken |= {*weights.redundant(found, taken)}
+    fresh = {*range(len(wanted.leaves))} - pairs.keys()
+    numbers = {*wanted.numbers, *wanted.numbers.values()}  # as the pipeline says
+    missing = [wanted.names[i] for i in sorted(fresh - numbers - weights.kept.keys())]
+    left = [name for j, name in enumerate(found.names) if j not in taken]
+    refused = [
+        f"{what} {some(names)} (allow that with {argument}=True)"
+        for what, names, argument, is_fine in (
+            ("not saved:", missing, "new", new),
+            ("without a place:", left, "dropped", dropped),
+        )
+        if names and not is_fine
+    ]
+    for i, j in sorted(pairs.items()):
+        if found.looks(j) != wanted.looks(i):
+            was = f"{wanted.names[i]!r} was saved as {found.looks(j)} "
+            way = "new=True, dropped=True begins anew" if i in unlike else "cast it"
+            refused.append(f"{was}and must be {wanted.looks(i)} ({way})")
+    if refused:
+        raise ValueError(f"restore: {tx.name}: {'; '.join(refused)}")
+    first = jax.tree.leaves(tx.init(params)) if fresh else wanted.leaves
+    if any(isinstance(first[i], jax.ShapeDtypeStruct) for i in fresh):
+        raise TypeError("restore: params must be arrays, for what is new begins there")
+    leaves, used = [], set()
+    for i, x in enumerate(first):
+        saved_as = pairs.get(i)  # a count may be that of several
+        x = weights.kept.get(i, x)
+        x = x if saved_as is None else found.leaves[saved_as]
+        leaves.append(jnp.array(x) if saved_as in used else jnp.asarray(x))
+        used.add(saved_as)
+    state = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+    matched = [wanted.names[i] for i in sorted(pairs)]
+    return Restored(state, matched, renamed, missing, left)
+
+
+def _moved(
+    tx: Any, wanted: Paths, found: Paths
+) -> tuple[dict[int, int], dict[str, str]]:
+    """Where leaves were saved, and the keys that stood elsewhere then.
+
+    A wrapper keeps the state of what is inside whole. Of all states in a state, the one
+    that has most of what another one asks for was that one; then again, of the rest.
+    """
+    states = _states(tx)
+    mine: dict[str, list[int]] = {at: [] for at in states}
+    for i, (*_, name) in enumerate(wanted.spellings):
+        home = max((at for at in states if name.startswith(at)), key=len)
+        if name != f"{home}count":
+            mine[home].append(i)
+    moves = [*itertools.product(states, {"": 0, **found.counts})]
+    moves.sort(key=lambda move: move[0] != move[1])  # first of equals: as it was
+    pairs: dict[int, int] = {}
+    came: dict[str, str] = {}
+    renamed: dict[str, str] = {}
+    while moves:
+        fits = {
+            (to, of): fit
+            for to, of in moves
+            if (fit := _same(wanted, found, pairs, mine[to], to, of))
+        }
+        moves = [*fits]  # what fits nowhere now will not later
+        if not fits:
+            break
+        to, of = max(fits, key=lambda move: len(fits[move]))
+        best = fits[to, of]
+        pairs |= best
+        came.setdefault(to, of)
+        renamed |= {to + key: of + key for key in _keys(wanted, best, to, states[to])}
+    for at in states:
+        of = _origin(at, states, came, found.counts)
+        if of in found.counts:
+            pairs[wanted.counts[at]] = found.counts[of]
+            renamed[f"{at}count"] = f"{of}count"
+    return pairs, {key: old for key, old in renamed.items() if key != old}
+
+
+def _states(tx: Any) -> dict[str, list[str]]:
+    """For what paths in each state in the state begin with, the keys of that state."""
+    return {
+        at: [key for mine in program_at(ZERO).keys for key in mine.values()]
+        for at, program_at in programs_by_path(tx)
+    }
+
+
+def _same(
+    wanted: Paths,
+    found: Paths,
+    pairs: Mapping[int, int],
+    mine: Sequence[int],
+    to: str,
+    of: str,
+) -> dict[int, int]:
+    """Which leaves under `of` are some of those under `to`, of what is not paired yet.
+
+    By the closest spelling that is theirs alone.
+    """
+    same: dict[int, int] = {}
+    taken = {*pairs.values()}
+    for spelling in range(3):
+        for i in mine:
+            name = wanted.spellings[i][spelling]
+            if i in pairs or i in same or not name.startswith(to):
+                continue
+            equals = wanted.spelled[spelling][name]
+            others = found.spelled[spelling].get(of + name.removeprefix(to), ())
+            us = [k for k in equals if k not in pairs and k not in same]
+            them = [j for j in others if j not in taken]
+            if len(us) == len(them) == 1:
+                same[i] = them[0]
+                taken.add(them[0])
+    return same
+
+
+def _keys(
+    paths: Paths, some: Iterable[int], at: str, keys: Sequence[str]
+) -> Iterator[str]:
+    """The keys, of those of a state, that some leaves are under."""
+    names = [paths.spellings[i][2].removeprefix(at) + "/" for i in some]
+    return (key for key in keys if any(it.startswith(f"{key}/") for it in names))
+
+
+def _origin(
+    at: str, states: Iterable[str], came: Mapping[str, str], counts: Mapping[str, int]
+) -> str:
+    """Whose count the state at a place goes on with.
+
+    Its own; if it keeps nothing else, that of what was as far around the state in it;
+    if it is new, that of the state in it; or else of the one around it. What keeps
+    nothing else and has none in it was in the last of states in each other.
+    """
+    inside = [to for to in came if to.startswith(at)]
+    if inside:
+        to = min(inside, key=len)
+        outer = came[to].removesuffix(to.removeprefix(at))
+        is_as_far = outer + to.removeprefix(at) == came[to] and outer in counts
+        return outer if is_as_far and outer not in came.values() else came[to]
+    outer = (it for it in states if it != at and at.startswith(it))
+    around = max(outer, key=len, default="")
+    there = _origin(around, states, came, counts) if at else ""
+    if there + at.removeprefix(around) in counts:
+        there += at.removeprefix(around)
+    if any(it != at and it.startswith(at) for it in states):
+        return there
+    within = sorted(it for it in counts if it.startswith(there))
+    nested = all(b.startswith(a) for a, b in itertools.pairwise(within))
+    return within[-1] if within and nested else there
+
+
+def _renamed(
+    tx: Any, wanted: Paths, found: Paths, pairs: dict[int, int]
+) -> dict[str, str]:
+    """For keys that were not saved those of a group that was called otherwise then.
+
+    A group's old name is what stands in the place of its name in most paths; if several
+    names do, or stand for another group too, it is not known. Adds to `pairs`.
+    """
+    missing = {wanted.names[i]: i for i in range(len(wanted.names)) if i not in pairs}
+    taken = {*pairs.values()}
+    left = {name: j for j, name in enumerate(found.names) if j not in taken}
+    told: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+    masks = [mask for program in programs_in(tx) for mask in program.masks]
+    labels = dict.fromkeys(str(m.label) for m in masks if m.label is not None)
+    for name, label in itertools.product(missing, labels):
+        for at in re.finditer(rf"(?:^|(?<=[./])){re.escape(label)}(?=\.)", name):
+            before, after = name[: at.start()], name[at.end() :]
+            votes = told.setdefault((before, label), {})
+            for old in left:
+                if old.startswith(before) and old.endswith(after):
+                    other = old[len(before) : len(old) - len(after)]
+                    votes.setdefault(other, {})[name] = old
+    best = {place: _most(votes) for place, votes in told.items()}
+    places = [(before, other) for (before, _), other in best.items()]
+    renamed: dict[str, str] = {}
+    for (before, label), other in best.items():
+        if other is None or places.count((before, other)) > 1:
+            continue
+        for name, old in told[before, label][other].items():
+            pairs[missing[name]] = left[old]
+            slot = name.removeprefix(before + label).partition("/")[0]
+            renamed[before + label + slot] = before + other + slot
+    return renamed
+
+
+def _most(votes: Mapping[str, Sized]) -> str | None:
+    """What has most votes, if that is one."""
+    most = max(map(len, votes.values()), default=0)
+    best = [other for other, mine in votes.items() if len(mine) == most]
+    return best[0] if len(best) == 1 else None

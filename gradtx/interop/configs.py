@@ -1,0 +1,195 @@
+"""Transformations and schedules as plain dicts, for JSON and YAML, and back."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from gradtx.core.arguments import PLAIN
+from gradtx.core.call import Remembered
+from gradtx.core.context import Private
+from gradtx.core.errors import suggest, told
+from gradtx.core.factory import Factory
+from gradtx.core.numbers import is_concrete
+from gradtx.core.stable import DEFINED, is_public
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+REGISTERED: dict[str, Any] = {}
+"""What users registered, by name."""
+TAGS = ("type", "tuple", "array", "pairs", "function", "partial", "private")
+"""First keys of dicts that stand for something else."""
+
+
+def register(function: T) -> T:
+    """Let configs name a factory of your own, or a function such as a mask.
+
+    A decorator, above `@gradtx.transformation` or `@gradtx.schedule`. The same function
+    defined anew, as in a notebook, takes the place of the old one.
+
+    Raises:
+        TypeError: It is no function, or a lambda.
+        ValueError: The name is gradtx's, or that of another function.
+    """
+    name = _name_of(function)
+    if not inspect.isfunction(function) or name == "<lambda>":
+        raise TypeError(
+            f"register: takes a function that has a name, got {told(function)}"
+        )
+    before = REGISTERED.get(name, function)
+    is_again = _origin(before) == _origin(function) and "<" not in _origin(function)[1]
+    if is_public(name) or not (before is function or is_again):
+        raise ValueError(f"register: the name {name!r} is taken")
+    REGISTERED[name] = function
+    return function  # pyright: ignore[reportReturnType]
+
+
+def _origin(function: Any) -> tuple[str, str]:
+    """Where a function is defined; a `<` in it says that others may be there, too."""
+    return (
+        getattr(function, "__module__", ""),
+        getattr(function, "__qualname__", "<unknown>"),
+    )
+
+
+def to_config(made: Any) -> dict[str, Any]:
+    """A transformation or a schedule as a plain dict: its name and its arguments.
+
+    `{"type": "adamw", "learning_rate": {"type": "constant_schedule", "value": 0.1},
+    "b1": 0.9, ...}`. It holds dicts, lists, strings, numbers, bools and None only.
+
+    Raises:
+        TypeError: An argument has no such form: it is foreign, a function that is not
+            registered, or an array that has no value yet.
+    """
+    if not isinstance(made, Remembered):
+        raise TypeError(
+            f"to_config: takes what gradtx's factories make, got {told(made)}"
+        )
+    factory = made.bound.factory
+    if _known().get(factory.name) is not factory.public:
+        raise TypeError(
+            f"to_config: {factory.name} is not known by its name; decorate it with "
+            f"@gradtx.register"
+        )
+    config: dict[str, Any] = {"type": factory.name}
+    given = zip(made.arguments.items(), factory.roles, strict=True)
+    for (name, value), role in given:
+        is_tuple = type(value) is tuple and role is not PLAIN  # of numbers, of members
+        whole = list(value) if is_tuple else value
+        config[name] = _plain(whole, f"{factory.name}: {name}")
+    return config
+
+
+def _plain(value: Any, place: str) -> Any:
+    if isinstance(value, Remembered):
+        return to_config(value)
+    if value is None or type(value) in (str, bool, int, float):
+        return value
+    if isinstance(value, np.dtype):
+        return value.name
+    if isinstance(value, Private):
+        return {"private": value.name}
+    if hasattr(value, "dtype") and is_concrete(value):
+        array = np.asarray(value)
+        return {"array": array.tolist(), "dtype": array.dtype.name}
+    if type(value) in (tuple, list):
+        items = [_plain(x, f"{place}[{i}]") for i, x in enumerate(value)]
+        return items if isinstance(value, list) else {"tuple": items}
+    if type(value) is dict:
+        plain = {key: _plain(x, f"{place}[{key!r}]") for key, x in value.items()}
+        is_plain = all(isinstance(key, str) and key not in TAGS for key in plain)
+        return plain if is_plain else {"pairs": [list(it) for it in plain.items()]}
+    if isinstance(value, functools.partial):
+        parts = {"args": [*value.args], "kwargs": value.keywords}
+        plain = {key: _plain(it, f"{place}.{key}") for key, it in parts.items()}
+        return {"partial": _plain(value.func, place), **plain}
+    if _known().get(_name_of(value)) is value:
+        return {"function": _name_of(value)}
+    hint = "; decorate it with @gradtx.register" if inspect.isfunction(value) else ""
+    raise TypeError(f"to_config: {place} is {told(value)}, which no config holds{hint}")
+
+
+def from_config(config: Mapping[str, Any]) -> Any:
+    """What `to_config` made a dict of, or a person wrote so.
+
+    Arguments that are not there have their defaults.
+
+    Raises:
+        ValueError: A name is not known; a near miss is suggested.
+        TypeError: An argument is unknown, missing, or not what it must be.
+    """
+    return _built(config, "")
+
+
+def _built(config: Any, place: str) -> Any:
+    """What a dict stands for; an error says in which place of the whole that is."""
+    given = dict(config) if isinstance(config, Mapping) else {}
+    name, args = given.pop("type", None), []
+    kwargs = {key: _made(value, f"{place}/{key}") for key, value in given.items()}
+    try:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"from_config: takes a dict with the name of a factory as its 'type', "
+                f"got {told(config)}"
+            )
+        factory = _find(name)
+        if not isinstance(getattr(factory, "factory", None), Factory):
+            raise ValueError(f"from_config: {name!r} is no factory")
+        for key, parameter in inspect.signature(factory).parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL and key in kwargs:
+                args = kwargs.pop(key)
+                if not isinstance(args, list | tuple):
+                    raise TypeError(
+                        f"from_config: {key} of {name!r} must be a list, "
+                        f"got {told(args)}"
+                    )
+        return factory(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        error.add_note(f"in the config, at {place.lstrip('/') or '<root>'!r}")
+        raise
+
+
+def _made(value: Any, place: str) -> Any:
+    """What a part of a config stands for."""
+    if isinstance(value, list):
+        return [_made(x, f"{place}/{i}") for i, x in enumerate(value)]
+    match value:
+        case {"type": str()}:
+            return _built(value, place)
+        case {"tuple": list(items), **rest} if not rest:
+            return tuple(_made(items, place))
+        case {"pairs": list(items), **rest} if not rest:
+            return {key: _made(x, f"{place}/{key}") for key, x in items}
+        case {"array": items, "dtype": str(name), **rest} if not rest:
+            return np.asarray(items, name)[()]
+        case {"function": str(name), **rest} if not rest:
+            return _find(name)
+        case {"private": str(name), **rest} if not rest:
+            return Private(name)
+        case {"partial": function, "args": list(args), "kwargs": Mapping() as kwargs}:
+            made = (_made(x, place) for x in (function, args, kwargs))
+            return functools.partial(next(made), *next(made), **next(made))
+        case Mapping():
+            return {key: _made(x, f"{place}/{key}") for key, x in value.items()}
+    return value
+
+
+def _find(name: str) -> Any:
+    known = _known()
+    if name not in known:
+        near = suggest(name, known)
+        raise ValueError(f"from_config: unknown name {name!r}{near}")
+    return known[name]
+
+
+def _known() -> dict[str, Any]:
+    return {**DEFINED, **REGISTERED}
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__name__", repr(function))

@@ -1,0 +1,328 @@
+"""States of optax as states of gradtx, and back: a half-finished run continues.
+
+Slots have the names of the fields of optax's states, so that a value is found by its
+name; of several with one name, the first in the chain belongs to the first.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax import numpy as jnp
+
+from gradtx.compiler.foreign import ours
+from gradtx.compiler.init import shapes_of
+from gradtx.compiler.transformation import GradientTransformation
+from gradtx.core.call import Remembered
+from gradtx.core.dtypes import wide
+from gradtx.core.errors import differ, looks
+from gradtx.core.paths import is_none, name_of
+from gradtx.core.rule import Rule
+from gradtx.core.state import State
+from gradtx.interop.counterparts import (
+    NUMBERS,
+    SCHEDULES,
+    Path,
+    Slot,
+    foreign,
+    is_own,
+    layout,
+    weights,
+    wholes,
+)
+from gradtx.interop.optax_fields import (
+    COUNTS,
+    Field,
+    count_of,
+    counted,
+    real_part,
+    rebuild,
+    to_ours,
+    to_theirs,
+)
+from gradtx.wrappers.hyperparameters import adopted, check_numbers, hyperparams
+
+
+def from_optax(
+    tx: GradientTransformation, optax_state: Any, params: Any = None
+) -> State:
+    """The state with which `tx` goes on where the same optimizer of optax is.
+
+    Args:
+        tx: A transformation of names that optax has, in optax's order; `groups` of the
+            same labels for a `partition`, `accumulate` for `MultiSteps`, `editable` for
+            `inject_hyperparams`, or nothing for it if the numbers are the same.
+        optax_state: The state of the same transformation of optax.
+        params: The parameters, or their shapes: needed where masks or labels are
+            prefixes of their tree, and for a foreign member of a chain.
+
+    Returns:
+        A state of `tx` with the values of optax's, in buffers of its own. Where optax
+        counts nothing, nothing depends on the count, and it is 0.
+
+    Raises:
+        ValueError: A slot has no counterpart in optax's state, or the reverse; labels
+            differ; or parameters are needed.
+    """
+    tx = ours("from_optax", tx)
+    like = None if params is None else tx.init(shapes_of(params))
+    return _taken(tx, optax_state, like)
+
+
+def _taken(tx: Any, optax_state: Any, like: Any) -> State:
+    """The state of a transformation, of the structure of another one if it is given."""
+    slots, homes = layout(tx, like)
+    members = foreign("from_optax", slots, optax_state)
+    found: list[Field] = []
+
+    def note(*field: Any) -> None:
+        found.append(Field(*field))
+
+    rebuild("from_optax", optax_state, note, wholes(slots), members)
+    _check_labels(tx, slots, found)
+    state = State()
+    count = count_of(found)
+    for home in homes:
+        _put(state, (*home, "count"), jnp.array(count))
+    parts: dict[Path, list[Any]] = {}
+    for slot in slots:
+        place, old = (slot.name, slot.labels), _at(like, slot.path)
+        at = next((i for i, x in enumerate(found) if (x.name, x.labels) == place), None)
+        if at is None and not is_own(slot.name):
+            raise ValueError(
+                f"from_optax: optax's state has no {slot.name!r} for {slot.key!r}"
+            )
+        if at is None:
+            value = jax.tree.map(_zeros, jnp.zeros(()) if like is None else old)
+        else:
+            field = found.pop(at)
+            if slot.inner is not None and not slot.is_foreign:
+                value = _whole(slot.inner, field.value, _taken, old)
+                _put(state, slot.path, value)
+                continue
+            value = to_ours(slot.name, field.value, field.owner)
+            value = value if like is not None else _stored(slot, value)
+        parts.setdefault(slot.path, []).append(value)
+    for path, values in parts.items():
+        _put(
+            state,
+            path,
+            functools.reduce(_joined, values)
+            if like is None
+            else _fitted(path[-1], values, _at(like, path)),
+        )
+    for path, value in weights(tx, count):
+        _put(state, path, value)
+    found = _without_numbers(tx, slots, state, found)
+    rest = sorted({x.name for x in found if jax.tree.leaves(x.value)} - {*COUNTS})
+    if rest:
+        raise ValueError(f"from_optax: {tx.name} keeps nothing like optax's {rest}")
+    by_leaf = [slot for slot in slots if slot.op.keeps_by_leaf(slot.name)]
+    for home in homes:
+        trees = [_at(state, slot.path) for slot in by_leaf if slot.path[:-1] == home]
+        if len({jax.tree.structure(tree, is_leaf=is_none) for tree in trees}) > 1:
+            raise ValueError(NEEDS_PARAMS)
+    return state
+
+
+NEEDS_PARAMS = (
+    "from_optax: masks or labels are prefixes of the tree of the parameters: "
+    "give them, from_optax(tx, optax_state, params)"
+)
+
+
+def _at(tree: Any, path: Path) -> Any:
+    """The part of a state at a path; None of None."""
+    for key in path:
+        tree = None if tree is None else tree[key]
+    return tree
+
+
+def _put(state: State, path: Path, value: Any) -> None:
+    """Set a part of a state."""
+    for key in path[:-1]:
+        state = state.setdefault(key, State())
+    state[path[-1]] = value
+
+
+def _zeros(like: Any) -> jax.Array:
+    return jnp.zeros(like.shape, like.dtype)
+
+
+def _fitted(key: str, values: list[Any], like: Any) -> Any:
+    """A slot of several groups, in the structure, dtypes and buffers that it has."""
+    kept = [x for it in values for x in jax.tree_util.tree_leaves_with_path(it)]
+    wanted, treedef = jax.tree_util.tree_flatten_with_path(like)
+    places = {jax.tree_util.keystr(path): x for path, x in kept}
+    if places.keys() != {jax.tree_util.keystr(path) for path, _ in wanted}:
+        there, here = ([name_of(path) for path, _ in it] for it in (kept, wanted))
+        told = differ(there, here) or "has another structure"
+        raise ValueError(f"from_optax: optax's {key!r} {told}; {SAME}")
+    fit = []
+    for path, x in wanted:
+        value = jnp.asarray(places[jax.tree_util.keystr(path)])
+        if value.shape != x.shape:
+            raise ValueError(
+                f"from_optax: optax's {key!r} at {name_of(path)!r} is {looks(value)}, "
+                f"expected {looks(x)}; {SAME}"
+            )
+        fit.append(_cast(key, value, x))
+    return treedef.unflatten(fit)
+
+
+SAME = "parameters, labels and masks must be the same"
+
+
+def _cast(key: str, x: Any, like: Any) -> jax.Array:
+    """A value in the dtype of another, in a buffer of its own."""
+    if jnp.iscomplexobj(x) and not jnp.iscomplexobj(like):
+        x = real_part("from_optax", key, x)
+    return jnp.array(x, like.dtype)
+
+
+def _check_labels(tx: Any, slots: list[Slot], found: list[Field]) -> None:
+    """What is in groups must be in the same ones here and there.
+
+    A label without leaves keeps trees without any, in both.
+    """
+    mine = {slot.labels for slot in slots if not is_own(slot.name)} - {()}
+    fields = [x for x in found if x.name not in (*COUNTS, NUMBERS, SCHEDULES)]
+    known = {field.labels for field in fields} - {()}
+    theirs = {field.labels for field in fields if jax.tree.leaves(field.value)} - {()}
+    if not theirs <= mine <= known:
+        told = [sorted({*itertools.chain(*labels)}) for labels in (theirs, mine)]
+        raise ValueError(
+            f"from_optax: {tx.name} must have the labels of optax's state, "
+            f"{told[0]}, got {told[1]}"
+        )
+
+
+def _without_numbers(
+    tx: Any, slots: list[Slot], state: State, found: list[Field]
+) -> list[Field]:
+    """What is left of the fields when the numbers of `inject_hyperparams` are placed.
+
+    `editable` goes on with them. Nothing else keeps numbers: there they are the same.
+    """
+    states = [field.value for field in found if field.name == SCHEDULES]
+    scheduled = {name for each in states for name in each}
+    for slot in (slot for slot in slots if slot.name == "given"):
+        own = slot.op.slots[NUMBERS](None)
+        kept = next(x.path for x in slots if x.op is slot.op and x.name == NUMBERS)
+        both = adopted("from_optax", own, _at(state, kept), scheduled)
+        for path, numbers in zip((kept, slot.path), both, strict=True):
+            _put(state, path, numbers)
+    for field in found:
+        if field.name == NUMBERS:
+            constants = {n: x for n, x in field.value.items() if n not in scheduled}
+            check_numbers("from_optax", tx, state, constants)
+    return [field for field in found if field.name not in (NUMBERS, SCHEDULES)]
+
+
+def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
+    """The state with which the same optimizer of optax goes on where `tx` is.
+
+    Args:
+        tx: A transformation of names that optax has, in optax's order.
+        state: Its state.
+        like: Any state of the same transformation of optax: what its `init` gives.
+
+    Raises:
+        ValueError: A field of optax's state has no counterpart in the state, or the
+            reverse; or labels differ.
+    """
+    tx = ours("to_optax", tx)
+    slots, _ = layout(tx, state)
+    are_whole, members = wholes(slots), foreign("to_optax", slots, like)
+    periods = [
+        (slot.op.bound.values()[0], slot.labels)
+        for slot in slots
+        if slot.op.bound and slot.op.name == "apply_every"
+    ]
+
+    def visit(name: str, old: Any, owner: Any, labels: tuple[str, ...]) -> Any:
+        if name in COUNTS:
+            period = None
+            if isinstance(owner, optax.ApplyEvery):
+                at = next(i for i, (_, mine) in enumerate(periods) if mine == labels)
+                period, _ = periods.pop(at)
+            return counted(name, state["count"], period).astype(old.dtype)
+        place = name, labels
+        at = next((i for i, x in enumerate(slots) if (x.name, x.labels) == place), None)
+        if at is None and name == NUMBERS:  # of `inject_hyperparams`, and the same here
+            given = getattr(owner, SCHEDULES, {})
+            constants = {n: x for n, x in old.items() if n not in given}
+            check_numbers("to_optax", tx, state, constants)
+            last = state | {"count": jnp.maximum(state["count"] - 1, 0)}
+            return constants | _scheduled(tx, last, old, given)
+        if at is None and name == SCHEDULES:  # of `editable`
+            return jax.tree.map(lambda x: state["count"].astype(x.dtype), old)
+        if at is None and not jax.tree.leaves(old):
+            return old
+        if at is None:
+            raise ValueError(f"to_optax: {tx.name} keeps no {name!r}")
+        slot = slots.pop(at)
+        mine = _at(state, slot.path)
+        if slot.inner is not None and not slot.is_foreign:
+            return _whole(slot.inner, mine, to_optax, old)
+        return to_theirs(name, mine, old, owner)
+
+    rebuilt = rebuild("to_optax", like, visit, are_whole, members)
+    left = (slot.name for slot in slots if jax.tree.leaves(_at(state, slot.path)))
+    rest = sorted(name for name in {*left} if not is_own(name))
+    if rest:
+        raise ValueError(f"to_optax: optax's state keeps nothing like {rest}")
+    return rebuilt
+
+
+def _scheduled(tx: Any, last: State, old: Any, given: Any) -> dict[str, Any]:
+    """The numbers that schedules gave at the last update; the old ones of no name."""
+    now = hyperparams(tx, last)
+
+    def one(name: str) -> Any:
+        found = [x for n, x in now.items() if n.rpartition(".")[2] == name]
+        return jnp.array(found[0], old[name].dtype) if len(found) == 1 else old[name]
+
+    return {name: one(name) for name in given}
+
+
+def _whole(tx: Any, state: Any, turn: Callable[..., Any], *args: Any) -> Any:
+    """The whole state of a transformation: what is foreign has one on both sides."""
+    if isinstance(tx, Remembered):
+        return turn(tx, state, *args)
+    return jax.tree.map(jnp.array, state)
+
+
+def _joined(one: Any, other: Any) -> Any:
+    """A slot of two groups: each has None where the other one has an array."""
+    try:
+        return jax.tree.map(
+            lambda a, b: b if a is None else a, one, other, is_leaf=is_none
+        )
+    except ValueError:
+        raise ValueError(NEEDS_PARAMS) from None
+
+
+def _stored(slot: Slot, value: Any) -> Any:
+    """A slot in the dtypes that `init` gives it, in buffers of its own."""
+    op, name = slot.op, slot.name
+
+    def one(x: Any) -> jax.Array:
+        x = jnp.asarray(x)
+        if name in op.shared:
+            return jnp.array(x, jax.eval_shape(op.shared[name], []).dtype)
+        if jnp.iscomplexobj(x) and slot.is_real and isinstance(op.node, Rule):
+            x = real_part("from_optax", slot.key, x)
+        like = None
+        if name in op.slots and isinstance(op.node, Rule) and not op.node.setting:
+            like = jax.eval_shape(op.slots[name], wide(x))
+        is_float = jnp.issubdtype(x.dtype, jnp.inexact)
+        like = (wide(x) if is_float else x) if like is None else like
+        return _cast(slot.key, x, like)
+
+    return jax.tree.map(one, value)

@@ -1,0 +1,136 @@
+"""What was saved, by path, and the weights of averages that it implies."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from gradtx.compiler.inventory import follows
+from gradtx.compiler.lower import program_of
+from gradtx.compiler.program import Program, recovered
+from gradtx.core.call import Remembered
+from gradtx.core.errors import looks
+from gradtx.core.paths import name_of
+
+ZERO = np.int32(0)
+
+
+class Paths:
+    """The leaves of a state, and what they are called.
+
+    Attributes:
+        leaves: The leaves.
+        spellings: For each leaf its path as it is, then joined by slashes, then its
+            name: what one serializer keeps apart, another one joins.
+        spelled: For each of the three, which leaves have a spelling.
+        names: The names; where two leaves have one, their paths.
+        counts: The counts of updates, by what paths in their state begin with.
+        numbers: Those of `editable`, each with what the transformation said.
+    """
+
+    def __init__(self, state: Any):
+        pairs = jax.tree_util.tree_leaves_with_path(state)
+        self.leaves = [x for _, x in pairs]
+        self.spellings = [_spellings(path) for path, _ in pairs]
+        self.spelled: list[dict[str, list[int]]] = [{}, {}, {}]
+        for i, spellings in enumerate(self.spellings):
+            for spelled, spelling in zip(self.spelled, spellings, strict=True):
+                spelled.setdefault(spelling, []).append(i)
+        self.names = [
+            name if len(self.spelled[2][name]) == 1 else path
+            for path, _, name in self.spellings
+        ]
+        self.counts = {
+            name.removesuffix("count"): i
+            for i, name in enumerate(self.names)
+            if f"/{name}".endswith("/count") and _is_integer(self.leaves[i])
+        }
+        said = (
+            re.sub(r"(^|[/.])hyperparams/", r"\1given/", name) for name in self.names
+        )
+        pairs = enumerate(zip(self.names, said, strict=True))
+        places = {name: i for i, name in enumerate(self.names)}
+        self.numbers = {
+            i: places[twin]
+            for i, (name, twin) in pairs
+            if twin != name and twin in places
+        }
+
+    def unedited(self) -> Iterator[int]:
+        """The numbers that nobody changed, and what was said of all."""
+        for written, given in self.numbers.items():
+            value, said = self.leaves[written], self.leaves[given]
+            if bool(follows(value, said)):
+                yield written
+            yield given
+
+    def shape(self, i: int) -> tuple[int, ...]:
+        """The shape of a leaf."""
+        return jnp.shape(self.leaves[i])
+
+    def looks(self, i: int) -> str:
+        """The dtype and the shape of a leaf."""
+        dtype = jnp.result_type(self.leaves[i])
+        return looks(jax.ShapeDtypeStruct(self.shape(i), dtype))
+
+
+class Weights:
+    """Weights of averages, as counts tell them: states of constant decays keep none.
+
+    Attributes:
+        kept: Those that the state keeps, by the index of their leaf.
+        values: All of them, by slot.
+    """
+
+    def __init__(self, tx: Any, wanted: Paths, found: Paths, pairs: Mapping[int, int]):
+        self.kept: dict[int, Any] = {}
+        self.values: list[tuple[str, Any]] = []
+        places = {name: i for i, name in enumerate(wanted.names)}
+        for at, program_at in programs_by_path(tx):
+            saved = pairs.get(wanted.counts[at])
+            count = jnp.asarray(0 if saved is None else found.leaves[saved])
+            for _, slot, key, weight in recovered(program_at(count)):
+                value = weight.recovered(count)
+                self.values.append((slot, value))
+                if key is not None:
+                    self.kept[places[f"{at}{key}"]] = value
+
+    def redundant(self, found: Paths, taken: set[int]) -> Iterator[int]:
+        """Weights that were saved, and are those that the counts tell."""
+        for j, name in enumerate(found.names):
+            if j in taken or found.shape(j):
+                continue
+            value = found.leaves[j]
+            for slot, expected in self.values:
+                if name.endswith(slot) and jnp.allclose(value, expected, 1e-5, 1e-6):
+                    yield j
+
+
+def _spellings(path: Any) -> tuple[str, str, str]:
+    joined = jax.tree_util.keystr(path, simple=True, separator="/")
+    name = name_of(path).removesuffix("/value")  # what flax's variables hold
+    return jax.tree_util.keystr(path), joined, name
+
+
+def _is_integer(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.integer) and not jnp.shape(x)
+
+
+def programs_by_path(
+    tx: Any, path: tuple[Any, ...] = ()
+) -> Iterator[tuple[str, Callable[[Any], Program]]]:
+    """For what paths in each state in the state begin with, the program at a count."""
+    program_at = functools.partial(program_of, tx.bound)
+    yield f"{name_of(path)}/" if path else "", program_at
+    program = program_at(ZERO)
+    for op, mine in zip(program.ops, program.keys, strict=True):
+        for slot, inner in op.node.inner.items():
+            if isinstance(inner, Remembered):
+                at = jax.tree_util.DictKey(mine[slot])
+                yield from programs_by_path(inner, (*path, at))

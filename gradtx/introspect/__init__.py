@@ -1,0 +1,1 @@
+"""What a transformation is and does, shown."""

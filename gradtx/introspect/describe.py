@@ -1,0 +1,177 @@
+"""What a transformation does, in words: its parts, and which parameters they see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax import numpy as jnp
+
+from gradtx.compiler.foreign import name_of_foreign, ours
+from gradtx.compiler.lower import program_of
+from gradtx.compiler.masks import active_of, masks_of, members_of, seen_by
+from gradtx.compiler.program import Part, Program
+from gradtx.compiler.transformation import GradientTransformation
+from gradtx.core.arguments import NumberRole
+from gradtx.core.call import Remembered
+from gradtx.core.internals import Tracer
+from gradtx.core.paths import name_of
+from gradtx.introspect.memory import cost, shapes_given
+from gradtx.introspect.shown import Shown, escape, rich
+
+
+def describe(tx: GradientTransformation, params: Any = None) -> Shown:
+    """A transformation as a tree: each step, its numbers, and the slots that it keeps.
+
+    `print(describe(tx, params))`; a notebook shows it by itself.
+
+    Args:
+        tx: The transformation.
+        params: Parameters, or their shapes: then slots are shown with their shapes,
+            dtypes and bytes.
+
+    Raises:
+        TypeError: `tx` is no transformation of gradtx.
+        ModuleNotFoundError: There is no rich, which `gradtx[show]` installs.
+    """
+    tx, tree = ours("describe", tx), rich("tree")
+    params = None if params is None else shapes_given("describe", params)
+    state = None if params is None else tx.init(params)
+    root = tree.Tree("", hide_root=True, guide_style="dim")
+    _add(root, tx, params, state)
+    return Shown(root)
+
+
+def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
+    """Add a transformation to a tree of rich's, and the state that it has."""
+    if not isinstance(tx, Remembered):
+        root.add(f"{name_of_foreign(tx)}{cost(jax.tree.leaves(state))}")
+        return
+    program = _at_any_count(tx)
+    treedef = jax.tree.structure(params)
+    active = None if params is None else active_of(program, params, treedef)
+    foreign = {op.part: op.name for op in program.ops if op.bound is None}
+    nodes: list[Any] = []
+    for i, part in enumerate(program.parts):
+        parent = root if part.around is None else nodes[part.around]
+        line = _line(part, foreign.get(i))
+        is_seen = part.around is None or line != "[bold]chain[/bold]"
+        nodes.append(parent.add(line) if is_seen else parent)
+    for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
+        node = nodes[op.part]
+        for slot, key in keys.items():
+            line = f"[cyan]{escape(key)}[/cyan]"
+            kept = None if state is None else state.get(key)
+            if slot in op.node.inner:
+                is_own = slot in op.node.slots  # a state as of other parameters
+                mine = None if is_own else seen_by(k, params, treedef, active)
+                _add(node.add(line), op.node.inner[slot], mine, kept)
+            else:
+                by_leaf = active is not None and op.keeps_by_leaf(slot)
+                mine = seen_by(k, kept, treedef, active) if by_leaf else kept
+                node.add(line + cost(jax.tree.leaves(mine)))
+
+
+def _at_any_count(tx: Any) -> Program:
+    """The program of a transformation; what its schedules give are tracers."""
+    found: list[Program] = []
+    jax.eval_shape(
+        lambda count: found.append(program_of(tx.bound, count)),
+        jnp.zeros([], jnp.int32),
+    )
+    return found[0]
+
+
+def _line(part: Part, foreign: str | None) -> str:
+    """The factory of a part, its numbers, and what is not as by default."""
+    label = "" if part.label is None else f"[green]{escape(part.label)}[/green]  "
+    if part.bound is None:
+        return f"{label}{foreign}"
+    factory, shown = part.bound.factory, []
+    given = zip(factory.signature.parameters.values(), factory.roles, strict=True)
+    made = factory.cls(part.bound)
+    for parameter, role in given:
+        value = made.arguments[parameter.name]
+        is_number = isinstance(role, NumberRole) and value is not None
+        if is_number or not (_has_members(value) or value == parameter.default):
+            shown.append(f"{parameter.name}={_short(value)}")
+    return f"{label}[bold]{factory.name}[/bold]  {escape('  '.join(shown))}".rstrip()
+
+
+def _has_members(value: Any) -> bool:
+    def is_one(x: Any) -> bool:
+        return isinstance(x, optax.GradientTransformation)
+
+    return any(map(is_one, jax.tree.leaves(value, is_leaf=is_one)))
+
+
+def _short(value: Any, most: int = 60) -> str:
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves(value)):
+        return "scheduled"
+    if isinstance(value, np.generic):
+        return f"{value.item():.6g}"
+    text = getattr(value, "__name__", None) or repr(value)
+    if isinstance(value, Remembered) and len(text) > most:
+        text = f"{value.name}({', '.join(map(_short, value.arguments.values()))})"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def explain(tx: GradientTransformation, params: Any) -> Shown:
+    """Which parameter is in which group: a table of names, shapes and groups.
+
+    Args:
+        tx: A transformation with `groups`, or `partition`, anywhere in it.
+        params: The parameters, or their shapes.
+
+    Raises:
+        TypeError: `tx` is no transformation of gradtx.
+        ValueError: It has no groups; or a leaf has none, as `groups` says.
+    """
+    tx, tables = ours("explain", tx), rich("table", "explain")
+    rows = [*_rows(tx, params)]
+    counts: dict[str, int] = {}
+    table = tables.Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("parameter", "shape", "number", "group"):
+        table.add_column(heading, justify="right" if heading == "number" else "left")
+    for name, shape, group in rows:
+        number = math.prod(shape)
+        counts[group] = counts.get(group, 0) + number
+        table.add_row(
+            escape(name), escape(str(list(shape))), f"{number:,}", escape(group)
+        )
+    table.add_section()
+    for group, number in counts.items():
+        table.add_row("in all", "", f"{number:,}", escape(group), style="bold")
+    return Shown(table)
+
+
+def _rows(tx: Any, params: Any) -> Iterator[tuple[str, tuple[int, ...], str]]:
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(params)
+    groups = _groups_of(tx, params, treedef)
+    if not any(groups):
+        raise ValueError(f"explain: there are no groups in {tx.name}")
+    for (path, leaf), labels in zip(pairs, groups, strict=True):
+        yield name_of(path), jnp.shape(leaf), " > ".join(labels)
+
+
+def _groups_of(tx: Any, params: Any, treedef: Any) -> list[list[str]]:
+    """For each leaf the labels of its groups, outermost first."""
+    groups: list[list[str]] = [[] for _ in range(treedef.num_leaves)]
+    if not isinstance(tx, Remembered):
+        return groups
+    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
+    for mask, flags in zip(
+        program.masks, masks_of(program, params, treedef), strict=True
+    ):
+        for labels, is_in in zip(groups, flags, strict=True):
+            labels += [str(mask.label)] * (is_in and mask.label is not None)
+    active = active_of(program, params, treedef)
+    for inner, mine in members_of(program, params, treedef, active):
+        inside = _groups_of(inner, mine, treedef)
+        for labels, more in zip(groups, inside, strict=True):
+            labels += more
+    return groups

@@ -1,0 +1,187 @@
+"""What is seen inside a chain: scalars in the state, read with `metrics`.
+
+Measuring reads arrays again. But whoever does not return these scalars from the jitted
+step pays nothing for them: XLA drops what nobody reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.compiler.checks import check_state
+from gradtx.compiler.leaves import is_state
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Member
+from gradtx.core.arithmetic import abs2, inner, safe_ratio, safe_sqrt
+from gradtx.core.context import Leaf, Private, Step, Tree
+from gradtx.core.errors import looks, nearly, told
+from gradtx.core.paths import matched
+from gradtx.core.rule import Rule, TreeRule, zero
+from gradtx.core.stable import stable
+from gradtx.transforms.combine import chain, identity, let
+
+PREFIX = "metrics."
+"""What keys of the state begin with that hold a metric."""
+
+
+@transformation
+def record(name: str, measure: Callable[[Any, Any], Any]):
+    """Keep a scalar that a function makes of the updates that pass, and the parameters.
+
+    Args:
+        name: `metrics(state)[name]` is the last one; at first 0.
+        measure: `(updates, params) -> scalar`; params are None without parameters.
+
+    Raises:
+        ValueError: At `update`: what the function gives is no scalar.
+    """
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        value = jnp.asarray(measure(updates, tree.params))
+        if value.shape:
+            raise ValueError(f"record: {name!r} must be a scalar, got {looks(value)}")
+        return updates, {PREFIX + name: value.astype(jnp.float32)}
+
+    return TreeRule(update, {PREFIX + name: lambda params: jnp.zeros([], jnp.float32)})
+
+
+@transformation
+def norms(*patterns: str):
+    """Keep norms of gradients, updates and parameters, and how they compare.
+
+    Put it last: `chain(clip_by_global_norm(1.0), adamw(1e-3), norms())`. Gradients are
+    what entered `update`, updates what reaches this place.
+
+    Args:
+        patterns: Patterns as of `groups`: then for each group apart, `name/pattern`.
+
+    `metrics(state)` has `grad_norm`, `update_norm`, `param_norm`, `update_ratio` (the
+    norm of the updates over that of the parameters), and `cosine` (of the gradients and
+    the updates, -1 for plain descent); where a norm is 0, ratios are 0.
+
+    Raises:
+        TypeError: A pattern is no string.
+        ValueError: At `init`: patterns do not fit, as of `groups`.
+    """
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            given = f"{told(pattern)}{nearly(pattern)}"
+            raise TypeError(f"norms: patterns must be strings, got {given}")
+
+    def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
+        grad, param = leaf.recall("entered"), leaf.param
+        squares = [jnp.sum(abs2(x)) for x in (grad, u, param)]
+        mine = jnp.stack([*squares, inner(grad, u)])
+        if not patterns:
+            return mine
+        return (
+            jnp.zeros((len(patterns), len(mine)), mine.dtype).at[leaf.setting].set(mine)
+        )
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        rows = [(f"/{p}", total[i]) for i, p in enumerate(patterns)] or [("", total)]
+        return {
+            f"{PREFIX}{name}{suffix}": value
+            for suffix, row in rows
+            for name, value in _norms_of(row).items()
+        }
+
+    def setting(params: Any) -> Any:
+        treedef = jax.tree.structure(params)
+        labels = matched("norms", patterns, treedef)
+        return treedef.unflatten([patterns.index(label) for label in labels])
+
+    suffixes = [f"/{p}" for p in patterns] or [""]
+    names = [f"{PREFIX}{name}{suffix}" for suffix in suffixes for name in NORMS]
+    return Rule(
+        lambda u, slots, leaf: (u, slots),
+        measure=measure,
+        shared=dict.fromkeys(names, zero),
+        settle=settle,
+        setting=setting if patterns else None,
+        sees_entry=True,
+    )
+
+
+NORMS = ("grad_norm", "update_norm", "param_norm", "update_ratio", "cosine")
+
+
+def _norms_of(sums: Any) -> dict[str, Any]:
+    grad, update, param = safe_sqrt(sums[:3])
+    cosine = safe_ratio(sums[3], grad * update)
+    values = grad, update, param, safe_ratio(update, param), cosine
+    return dict(zip(NORMS, values, strict=True))
+
+
+@transformation
+def clipping(transform: Member):
+    """Keep on which share of the updates a clip changed something.
+
+    `chain(clipping(clip_by_global_norm(1.0)), adamw(1e-3))`; the share is
+    `metrics(state)["clipped_share"]`.
+
+    Args:
+        transform: The clip; or anything that sometimes changes nothing.
+    """
+    return let(UNCLIPPED, identity(), chain(transform, _share()))
+
+
+UNCLIPPED = Private("unclipped")
+
+
+@stable
+@transformation
+def _share():
+    name = f"{PREFIX}clipped_share"
+
+    def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
+        return jnp.sum(u != leaf.recall(UNCLIPPED), dtype=jnp.float32)
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        is_clipped, t = (total > 0).astype(jnp.float32), shared["clip_count"] + 1
+        return {
+            name: shared[name] + (is_clipped - shared[name]) / t,
+            "clip_count": t,
+        }
+
+    return Rule(
+        lambda u, slots, leaf: (u, slots),
+        measure=measure,
+        shared={name: zero, "clip_count": zero},
+        settle=settle,
+    )
+
+
+def metrics(state: Any) -> dict[str, Any]:
+    """What `record`, `norms` and `clipping` keep, by name, from anywhere in a state.
+
+    Where several keep one name, theirs are qualified as the keys of the state are, and
+    by the keys of the states that they are in: `inner.grad_norm`.
+
+    Raises:
+        TypeError: This is no state of gradtx.
+    """
+    check_state("metrics", state)
+    found = [*_metrics(state, ())]
+    names = [name for _, name, _ in found]
+    return {
+        ".".join((*path, name)) if names.count(name) > 1 else name: value
+        for path, name, value in found
+    }
+
+
+def _metrics(
+    state: Any, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], str, Any]]:
+    """For each metric the keys of the states around it, its name, and its value."""
+    if not is_state(state):
+        return  # a slot, and no state
+    for key, value in state.items():
+        before, is_metric, name = key.partition(PREFIX)
+        if is_metric:
+            yield path, before + name, value
+        yield from _metrics(value, (*path, key))

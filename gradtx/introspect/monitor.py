@@ -1,0 +1,124 @@
+"""What is seen of the updates from outside: measurements in the state.
+
+Updates are written out to be measured, unless they are the gradients.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.compiler.nested import run
+from gradtx.compiler.transformation import transformation
+from gradtx.core.context import Tree
+from gradtx.core.dtypes import wide
+from gradtx.core.rule import TreeRule
+from gradtx.core.trees import like
+from gradtx.transforms.bias import ema
+
+
+def _widened(tree: Any) -> Any:
+    return jax.tree.map(lambda x: wide(jnp.asarray(x)), tree)
+
+
+def _of_params(measure: Callable[[Any], Any], params: Any) -> Any:
+    """A measure of parameters, in the precision that updates are measured in."""
+    return _widened(measure(_widened(params)))
+
+
+@transformation
+def snapshot(measure_name: str, measure: Callable[[Any], Any]):
+    """Keep a measurement of the updates that pass, under a name. As optax.
+
+    Args:
+        measure_name: `state[measure_name]` is the last measurement; at first that of
+            the parameters.
+        measure: `(updates) -> pytree of arrays`.
+    """
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        seen = measure(lax.optimization_barrier(updates))
+        return updates, {measure_name: like(seen, slots[measure_name])}
+
+    return TreeRule(update, {measure_name: functools.partial(_of_params, measure)})
+
+
+@transformation
+def monitor(measures: Mapping[str, Any]):
+    """Keep several measurements of the updates that pass, by name. As optax.
+
+    Args:
+        measures: For each name `(updates) -> pytree of arrays`, or a transformation
+            whose updates are the measurement, such as `measure_with_ema(...)`: its
+            state is kept whole as `<name>.state`.
+
+    `state[name]` is the last measurement; at first zeros (optax has none, so that the
+    structure of its state changes).
+    """
+    kept = {name: m for name, m in measures.items() if _is_transformation(m)}
+
+    def measured(name: str, updates: Any, state: Any, tree: Tree) -> tuple[Any, Any]:
+        if name in kept:
+            return run(kept[name], updates, state, tree)
+        return measures[name](updates), None
+
+    def first(name: str, params: Any) -> Any:
+        def measure() -> Any:
+            widened = _widened(params)
+            state = kept[name].init(params) if name in kept else None
+            tree = Tree(params, params, params, widened, jnp.zeros([], jnp.int32), {})
+            return measured(name, widened, state, tree)[0]
+
+        shapes = jax.eval_shape(measure)
+        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        new, seen = {}, lax.optimization_barrier(updates)
+        for name in measures:
+            state = slots.get(f"{name}.state")
+            out, after = measured(name, seen, state, tree)
+            new[name] = like(out, slots[name])
+            if name in kept:
+                new[f"{name}.state"] = after
+        return updates, new
+
+    slots: dict[str, Any] = {name: functools.partial(first, name) for name in measures}
+    slots |= {f"{name}.state": transform.init for name, transform in kept.items()}
+    return TreeRule(update, slots, takes=("**",))
+
+
+def _is_transformation(measure: Any) -> bool:
+    return isinstance(measure, optax.GradientTransformation)
+
+
+def measure_with_ema(
+    measure: Callable[[Any], Any],
+    decay: Any,
+    debias: bool = True,
+    accumulator_dtype: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The moving average of a measurement, for `monitor`. As optax.
+
+    Args:
+        measure: `(updates) -> pytree of arrays`.
+        decay: Of the average, in [0, 1).
+        debias: Whether to divide it by `1 - decay**t`.
+        accumulator_dtype: What it is stored in; at least float32 if None.
+
+    Its updates are the average, so it goes into no chain.
+    """
+    average = ema(decay, debias, accumulator_dtype)
+
+    def init(params: Any) -> Any:
+        return average.init(_of_params(measure, params))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        return average.update(_widened(measure(updates)), state)
+
+    return optax.GradientTransformationExtraArgs(init, update)

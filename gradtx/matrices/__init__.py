@@ -1,0 +1,1 @@
+"""What treats a weight as a matrix."""

@@ -1,0 +1,52 @@
+"""The main directions of matrices, to project them on."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Every, Size
+from gradtx.core.arithmetic import whole
+from gradtx.core.context import Leaf
+from gradtx.core.rule import Rule
+from gradtx.matrices.shapes import Matrix, is_tall, matrices_of
+
+
+@transformation
+def main_directions(
+    rank: Size = 128, every: Every = 200, dimension_numbers: Any = None
+):
+    """Replace a matrix by its main singular vectors on its longer side.
+
+    They are computed at the first update and every so many, and kept as `projector`;
+    arguments as `in_subspace`.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        if leaf.setting is None:
+            return u, slots
+        old, matrix = slots["projector"], leaf.setting.of(u)
+
+        def compute() -> Any:
+            # They are constants: where singular values meet they have no derivative.
+            fixed = lax.stop_gradient(matrix)
+            left, _, right = jnp.linalg.svd(fixed, full_matrices=False)
+            vectors = left if is_tall(matrix) else jnp.conj(right.T)
+            return vectors[:, : old.shape[1]].astype(old.dtype)
+
+        is_due = leaf.count % whole(every) == 0
+        new = lax.cond(is_due, compute, lambda: old)
+        return new, {"projector": new}
+
+    def first(array: Any, setting: Matrix | None) -> Any:
+        if setting is None:
+            return None
+        shape = setting.of(array).shape
+        return jnp.zeros((max(shape), min(rank, *shape)), array.dtype)
+
+    matrices = functools.partial(matrices_of, dimension_numbers)
+    return Rule(update, {"projector": first}, setting=matrices, period=every)

@@ -1,0 +1,88 @@
+"""Optimizers in a subspace."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Every, Member, Scalar, Size
+from gradtx.core.context import Leaf, Private
+from gradtx.core.nodes import Fork
+from gradtx.core.rule import memoryless
+from gradtx.core.stable import stable
+from gradtx.matrices.projections import main_directions
+from gradtx.matrices.shapes import Matrix, is_tall, matrices_of
+from gradtx.transforms.combine import chain, let
+
+PROJECTOR = Private("projector")
+
+
+@stable
+@transformation
+def _project(rank: Size, dimension_numbers: Any):
+    """Multiply a matrix by its main directions."""
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        if leaf.setting is None:
+            return u
+        matrix, vectors = leaf.setting.of(u), leaf.recall(PROJECTOR)
+        return jnp.conj(vectors.T) @ matrix if is_tall(matrix) else matrix @ vectors
+
+    def out(array: Any, setting: Matrix | None) -> Any:
+        if setting is None:
+            return array
+        matrix = setting.of(array)
+        least = min(rank, *matrix.shape)
+        return matrix[:least] if is_tall(matrix) else matrix[:, :least]
+
+    matrices = functools.partial(matrices_of, dimension_numbers)
+    return memoryless(update, out=out, setting=matrices)
+
+
+@stable
+@transformation
+def _bring_back(transform: Member, scale: Scalar, dimension_numbers: Any):
+    """Bring what a transformation makes of the projection back."""
+
+    def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
+        (step,) = outputs
+        if leaf.setting is None:
+            return step
+        matrix, vectors = leaf.setting.of(u), leaf.recall(PROJECTOR)
+        whole = vectors @ step if is_tall(matrix) else step @ jnp.conj(vectors.T)
+        return scale * leaf.setting.back(whole, u)
+
+    matrices = functools.partial(matrices_of, dimension_numbers)
+    return Fork((transform,), join, setting=matrices)
+
+
+@transformation
+def in_subspace(
+    transform: Member,
+    rank: Size = 128,
+    every: Every = 200,
+    scale: Scalar = 1.0,
+    dimension_numbers: Any = None,
+):
+    """Apply a transformation to the gradient's projection on its main directions.
+
+    Zhao et al. 2024 (GaLore), Algorithm 1: https://arxiv.org/abs/2403.03507. What the
+    transformation makes is brought back; arrays that are no matrices pass unprojected.
+
+    Args:
+        transform: Sees matrices of fewer rows or columns; parameters are not projected.
+        rank: How many directions, an int, at least 1.
+        every: After how many updates the directions are computed again, at least 1.
+        scale: What matrices are multiplied by on the way back.
+        dimension_numbers: Which arrays are matrices, and how: a tree of
+            `GaLoreDimensionNumbers` and None, a function from the parameters to one, or
+            one for all of two or more axes. If None, those of two axes are.
+
+    Keeps `projector`; each slot of the transformation has the projection's shape.
+    """
+    projected = chain(_project(rank, dimension_numbers), transform)
+    directions = main_directions(rank, every, dimension_numbers)
+    return let(PROJECTOR, directions, _bring_back(projected, scale, dimension_numbers))

@@ -1,0 +1,123 @@
+"""AdaBelief and ACProp: divide by how far gradients are from their average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Decay, NonNegative, Scalar, ScalarOrSchedule
+from gradtx.transforms.averages import at_first, scale_by_ema
+from gradtx.transforms.bias import bias_correction, corrected, unbiased
+from gradtx.transforms.combine import add, chain, identity, let, moments, recall
+from gradtx.transforms.divide import divide_by_root
+from gradtx.transforms.estimators import shift, square
+from gradtx.transforms.scaling import scale_by_learning_rate
+from gradtx.transforms.weight_decay import add_decayed_weights
+
+
+def _surprise(average: Any, b2: Any, eps_root: Any, lagged: bool = False) -> Any:
+    """The moving average of the squared distance of the gradient from its average.
+
+    `eps_root` is added to the kept average at each update, as in the paper.
+    """
+    return chain(
+        add(identity(), average, weights=(1.0, -1.0)),
+        square(),
+        shift(eps_root / b2.complement),
+        scale_by_ema(b2, "nu", lagged=lagged),
+    )
+
+
+@transformation
+def scale_by_belief(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-16,
+    eps_root: NonNegative = 1e-16,
+    *,
+    nesterov: bool = False,
+):
+    """Adam that divides by how far gradients are from their average.
+
+    Zhuang et al. 2020 (AdaBelief): https://arxiv.org/abs/2010.07468. As optax.
+
+    Args:
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the average of squared surprises, in [0, 1).
+        eps: Added to the root. At least 0.
+        eps_root: Added to the average at each update. At least 0.
+        nesterov: Whether the first moment looks one step ahead.
+
+    Keeps `mu` and `nu`.
+    """
+    surprise = _surprise(recall("mu"), b2, eps_root)
+    body = chain(
+        recall("mu"),
+        unbiased(b1, nesterov),
+        divide_by_root(corrected(surprise, b2), eps),
+    )
+    return moments(let("mu", scale_by_ema(b1, "mu"), body))
+
+
+@transformation
+def adabelief(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-16,
+    eps_root: NonNegative = 1e-16,
+    *,
+    nesterov: bool = False,
+):
+    """Adam that trusts gradients near their average; arguments as `scale_by_belief`.
+
+    Zhuang et al. 2020: https://arxiv.org/abs/2010.07468. As optax.
+    """
+    return chain(
+        scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def scale_by_acprop(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-16,
+    eps_root: NonNegative = 1e-16,
+):
+    """Divide by the surprise of all gradients before this one.
+
+    Zhuang et al. 2021 (ACProp): https://arxiv.org/abs/2110.05454. As optax; arguments
+    as `scale_by_belief`. The first gradient is not divided. Keeps `mu` and `nu`.
+    """
+    past = scale_by_ema(b1, "mu", lagged=True)
+    return divide_by_root(
+        chain(
+            _surprise(past, b2, eps_root, lagged=True),
+            bias_correction(b2, -1),
+            at_first(1.0),
+        ),
+        eps,
+    )
+
+
+@transformation
+def acprop(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-16,
+    eps_root: NonNegative = 1e-16,
+    weight_decay: Scalar = 0.0,
+    mask: Any = None,
+):
+    """Division by the surprise of earlier gradients; arguments as `scale_by_acprop`.
+
+    Zhuang et al. 2021: https://arxiv.org/abs/2110.05454. As optax.
+    """
+    return chain(
+        scale_by_acprop(b1, b2, eps, eps_root),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

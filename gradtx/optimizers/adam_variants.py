@@ -1,0 +1,269 @@
+"""Adam with another denominator, another warmup, another bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import (
+    Decay,
+    DType,
+    FirstValue,
+    Length,
+    Member,
+    NonNegative,
+    Positive,
+    Scalar,
+    ScalarOrSchedule,
+)
+from gradtx.core.arithmetic import safe_sqrt
+from gradtx.core.context import Leaf
+from gradtx.core.nodes import Fork
+from gradtx.transforms.averages import running_maximum, scale_by_ema, sign_average
+from gradtx.transforms.bias import Weight, corrected, first_moment, kept_weights
+from gradtx.transforms.combine import chain, let, moments, recall
+from gradtx.transforms.divide import (
+    atan2_of_root,
+    clip_by_normalized_rms,
+    divide_by,
+    divide_by_root,
+)
+from gradtx.transforms.estimators import magnitude, second_moment, shift, square
+from gradtx.transforms.scaling import scale_by_learning_rate
+from gradtx.transforms.weight_decay import add_decayed_weights, decayed_step
+
+
+@transformation
+def scale_by_adamax(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8):
+    """Adam with the largest decayed magnitude in the place of the root mean square.
+
+    Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. As optax.
+
+    Args:
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the maximum, in [0, 1).
+        eps: Added to each magnitude. At least 0.
+
+    Keeps `mu` and `nu`.
+    """
+    largest = chain(magnitude(), shift(eps), running_maximum("nu", b2))
+    return moments(first_moment(b1), divide_by(largest))
+
+
+@transformation
+def adamax(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+):
+    """Adam with the infinity norm; arguments as `scale_by_adamax`.
+
+    Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. As optax.
+    """
+    return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
+
+
+@transformation
+def adamaxw(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    weight_decay: Scalar = 1e-4,
+    mask: Any = None,
+):
+    """Adamax with decoupled weight decay; arguments as `scale_by_adamax` and `adamw`.
+
+    Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. As optax.
+    """
+    return chain(
+        scale_by_adamax(b1, b2, eps),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def scale_by_yogi(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-3,
+    eps_root: NonNegative = 0.0,
+    initial_accumulator_value: FirstValue = 1e-6,
+):
+    """Adam whose second moment moves by the size of the square only, not the gap.
+
+    Zaheer et al. 2018: see `sign_average`. As optax.
+
+    Args:
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        eps: Added to the root. At least 0.
+        eps_root: Added inside the root. At least 0.
+        initial_accumulator_value: What both moments start at. At least 0.
+
+    Keeps `mu` and `nu`.
+    """
+    start = initial_accumulator_value
+    nu = chain(square(), sign_average(b2, "nu", start))
+    return moments(
+        corrected(scale_by_ema(b1, "mu", initial_value=start), b1),
+        divide_by_root(corrected(nu, b2), eps, eps_root),
+    )
+
+
+@transformation
+def yogi(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-3,
+):
+    """Adam with a second moment that falls slowly; arguments as `scale_by_yogi`.
+
+    Zaheer et al. 2018:
+    https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization.
+    As optax.
+    """
+    return chain(scale_by_yogi(b1, b2, eps), scale_by_learning_rate(learning_rate))
+
+
+@transformation
+def rectify(preconditioner: Member, b2: Decay, threshold: Length = 5.0):
+    """Precondition the update once the second moment's variance can be trusted.
+
+    Liu et al. 2019 (RAdam), Algorithm 2: https://arxiv.org/abs/1908.03265.
+
+    Args:
+        preconditioner: What is applied, times the rectification, from the update on
+            where the length of the average reaches the threshold; before, nothing is.
+        b2: Decay of the second moment in it, in [0, 1).
+        threshold: Of the length of the average, in updates. At least 4, the paper's.
+    """
+    weight = Weight(b2, "rectified_weight")
+
+    def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
+        longest = 2 / b2.complement - 1
+        mine = weight.at(leaf)
+        length = longest - 2 * leaf.t * (1 - mine) / mine
+        share = (length - 4) * (length - 2) * longest
+        whole = (longest - 4) * (longest - 2) * length
+        return jnp.where(length >= threshold, safe_sqrt(share / whole) * outputs[0], u)
+
+    return Fork((preconditioner,), join, **kept_weights(weight))
+
+
+@transformation
+def scale_by_radam(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    threshold: Length = 5.0,
+    *,
+    nesterov: bool = False,
+):
+    """Adam that is momentum until its second moment can be trusted; see `rectify`.
+
+    As optax; arguments as `scale_by_adam`. Keeps `mu` and `nu`.
+    """
+    adaptive = divide_by_root(second_moment(b2), eps, eps_root)
+    return moments(
+        first_moment(b1, nesterov=nesterov), rectify(adaptive, b2, threshold)
+    )
+
+
+@transformation
+def radam(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    threshold: Length = 5.0,
+    *,
+    nesterov: bool = False,
+):
+    """Rectified Adam; arguments as `scale_by_radam`.
+
+    Liu et al. 2019: https://arxiv.org/abs/1908.03265. As optax.
+    """
+    return chain(
+        scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def scale_by_adam_atan2(
+    b1: Decay = 0.9,
+    b2: Decay = 0.99,
+    a: Scalar = 1.27,
+    b: Positive = 1.0,
+    mu_dtype: DType | None = None,
+):
+    """Adam without an eps, its direction bounded; see `atan2_of_root`.
+
+    Everett et al. 2024: https://arxiv.org/abs/2407.05872.
+
+    Args:
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        a: What the angle is multiplied by.
+        b: What the root is multiplied by. Positive.
+        mu_dtype: What the first moment is stored in; at least float32 if None.
+
+    Keeps `mu` and `nu`.
+    """
+    return moments(first_moment(b1, mu_dtype), atan2_of_root(second_moment(b2), a, b))
+
+
+@transformation
+def adam_atan2(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.99,
+    a: Scalar = 1.27,
+    b: Positive = 1.0,
+    mu_dtype: DType | None = None,
+    weight_decay: Scalar = 0.0,
+    mask: Any = None,
+):
+    """Adam without an eps, its step bounded; arguments as `scale_by_adam_atan2`.
+
+    Everett et al. 2024: https://arxiv.org/abs/2407.05872. Weight decay as in `adamw`.
+    """
+    direction = scale_by_adam_atan2(b1, b2, a, b, mu_dtype)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
+
+
+@transformation
+def stable_adamw(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.99,
+    eps: NonNegative = 1e-6,
+    threshold: Positive = 1.0,
+    weight_decay: Scalar = 1e-2,
+    mask: Any = None,
+):
+    """AdamW with smaller steps where gradients outgrow their second moment.
+
+    Wortsman et al. 2023: https://arxiv.org/abs/2304.13013, Algorithm 2. Arguments as
+    `adamw` and `clip_by_normalized_rms`; weight decay is scaled down with the step.
+
+    Keeps `mu` and `nu`.
+    """
+    body = chain(
+        first_moment(b1),
+        divide_by_root(recall("nu"), eps),
+        add_decayed_weights(weight_decay, mask),
+        clip_by_normalized_rms(recall("nu"), threshold, eps),
+    )
+    return chain(
+        moments(let("nu", second_moment(b2), body)),
+        scale_by_learning_rate(learning_rate),
+    )

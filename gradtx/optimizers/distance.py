@@ -1,0 +1,196 @@
+"""Step sizes from the distance that parameters have come: DoG and DoWG."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import (
+    DType,
+    FirstValue,
+    Positive,
+    Scalar,
+    ScalarOrSchedule,
+)
+from gradtx.core.arithmetic import abs2, safe_sqrt
+from gradtx.core.context import Leaf, Step
+from gradtx.core.rule import Rule, unchanged, zero
+from gradtx.transforms.averages import holding
+from gradtx.transforms.combine import chain, identity
+from gradtx.transforms.scaling import scale_by_learning_rate
+from gradtx.transforms.vector_norms import norm, norm_of_all
+from gradtx.transforms.weight_decay import add_decayed_weights
+
+
+def _decayed(weight_decay: Any, mask: Any) -> Any:
+    """Weight decay in the gradient, if there is any."""
+    no_decay = weight_decay is None
+    return identity() if no_decay else add_decayed_weights(weight_decay, mask)
+
+
+def _measure_distance(u: Any, slots: Any, leaf: Leaf) -> Any:
+    way = leaf.param - slots["init_params"]
+    return {"distance": jnp.sum(abs2(way)), "gradient": jnp.sum(abs2(u))}
+
+
+@transformation
+def scale_by_dog(
+    init_step: tuple[Literal["distance", "learning_rate", "heuristic"], FirstValue] = (
+        "heuristic",
+        1e-6,
+    ),
+    eps: Positive = 1e-8,
+):
+    """Scale by the distance over gradients (DoG): how far we came over how hard.
+
+    Ivgi et al. 2023: https://arxiv.org/abs/2302.12022. As optax.
+
+    Args:
+        init_step: What the first step is made of, and a number, at least 0: a
+            "distance", a "learning_rate", or "heuristic", a distance in units of
+            1 + the norm of the parameters.
+        eps: Added to the sum of squared gradients. Positive.
+
+    Keeps `init_params`, and two numbers, `max_dist` and `sum_sq_norm_grads`.
+    """
+    kind, first = init_step
+
+    def first_distance(arrays: Any) -> Any:
+        size = 1 + norm_of_all(arrays)
+        return {"distance": 1.0, "learning_rate": 0.0, "heuristic": size}[kind] * first
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        distance = safe_sqrt(total["distance"])
+        return {
+            "max_dist": jnp.maximum(shared["max_dist"], distance),
+            "sum_sq_norm_grads": shared["sum_sq_norm_grads"] + total["gradient"],
+        }
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        shared = leaf.shared
+        rate = shared["max_dist"] / jnp.sqrt(shared["sum_sq_norm_grads"] + eps)
+        if kind == "learning_rate":
+            rate = jnp.where(leaf.t == 1, first, rate)
+        return u * rate, slots
+
+    return Rule(
+        update,
+        {"init_params": unchanged},
+        _measure_distance,
+        {"max_dist": first_distance, "sum_sq_norm_grads": zero},
+        settle,
+    )
+
+
+@transformation
+def scale_by_distance_over_gradients(
+    reps_rel: FirstValue = 1e-6,
+    eps: Positive = 1e-8,
+    param_dtype: DType = jnp.float32,
+    global_scale: Scalar = 1.0,
+):
+    """The distance over gradients of each array by itself.
+
+    Ivgi et al. 2023: https://arxiv.org/abs/2302.12022, appendix. As optax.
+
+    Args:
+        reps_rel: The first distance, in units of 1 + the norm of the array. At least 0.
+        eps: Added to the sum of squared gradients. Positive.
+        param_dtype: What the first parameters are stored in.
+        global_scale: What the ratio is multiplied by.
+
+    Keeps `init_params`, and for each array `max_dist` and `grad_sum_of_squares`.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        distance = norm(leaf.param - slots["init_params"])
+        distance = jnp.maximum(slots["max_dist"], distance)
+        total = slots["grad_sum_of_squares"] + jnp.sum(abs2(u))
+        rate = global_scale * distance / jnp.sqrt(total + eps)
+        return u * rate, slots | {"max_dist": distance, "grad_sum_of_squares": total}
+
+    def stored(array: Any) -> Any:
+        return array.astype(holding(array, param_dtype))
+
+    return Rule(
+        update,
+        {
+            "max_dist": lambda array: reps_rel * (1 + norm(array)),
+            "grad_sum_of_squares": lambda array: jnp.zeros((), array.real.dtype),
+            "init_params": stored,
+        },
+    )
+
+
+@transformation
+def dog(
+    learning_rate: ScalarOrSchedule = 1.0,
+    init_step: tuple[Literal["distance", "learning_rate", "heuristic"], FirstValue] = (
+        "heuristic",
+        1e-6,
+    ),
+    eps: Positive = 1e-8,
+    weight_decay: Scalar | None = None,
+    mask: Any = None,
+):
+    """Distance over gradients; arguments as `scale_by_dog` and `add_decayed_weights`.
+
+    Ivgi et al. 2023: https://arxiv.org/abs/2302.12022. As optax.
+    """
+    return chain(
+        _decayed(weight_decay, mask),
+        scale_by_dog(init_step, eps),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def scale_by_dowg(init_estim_sq_dist: FirstValue | None = None, eps: Positive = 1e-4):
+    """Scale by the squared distance over gradients that are weighted by it (DoWG).
+
+    Khaled et al. 2023: https://arxiv.org/abs/2305.16284. As optax.
+
+    Args:
+        init_estim_sq_dist: The first squared distance, at least 0; eps if None.
+        eps: Added to the root of the sum. Positive.
+
+    Keeps `init_params`, and two numbers, `estim_sq_dist` and `weighted_sq_norm_grads`.
+    """
+    start = eps if init_estim_sq_dist is None else init_estim_sq_dist
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        distance = jnp.maximum(shared["estim_sq_dist"], total["distance"])
+        weighted = shared["weighted_sq_norm_grads"] + distance * total["gradient"]
+        return {"estim_sq_dist": distance, "weighted_sq_norm_grads": weighted}
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        size = safe_sqrt(leaf.shared["weighted_sq_norm_grads"]) + eps
+        return u * (leaf.shared["estim_sq_dist"] / size), slots
+
+    shared = {
+        "estim_sq_dist": lambda arrays: jnp.asarray(start, float),
+        "weighted_sq_norm_grads": zero,
+    }
+    slots = {"init_params": unchanged}
+    return Rule(update, slots, _measure_distance, shared, settle)
+
+
+@transformation
+def dowg(
+    learning_rate: ScalarOrSchedule = 1.0,
+    init_estim_sq_dist: FirstValue | None = None,
+    eps: Positive = 1e-4,
+    weight_decay: Scalar | None = None,
+    mask: Any = None,
+):
+    """Distance over weighted gradients; arguments as `scale_by_dowg` and `dog`.
+
+    Khaled et al. 2023: https://arxiv.org/abs/2305.16284. As optax.
+    """
+    return chain(
+        _decayed(weight_decay, mask),
+        scale_by_dowg(init_estim_sq_dist, eps),
+        scale_by_learning_rate(learning_rate),
+    )

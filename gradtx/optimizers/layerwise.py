@@ -1,0 +1,183 @@
+"""A step size for each layer: LARS, LAMB, Fromage, NovoGrad."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Decay, DType, NonNegative, Scalar, ScalarOrSchedule
+from gradtx.core.arithmetic import safe_sqrt
+from gradtx.core.context import Leaf
+from gradtx.core.rule import Rule, memoryless
+from gradtx.core.stable import stable
+from gradtx.optimizers.adam import scale_by_adam
+from gradtx.transforms.averages import running_sum, trace
+from gradtx.transforms.combine import chain, only
+from gradtx.transforms.divide import divide_by
+from gradtx.transforms.estimators import shift
+from gradtx.transforms.scaling import block_norm, scale_by_learning_rate
+from gradtx.transforms.vector_norms import norm, over
+from gradtx.transforms.weight_decay import add_decayed_weights
+
+
+@transformation
+def scale_by_trust_ratio(
+    min_norm: NonNegative = 0.0,
+    trust_coefficient: Scalar = 1.0,
+    eps: NonNegative = 0.0,
+):
+    """Multiply by the norm of the parameter's array over that of the update's.
+
+    You et al. 2017: https://arxiv.org/abs/1708.03888. As optax. Where either norm is 0
+    the update stays as it is.
+
+    Args:
+        min_norm: The least that a norm counts as. At least 0.
+        trust_coefficient: What the ratio is multiplied by.
+        eps: Added to the update's norm. At least 0.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        ours, its = norm(u, min_norm), norm(leaf.param, min_norm)
+        is_zero = (ours == 0) | (its == 0)
+        direction = over(u, jnp.where(is_zero, 1, ours + eps))
+        return direction * jnp.where(is_zero, 1, trust_coefficient * its)
+
+    return memoryless(update)
+
+
+@transformation
+def lars(
+    learning_rate: ScalarOrSchedule,
+    weight_decay: Scalar = 0.0,
+    weight_decay_mask: Any = True,
+    trust_coefficient: Scalar = 0.001,
+    eps: NonNegative = 0.0,
+    trust_ratio_mask: Any = True,
+    momentum: Scalar = 0.9,
+    nesterov: bool = False,
+):
+    """LARS: steps of each array in units of its norm.
+
+    You et al. 2017: https://arxiv.org/abs/1708.03888. As optax, momentum after the
+    learning rate. The masks say which leaves decay, and which are scaled, see `only`;
+    `trust_coefficient` and `eps` as `scale_by_trust_ratio`.
+    """
+    ratio = scale_by_trust_ratio(trust_coefficient=trust_coefficient, eps=eps)
+    return chain(
+        add_decayed_weights(weight_decay, weight_decay_mask),
+        only(ratio, trust_ratio_mask),
+        scale_by_learning_rate(learning_rate),
+        trace(momentum, nesterov),
+    )
+
+
+@transformation
+def lamb(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-6,
+    eps_root: NonNegative = 0.0,
+    weight_decay: Scalar = 0.0,
+    mask: Any = None,
+):
+    """LAMB: Adam's steps of each array in units of its norm.
+
+    You et al. 2019: https://arxiv.org/abs/1904.00962. As optax; arguments as `adamw`.
+    """
+    return chain(
+        scale_by_adam(b1, b2, eps, eps_root),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_trust_ratio(),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def fromage(learning_rate: ScalarOrSchedule, min_norm: NonNegative = 1e-6):
+    """Fromage: a step of a share of each array's norm, and back onto its sphere.
+
+    Bernstein et al. 2020: https://arxiv.org/abs/2002.03432. As optax.
+
+    Args:
+        learning_rate: The share.
+        min_norm: The least that a norm counts as. At least 0.
+    """
+    back = 1 / (1 + learning_rate**2) ** 0.5
+    return chain(
+        scale_by_trust_ratio(min_norm),
+        scale_by_learning_rate(learning_rate * back),
+        add_decayed_weights(back - 1),
+    )
+
+
+@stable
+@transformation
+def _moving_norm(decay: Decay, eps_root: NonNegative):
+    """The root of the moving average `nu` of squared norms.
+
+    From the norms, whose squares may leave the range: of those only `nu` is kept.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        before = safe_sqrt(decay.value) * safe_sqrt(slots["nu"])
+        size = jnp.hypot(jnp.sqrt(decay.complement) * u, before)
+        size = jnp.where(leaf.t == 1, u, size)
+        most = float(jnp.finfo(size.dtype).max) ** 0.5
+        kept = jnp.where(size < jnp.inf, jnp.minimum(size, most), size)
+        return jnp.hypot(size, safe_sqrt(eps_root)), {"nu": jnp.square(kept)}
+
+    return Rule(update, {"nu": jnp.zeros_like})
+
+
+@transformation
+def scale_by_novograd(
+    b1: Decay = 0.9,
+    b2: Decay = 0.25,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    weight_decay: Scalar = 0.0,
+    mu_dtype: DType | None = None,
+):
+    """Momentum of gradients that are divided by a moving norm of their whole array.
+
+    Ginsburg et al. 2019: https://arxiv.org/abs/1905.11286. As optax.
+
+    Args:
+        b1: Decay of the sum of normalized gradients, in [0, 1).
+        b2: Decay of the average of squared norms, in [0, 1).
+        eps: Added to the root. At least 0.
+        eps_root: Added inside the root. At least 0.
+        weight_decay: Times the parameter, added before the sum.
+        mu_dtype: What the sum is stored in; at least float32 if None.
+
+    Keeps `mu`, like the parameter, and `nu`, one number for each array. Norms whose
+    squares leave the range of its dtype count as at its end after their own step.
+    """
+    return chain(
+        divide_by(chain(block_norm(), _moving_norm(b2, eps_root), shift(eps))),
+        add_decayed_weights(weight_decay),
+        running_sum("mu", 0.0, b1, mu_dtype),
+    )
+
+
+@transformation
+def novograd(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.25,
+    eps: NonNegative = 1e-6,
+    eps_root: NonNegative = 0.0,
+    weight_decay: Scalar = 0.0,
+):
+    """NovoGrad: one second moment for each array; arguments as `scale_by_novograd`.
+
+    Ginsburg et al. 2019: https://arxiv.org/abs/1905.11286. As optax.
+    """
+    return chain(
+        scale_by_novograd(b1, b2, eps, eps_root, weight_decay),
+        scale_by_learning_rate(learning_rate),
+    )

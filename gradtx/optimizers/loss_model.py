@@ -1,0 +1,197 @@
+"""Step sizes from a model of the loss: Polyak's and MoMo's."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Decay, NonNegative, Scalar, ScalarOrSchedule
+from gradtx.core.arithmetic import inner
+from gradtx.core.context import Leaf, Step
+from gradtx.core.rule import memoryless, squared_norm, zero
+from gradtx.optimizers.sgd import sgd
+from gradtx.transforms.averages import scale_by_ema
+from gradtx.transforms.bias import Weight
+from gradtx.transforms.combine import chain, let, moments, recall
+from gradtx.transforms.divide import divide_by_root
+from gradtx.transforms.estimators import second_moment
+from gradtx.transforms.scaling import scale
+
+
+@transformation
+def scale_by_polyak(
+    f_min: Scalar = 0.0,
+    max_learning_rate: NonNegative = 1.0,
+    eps: NonNegative = 0.0,
+    variant: Literal["sps", "sps+"] = "sps",
+):
+    """Scale by Polyak's step `(value - f_min) / (squared norm + eps)`.
+
+    Loizou et al. 2020: https://arxiv.org/abs/2002.10542. As optax: call
+    `update(updates, state, params, value=...)` with the loss.
+
+    Args:
+        f_min: The least that the loss can be.
+        max_learning_rate: The longest step. At least 0.
+        eps: Added to the squared global norm of the updates. At least 0.
+        variant: "sps+" takes no step where the loss is below `f_min`; "sps" steps back.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        value = jnp.asarray(leaf.extra["value"])
+        if value.shape:
+            raise ValueError(
+                f"{leaf.owner}: value must be a scalar, got shape {value.shape}"
+            )
+        gap = value.astype(u.real.dtype) - f_min
+        gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
+        size = leaf.total + eps
+        # Its square may be 0 where the gradient is not: then the step is the longest.
+        is_flat = size == 0
+        step = jnp.minimum(gap / jnp.where(is_flat, 1, size), max_learning_rate)
+        return u * jnp.where(is_flat, jnp.where(gap > 0, max_learning_rate, 0), step)
+
+    return memoryless(update, measure=squared_norm, needs=("value",))
+
+
+@transformation
+def polyak_sgd(
+    max_learning_rate: NonNegative = 1.0,
+    scaling: ScalarOrSchedule = 1.0,
+    f_min: Scalar = 0.0,
+    eps: NonNegative = 0.0,
+    variant: Literal["sps", "sps+"] = "sps",
+):
+    """Gradient descent with Polyak's step; arguments as `scale_by_polyak`.
+
+    Loizou et al. 2020: https://arxiv.org/abs/2002.10542. As optax: the gradient is
+    multiplied by `scaling` first. Call `update(updates, state, params, value=...)`.
+    """
+    return chain(sgd(scaling), scale_by_polyak(f_min, max_learning_rate, eps, variant))
+
+
+@transformation
+def scale_by_model_step(
+    learning_rate: Scalar,
+    decay: Decay,
+    lower_bound: Scalar = 0.0,
+    weight_decay: Scalar = 0.0,
+    adapt_lower_bound: bool = False,
+    is_corrected: bool = False,
+):
+    """Scale so that the model of the loss along the average gradient ends at its bound.
+
+    Schaipp et al. 2023 (MoMo): https://arxiv.org/abs/2305.07583, Algorithms 1 and 2.
+    Stands inside `let("average", ...)` and `moments`; u is the average gradient, or it
+    preconditioned. Call `update(updates, state, params, value=...)` with the loss.
+
+    Args:
+        learning_rate: The longest step.
+        decay: Of the average, in [0, 1).
+        lower_bound: The least that the loss can be.
+        weight_decay: Times the parameter, decoupled.
+        adapt_lower_bound: Whether to raise the bound as it proves too low.
+        is_corrected: Whether the average started at zero, not at the first gradient.
+
+    Keeps the averages `barf` of the loss and `gamma` of gradient times parameter, the
+    bound `lb`, and the length `step_size` of the last step.
+    """
+    grown = 1 + learning_rate * weight_decay
+    weight = Weight(decay, "barf_weight")
+
+    def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
+        average = leaf.recall("average")
+        return {
+            "norm": inner(average, u),
+            "now": inner(leaf.grad, leaf.param),
+            "slope": inner(average, leaf.param),
+        }
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        value = jnp.asarray(step.extra["value"]).astype(float)
+        kept, new = decay, decay.complement
+        share, weights = weight.settle(shared, step) if is_corrected else (1.0, {})
+        if not is_corrected:
+            kept, new = jnp.where(step.t == 1, 0, kept), jnp.where(step.t == 1, 1, new)
+        barf = kept * shared["barf"] + new * value
+        gamma = kept * shared["gamma"] + new * total["now"]
+        lb = shared["lb"] if adapt_lower_bound else jnp.asarray(lower_bound, float)
+        if adapt_lower_bound:
+            cap = grown * (barf - gamma) + total["slope"]
+            least = jnp.maximum(cap / (2 * share * grown), lower_bound)
+            lb = jnp.where(cap < grown * share * lb, least, lb)
+        gap = jnp.maximum(grown * (barf - share * lb - gamma) + total["slope"], 0)
+        is_flat, longest = total["norm"] <= 0, learning_rate / share
+        size = jnp.minimum(longest, gap / jnp.where(is_flat, 1, total["norm"]))
+        # Its square may be 0 where the gradient is not: then the step is the longest.
+        size = jnp.where(is_flat, jnp.where(gap > 0, longest, 0), size)
+        if adapt_lower_bound:
+            model = barf + total["slope"] - gamma - size * total["norm"] / 2
+            lb = jnp.maximum(model / share, lower_bound)
+        return {"barf": barf, "gamma": gamma, "lb": lb, "step_size": size, **weights}
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        decayed = learning_rate * weight_decay / grown * leaf.param
+        return leaf.shared["step_size"] * u + decayed
+
+    shared = {
+        "barf": zero,
+        "gamma": zero,
+        "lb": lambda arrays: jnp.asarray(lower_bound, float),
+        "step_size": zero,
+        **(weight.shared if is_corrected else {}),
+    }
+    return memoryless(
+        update,
+        measure=measure,
+        shared=shared,
+        settle=settle,
+        needs=("value",),
+        recovered={weight.slot: weight} if is_corrected else {},
+    )
+
+
+@transformation
+def momo(
+    learning_rate: ScalarOrSchedule = 1.0,
+    beta: Decay = 0.9,
+    lower_bound: Scalar = 0.0,
+    weight_decay: Scalar = 0.0,
+    adapt_lower_bound: bool = False,
+):
+    """MoMo: momentum, its step from a model of the loss.
+
+    Schaipp et al. 2023: https://arxiv.org/abs/2305.07583. As optax; arguments as
+    `scale_by_model_step`. Call `update(updates, state, params, value=...)`.
+    """
+    step = scale_by_model_step(
+        learning_rate, beta, lower_bound, weight_decay, adapt_lower_bound
+    )
+    average = scale_by_ema(beta, "exp_avg", initial_value=None)
+    body = chain(recall("average"), step, scale(-1.0))
+    return moments(let("average", average, body))
+
+
+@transformation
+def momo_adam(
+    learning_rate: ScalarOrSchedule = 1e-2,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    lower_bound: Scalar = 0.0,
+    weight_decay: Scalar = 0.0,
+    adapt_lower_bound: bool = False,
+):
+    """MoMo-Adam: Adam, its step from a model of the loss.
+
+    Schaipp et al. 2023: https://arxiv.org/abs/2305.07583. As optax; arguments as
+    `scale_by_adam` and `scale_by_model_step`.
+    """
+    step = scale_by_model_step(
+        learning_rate, b1, lower_bound, weight_decay, adapt_lower_bound, True
+    )
+    adaptive = divide_by_root(second_moment(b2, "exp_avg_sq"), eps)
+    body = chain(recall("average"), adaptive, step, scale(-1.0))
+    return moments(let("average", scale_by_ema(b1, "exp_avg"), body))

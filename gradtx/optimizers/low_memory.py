@@ -1,0 +1,268 @@
+"""Second moments in less memory than parameters: Adafactor, SM3, Adam-mini, CAME."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import (
+    Decay,
+    DType,
+    NonNegative,
+    Positive,
+    Scalar,
+    ScalarOrSchedule,
+    Share,
+    Size,
+)
+from gradtx.core.stable import stable
+from gradtx.transforms.averages import scale_by_ema
+from gradtx.transforms.bias import corrected, ema, first_moment
+from gradtx.transforms.combine import (
+    add,
+    chain,
+    identity,
+    let,
+    moments,
+    named,
+    only,
+    recall,
+)
+from gradtx.transforms.divide import divide_by_root
+from gradtx.transforms.estimators import block_mean, shift, square
+from gradtx.transforms.factored import (
+    covered_sum,
+    factored_average,
+    factored_axes,
+    factored_ema,
+    power_decay,
+)
+from gradtx.transforms.gradient_clipping import clip_by_block_rms
+from gradtx.transforms.scaling import (
+    scale,
+    scale_by_learning_rate,
+    scale_by_param_block_rms,
+)
+from gradtx.transforms.weight_decay import add_decayed_weights, decayed_step
+
+
+@transformation
+def scale_by_factored_rms(
+    factored: bool = True,
+    decay_rate: Scalar = 0.8,
+    step_offset: Scalar = 0,
+    min_dim_size_to_factor: Size = 128,
+    epsilon: Positive = 1e-30,
+    decay_rate_fn: Callable[[Any, Any], Any] = power_decay,
+):
+    """Divide by the root of a factored average of the square; see `factored_average`.
+
+    As optax, which computes the decay in float32 whatever the parameters are.
+
+    Args:
+        factored: Whether large enough arrays are factored.
+        decay_rate: The second argument of `decay_rate_fn`.
+        step_offset: What is taken from the step before.
+        min_dim_size_to_factor: The least size of the smaller of the two longest axes.
+        epsilon: Added to the square. Positive.
+        decay_rate_fn: `(step, decay_rate) -> decay of this update`, the step from 0.
+
+    Keeps `v_row`, `v_col` for an array that is factored, `v` for another.
+    """
+    least = min_dim_size_to_factor if factored else None
+    average = factored_average(decay_rate, step_offset, least, decay_rate_fn)
+    return divide_by_root(chain(square(), shift(epsilon), average), eps=0.0)
+
+
+@transformation
+def adafactor(
+    learning_rate: ScalarOrSchedule | None = None,
+    min_dim_size_to_factor: Size = 128,
+    decay_rate: Scalar = 0.8,
+    decay_offset: Scalar = 0,
+    multiply_by_parameter_scale: bool = True,
+    clipping_threshold: Positive | None = 1.0,
+    momentum: Decay | None = None,
+    dtype_momentum: DType = "float32",
+    weight_decay_rate: Scalar | None = None,
+    eps: Positive = 1e-30,
+    factored: bool = True,
+    weight_decay_mask: Any = None,
+):
+    """Adafactor: Adam in the memory of a few vectors for each matrix.
+
+    Shazeer and Stern 2018: https://arxiv.org/abs/1804.04235. As optax. The arguments
+    up to `decay_offset`, `eps` and `factored` are those of `scale_by_factored_rms`, the
+    mask that of `add_decayed_weights`. The learning rate is 1 if None; steps are in
+    units of the parameters' root mean square with `multiply_by_parameter_scale`, and
+    each array's is clipped to `clipping_threshold` before. `momentum` averages the
+    updates and keeps that as `dtype_momentum`. The weight decay is not multiplied by
+    the learning rate.
+    """
+    offset, least = decay_offset, min_dim_size_to_factor
+    clipping, decay = clipping_threshold, weight_decay_rate
+    return chain(
+        scale_by_factored_rms(factored, decay_rate, offset, least, eps),
+        identity() if clipping is None else clip_by_block_rms(clipping),
+        scale_by_learning_rate(learning_rate, flip_sign=False),
+        scale_by_param_block_rms() if multiply_by_parameter_scale else identity(),
+        identity() if momentum is None else ema(momentum, False, dtype_momentum),
+        identity() if decay is None else add_decayed_weights(decay, weight_decay_mask),
+        scale(-1.0),
+    )
+
+
+@transformation
+def scale_by_sm3(b1: Decay = 0.9, b2: Share = 1.0, eps: NonNegative = 1e-8):
+    """Divide by the root of a covered sum of squares, then average.
+
+    Anil et al. 2019: https://arxiv.org/abs/1901.11150. As optax, and for scalars and
+    complex numbers too.
+
+    Args:
+        b1: Decay of the average, in [0, 1).
+        b2: Decay of the sum, in [0, 1]; below 1 it is an average.
+        eps: Added inside the root. At least 0.
+
+    Keeps `mu`, see `covered_sum`, and the average `nu`, like the parameter.
+    """
+    total = chain(square(), covered_sum(b2))
+    return chain(divide_by_root(total, eps=0.0, eps_root=eps), scale_by_ema(b1, "nu"))
+
+
+@transformation
+def sm3(learning_rate: ScalarOrSchedule, momentum: Decay = 0.9):
+    """SM3: Adagrad in the memory of one vector for each axis.
+
+    Anil et al. 2019: https://arxiv.org/abs/1901.11150. As optax; see `scale_by_sm3`.
+
+    Args:
+        learning_rate: A number or a schedule.
+        momentum: Decay of the average of updates, in [0, 1).
+    """
+    return chain(scale_by_sm3(momentum), scale_by_learning_rate(learning_rate))
+
+
+@transformation
+def scale_by_adam_mini(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    block_axes: Any = None,
+    mu_dtype: DType | None = None,
+):
+    """Adam with one second moment for each block of an array.
+
+    Zhang et al. 2024 (Adam-mini): https://arxiv.org/abs/2406.16793, where a block is a
+    row of an embedding, a head of queries and keys, an output neuron of another matrix.
+
+    Args:
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        eps: Added to the root. At least 0.
+        block_axes: The axes of one block, see `block_mean`: by default those of output
+            neurons. Give them for embeddings (`(1,)`, of shape `(tokens, size)`) and
+            queries and keys (`(0, 2)`, of shape `(inputs, heads, size)`).
+        mu_dtype: What the first moment is stored in; at least float32 if None.
+
+    Keeps `mu` and, of one element for each block, `nu`.
+    """
+    mean = chain(square(), block_mean(block_axes), scale_by_ema(b2, "nu"))
+    return moments(first_moment(b1, mu_dtype), divide_by_root(corrected(mean, b2), eps))
+
+
+@transformation
+def adam_mini(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    block_axes: Any = None,
+    mu_dtype: DType | None = None,
+    weight_decay: Scalar = 0.0,
+    mask: Any = None,
+):
+    """Adam with one second moment a block; arguments as `scale_by_adam_mini`.
+
+    Zhang et al. 2024: https://arxiv.org/abs/2406.16793. Weight decay as in `adamw`.
+    """
+    direction = scale_by_adam_mini(b1, b2, eps, block_axes, mu_dtype)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
+
+
+@stable
+def _is_factored(least: int, params: Any) -> Any:
+    return jax.tree.map(
+        lambda p: factored_axes(jnp.shape(p), least) is not None, params
+    )
+
+
+@transformation
+def scale_by_came(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    b3: Decay = 0.9999,
+    eps: Positive = 1e-30,
+    eps_residual: Positive = 1e-16,
+    clipping_threshold: Positive = 1.0,
+    min_dim_size_to_factor: Size = 1,
+):
+    """Adafactor's momentum, divided by how far its updates are from that.
+
+    Luo et al. 2023 (CAME): https://arxiv.org/abs/2307.02047. No average is corrected
+    for its bias, so steps of matrices are long (11 learning rates at first, 50 where
+    gradients agree) and want a warmup. Vectors are only averaged. As in Adafactor the
+    two longest axes are factored (in the authors' code the last two).
+
+    Args:
+        b1: Decay of the momentum, in [0, 1).
+        b2: Decay of the factored second moment, in [0, 1).
+        b3: Decay of the factored squared distance, in [0, 1).
+        eps: Added to the square. Positive.
+        eps_residual: Added to the squared distance. Positive.
+        clipping_threshold: See `clip_by_block_rms`. Positive.
+        min_dim_size_to_factor: The least size of the smaller of these axes.
+
+    Keeps `mu`, and twice what `factored_average` keeps.
+    """
+    least = min_dim_size_to_factor
+    nu = chain(square(), shift(eps), factored_ema(b2, least))
+    away = add(identity(), recall("mu"), weights=(1.0, -1.0))
+    distance = chain(
+        away, square(), shift(eps_residual), named("residual", factored_ema(b3, least))
+    )
+    confident = divide_by_root(distance, eps=0.0)
+    body = chain(recall("mu"), only(confident, functools.partial(_is_factored, least)))
+    return chain(
+        divide_by_root(nu, eps=0.0),
+        clip_by_block_rms(clipping_threshold),
+        moments(let("mu", scale_by_ema(b1, "mu"), body)),
+    )
+
+
+@transformation
+def came(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    b3: Decay = 0.9999,
+    eps: Positive = 1e-30,
+    eps_residual: Positive = 1e-16,
+    clipping_threshold: Positive = 1.0,
+    min_dim_size_to_factor: Size = 1,
+    weight_decay: Scalar = 0.0,
+    mask: Any = None,
+):
+    """CAME: Adafactor that trusts updates near their average; see `scale_by_came`.
+
+    Luo et al. 2023: https://arxiv.org/abs/2307.02047. Weight decay as in `adamw`.
+    """
+    direction = scale_by_came(
+        b1, b2, b3, eps, eps_residual, clipping_threshold, min_dim_size_to_factor
+    )
+    return decayed_step(direction, weight_decay, mask, learning_rate)

@@ -1,0 +1,314 @@
+"""Momenta that are made of several: averages, sums, differences, the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import (
+    Decay,
+    DType,
+    NonNegative,
+    Scalar,
+    ScalarOrSchedule,
+    Share,
+)
+from gradtx.transforms.averages import difference, running_sum, scale_by_ema
+from gradtx.transforms.bias import corrected, first_moment
+from gradtx.transforms.combine import add, chain, identity, let, moments, recall
+from gradtx.transforms.divide import divide_by_root
+from gradtx.transforms.estimators import second_moment, square
+from gradtx.transforms.gradient_clipping import clip_magnitude
+from gradtx.transforms.scaling import (
+    scale_by_learning_rate,
+    scale_by_sign,
+    scale_by_tanh,
+)
+from gradtx.transforms.weight_decay import add_decayed_weights, decayed_step
+
+
+@transformation
+def scale_by_adan(
+    b1: Decay = 0.98,
+    b2: Decay = 0.92,
+    b3: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+):
+    """Momentum of gradients and of their differences, over their root mean square.
+
+    Xie et al. 2022: https://arxiv.org/abs/2208.06677, with decays where the paper has
+    their complements. As optax.
+
+    Args:
+        b1: Decay of the average of gradients, in [0, 1).
+        b2: Decay of the average of differences, in [0, 1).
+        b3: Decay of the second moment, in [0, 1).
+        eps: Added to the root. At least 0.
+        eps_root: Added inside the root. At least 0.
+
+    Keeps `m`, `v`, `n` and the last gradient `g`.
+    """
+    weights = (1.0, b2.complement)
+    m = corrected(scale_by_ema(b1, "m"), b1)
+    v = corrected(chain(recall("difference"), scale_by_ema(b2, "v")), b2)
+    ahead = add(identity(), recall("difference"), weights=weights)
+    n = chain(ahead, second_moment(b3, "n"))
+    body = chain(add(m, v, weights=weights), divide_by_root(n, eps, eps_root))
+    return moments(let("difference", difference("g"), body))
+
+
+@transformation
+def adan(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.98,
+    b2: Decay = 0.92,
+    b3: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 1e-8,
+    weight_decay: Scalar = 0.0,
+    mask: Any = None,
+):
+    """Adaptive Nesterov momentum; arguments as `scale_by_adan`.
+
+    Xie et al. 2022: https://arxiv.org/abs/2208.06677. As optax.
+    """
+    return chain(
+        scale_by_adan(b1, b2, b3, eps, eps_root),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def scale_by_ademamix(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    b3: Decay = 0.9999,
+    alpha: Scalar = 6.0,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
+):
+    """Adam with a second, slower average of gradients added to the first moment.
+
+    Pagliardini et al. 2024: https://arxiv.org/abs/2409.03137. As optax.
+
+    Args:
+        b1: Decay of the fast average, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        b3: Decay of the slow average, in [0, 1); it is not corrected for its bias.
+        alpha: Weight of the slow average.
+        eps: Added to the root. At least 0.
+        eps_root: Added inside the root. At least 0.
+        mu_dtype: What both averages are stored in; at least float32 if None.
+
+    Keeps `m1`, `m2` and `nu`.
+    """
+    fast = corrected(scale_by_ema(b1, "m1", mu_dtype), b1)
+    slow = scale_by_ema(b3, "m2", mu_dtype)
+    return moments(
+        add(fast, slow, weights=(1.0, alpha)),
+        divide_by_root(second_moment(b2), eps, eps_root),
+    )
+
+
+@transformation
+def ademamix(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    b3: Decay = 0.9999,
+    alpha: Scalar = 5.0,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: DType | None = None,
+    weight_decay: Scalar = 0.0,
+    mask: Any = None,
+):
+    """Adam with a fast and a slow average; arguments as `scale_by_ademamix`.
+
+    Pagliardini et al. 2024: https://arxiv.org/abs/2409.03137. As optax.
+    """
+    return chain(
+        scale_by_ademamix(b1, b2, b3, alpha, eps, eps_root, mu_dtype),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def scale_by_simplified_ademamix(
+    b1: Decay = 0.99,
+    b2: Decay = 0.95,
+    alpha: Scalar = 0.0,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+):
+    """Adam with a decaying sum as momentum, and a weight of the gradient beside it.
+
+    Morwani et al. 2025: https://arxiv.org/abs/2502.02431. As optax.
+
+    Args:
+        b1: Decay of the sum, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        alpha: Weight of the gradient.
+        eps: Added to the root. At least 0.
+        eps_root: Added inside the root. At least 0.
+
+    Keeps `m` and `n`.
+    """
+    return moments(
+        add(running_sum("m", 0.0, b1), identity(), weights=(1.0, alpha)),
+        divide_by_root(second_moment(b2, "n"), eps, eps_root),
+    )
+
+
+@transformation
+def simplified_ademamix(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.99,
+    b2: Decay = 0.95,
+    alpha: Scalar = 0.0,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    weight_decay: Scalar = 0.0,
+    mask: Any = None,
+):
+    """Adam with a sum and the gradient; arguments as `scale_by_simplified_ademamix`.
+
+    Morwani et al. 2025: https://arxiv.org/abs/2502.02431. As optax.
+    """
+    return chain(
+        scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def scale_by_lion(
+    b1: Decay = 0.9,
+    b2: Decay = 0.99,
+    mu_dtype: DType | None = None,
+    *,
+    mode: Literal["hard", "smooth", "refined"] = "hard",
+    smooth_beta: Scalar = 1.0,
+):
+    """The sign of a mean of the gradient and the average of those before.
+
+    Chen et al. 2023: https://arxiv.org/abs/2302.06675. As optax.
+
+    Args:
+        b1: Weight of the average in the mean, in [0, 1).
+        b2: Decay of the average, in [0, 1).
+        mu_dtype: What the average is stored in; at least float32 if None.
+        mode: "hard" is the sign, "smooth" the hyperbolic tangent of the mean times
+            `smooth_beta`, "refined" the mean itself where it is less than 1.
+        smooth_beta: See mode.
+
+    Keeps `mu`.
+    """
+    past = scale_by_ema(b2, "mu", mu_dtype, lagged=True)
+    kinds = {
+        "hard": scale_by_sign(),
+        "smooth": scale_by_tanh(smooth_beta),
+        "refined": clip_magnitude(1.0),
+    }
+    return chain(add(identity(), past, weights=(b1.complement, b1)), kinds[mode])
+
+
+@transformation
+def lion(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.9,
+    b2: Decay = 0.99,
+    mu_dtype: DType | None = None,
+    weight_decay: Scalar = 1e-3,
+    mask: Any = None,
+):
+    """Lion: the sign of averaged gradients; arguments as `scale_by_lion` and `adamw`.
+
+    Chen et al. 2023: https://arxiv.org/abs/2302.06675. As optax.
+    """
+    return chain(
+        scale_by_lion(b1, b2, mu_dtype),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def scale_by_qhadam(
+    b1: Decay = 0.995,
+    b2: Decay = 0.999,
+    nu1: Share = 0.7,
+    nu2: Share = 1.0,
+    eps: NonNegative = 1e-8,
+):
+    """Adam whose moments are mixed with the gradient and its square of this update.
+
+    Ma and Yarats 2018 (QHAdam): https://arxiv.org/abs/1810.06801, with the numbers that
+    its authors recommend.
+
+    Args:
+        b1: Decay of the first moment, in [0, 1).
+        b2: Decay of the second moment, in [0, 1).
+        nu1: Share of the first moment, the rest is the gradient; 1 as in Adam.
+        nu2: Share of the second moment, the rest is its square; 1 as in Adam.
+        eps: Added to the root. At least 0.
+
+    Keeps `mu` and `nu`.
+    """
+    size = add(square(), second_moment(b2), weights=(1 - nu2, nu2))
+    return moments(
+        add(identity(), first_moment(b1), weights=(1 - nu1, nu1)),
+        divide_by_root(size, eps),
+    )
+
+
+@transformation
+def qhadam(
+    learning_rate: ScalarOrSchedule,
+    b1: Decay = 0.995,
+    b2: Decay = 0.999,
+    nu1: Share = 0.7,
+    nu2: Share = 1.0,
+    eps: NonNegative = 1e-8,
+    weight_decay: Scalar = 0.0,
+    mask: Any = None,
+):
+    """Adam mixed with the gradient itself; arguments as `scale_by_qhadam`.
+
+    Ma and Yarats 2018: https://arxiv.org/abs/1810.06801. Weight decay as in `adamw`.
+    """
+    direction = scale_by_qhadam(b1, b2, nu1, nu2, eps)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
+
+
+@transformation
+def scale_by_aggmo(betas: Sequence[NonNegative] = (0.0, 0.9, 0.99)):
+    """The mean of several decaying sums of gradients.
+
+    Lucas et al. 2018 (AggMo): https://arxiv.org/abs/1804.00325.
+
+    Args:
+        betas: The decay of each, at least 0; below 1 for the sums to stay bounded.
+
+    Keeps `trace_0`, `trace_1`, ...
+    """
+    sums = [running_sum(f"trace_{i}", 0.0, beta) for i, beta in enumerate(betas)]
+    return add(*sums, weights=[1 / max(len(sums), 1)] * len(sums))
+
+
+@transformation
+def aggmo(
+    learning_rate: ScalarOrSchedule,
+    betas: Sequence[NonNegative] = (0.0, 0.9, 0.99),
+):
+    """Descent along the mean of several momenta; arguments as `scale_by_aggmo`.
+
+    Lucas et al. 2018: https://arxiv.org/abs/1804.00325.
+    """
+    return chain(scale_by_aggmo(betas), scale_by_learning_rate(learning_rate))

@@ -1,0 +1,207 @@
+"""RMSProp, Adagrad and Adadelta: divide by the root of past squares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import (
+    Decay,
+    FirstValue,
+    NonNegative,
+    Positive,
+    Scalar,
+    ScalarOrSchedule,
+)
+from gradtx.core.arithmetic import abs2
+from gradtx.core.context import Leaf
+from gradtx.core.rule import Rule
+from gradtx.transforms.averages import running_sum, trace
+from gradtx.transforms.combine import chain, identity
+from gradtx.transforms.divide import divide_by_root
+from gradtx.transforms.estimators import centered_second_moment, second_moment, square
+from gradtx.transforms.scaling import scale_by_learning_rate
+from gradtx.transforms.weight_decay import add_decayed_weights
+
+
+def _divide(estimator: Any, eps: Any, eps_in_sqrt: bool) -> Any:
+    """Division by the root of an estimate, eps inside the root or added to it."""
+    if eps_in_sqrt:
+        return divide_by_root(estimator, eps=0.0, eps_root=eps)
+    return divide_by_root(estimator, eps)
+
+
+@transformation
+def scale_by_rms(
+    decay: Decay = 0.9,
+    eps: NonNegative = 1e-8,
+    initial_scale: FirstValue = 0.0,
+    eps_in_sqrt: bool = True,
+    bias_correction: bool = False,
+):
+    """Divide by the root of the moving average of the square.
+
+    Hinton, Srivastava and Swersky 2012, lecture 6e: RMSProp. As optax.
+
+    Args:
+        decay: Of the average, in [0, 1).
+        eps: Added inside the root (in units of the square) or to it. At least 0.
+        initial_scale: What the average starts at. At least 0.
+        eps_in_sqrt: Where eps is added.
+        bias_correction: Whether to divide the average by `1 - decay**t`.
+    """
+    nu = second_moment(decay, "nu", bias_correction, initial_scale)
+    return _divide(nu, eps, eps_in_sqrt)
+
+
+@transformation
+def scale_by_stddev(
+    decay: Decay = 0.9,
+    eps: NonNegative = 1e-8,
+    initial_scale: FirstValue = 0.0,
+    eps_in_sqrt: bool = True,
+    bias_correction: bool = False,
+):
+    """Divide by the root of the moving variance; arguments as `scale_by_rms`.
+
+    Graves 2013: https://arxiv.org/abs/1308.0850. As optax. Keeps `mu` and `nu`.
+    """
+    variance = centered_second_moment(decay, initial_scale, bias_correction)
+    return _divide(variance, eps, eps_in_sqrt)
+
+
+@transformation
+def rmsprop(
+    learning_rate: ScalarOrSchedule,
+    decay: Decay = 0.9,
+    eps: NonNegative = 1e-8,
+    initial_scale: FirstValue = 0.0,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    momentum: Scalar | None = None,
+    nesterov: bool = False,
+    bias_correction: bool = False,
+):
+    """RMSProp: divide by the root of the moving average of the square.
+
+    Hinton, Srivastava and Swersky 2012, lecture 6e; centered as Graves 2013:
+    https://arxiv.org/abs/1308.0850. As optax, momentum after the learning rate.
+
+    Args:
+        learning_rate: A number or a schedule.
+        decay: Of the average, in [0, 1).
+        eps: Added inside the root, or to it. At least 0.
+        initial_scale: What the average starts at. At least 0.
+        eps_in_sqrt: Where eps is added.
+        centered: Whether to divide by the root of the variance.
+        momentum: Decay of a sum of steps, at least 0; None keeps no sum.
+        nesterov: Whether to look one step ahead along the sum.
+        bias_correction: Whether to correct the averages for their bias.
+    """
+    scale_by = scale_by_stddev if centered else scale_by_rms
+    return chain(
+        scale_by(decay, eps, initial_scale, eps_in_sqrt, bias_correction),
+        scale_by_learning_rate(learning_rate),
+        identity() if momentum is None else trace(momentum, nesterov),
+    )
+
+
+@transformation
+def scale_by_rss(initial_accumulator_value: FirstValue = 0.1, eps: NonNegative = 1e-7):
+    """Divide by the root of the sum of all squares so far.
+
+    Duchi et al. 2011: https://jmlr.org/papers/v12/duchi11a.html. As optax.
+
+    Args:
+        initial_accumulator_value: What the sum starts at. At least 0.
+        eps: Added inside the root. At least 0.
+    """
+    total = running_sum("sum_of_squares", initial_accumulator_value)
+    return _divide(chain(square(), total), eps, eps_in_sqrt=True)
+
+
+@transformation
+def adagrad(
+    learning_rate: ScalarOrSchedule,
+    initial_accumulator_value: FirstValue = 0.1,
+    eps: NonNegative = 1e-7,
+):
+    """Adagrad: divide by the root of the sum of all squares.
+
+    Duchi et al. 2011: https://jmlr.org/papers/v12/duchi11a.html. As optax.
+
+    Args:
+        learning_rate: A number or a schedule.
+        initial_accumulator_value: What the sum starts at. At least 0.
+        eps: Added inside the root. At least 0.
+
+    Keeps `sum_of_squares`, like the parameter, at least float32.
+    """
+    return chain(
+        scale_by_rss(initial_accumulator_value, eps),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def scale_by_past_rms(decay: Decay, eps: Positive = 1e-6, slot: str = "e_x"):
+    """Multiply by the root of the moving average of the square of what this gave.
+
+    Args:
+        decay: Of the average, in [0, 1).
+        eps: Added inside the root. Positive: it is all that the first step is made of.
+        slot: The name that the average is kept under.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        u = jnp.sqrt(slots[slot] + eps) * u
+        return u, {slot: decay.complement * abs2(u) + decay * slots[slot]}
+
+    return Rule(update, {slot: lambda array: jnp.zeros_like(array.real)})
+
+
+@transformation
+def scale_by_adadelta(rho: Decay = 0.9, eps: Positive = 1e-6):
+    """Divide by the root mean square of gradients, multiply by that of updates.
+
+    Zeiler 2012: https://arxiv.org/abs/1212.5701. As optax.
+
+    Args:
+        rho: Decay of both averages, in [0, 1).
+        eps: Added inside both roots. Positive.
+
+    Keeps `e_g` and `e_x`.
+    """
+    e_g = second_moment(rho, "e_g", bias_correction=False)
+    return chain(
+        divide_by_root(e_g, eps=0.0, eps_root=eps), scale_by_past_rms(rho, eps)
+    )
+
+
+@transformation
+def adadelta(
+    learning_rate: ScalarOrSchedule | None = None,
+    rho: Decay = 0.9,
+    eps: Positive = 1e-6,
+    weight_decay: Scalar = 0.0,
+    weight_decay_mask: Any = None,
+):
+    """Adadelta: gradients in units of their own size, times that of past updates.
+
+    Zeiler 2012: https://arxiv.org/abs/1212.5701. As optax: without a learning rate the
+    update keeps the gradient's sign, so give one (the paper's is 1).
+
+    Args:
+        learning_rate: A number, a schedule, or None, see `scale_by_learning_rate`.
+        rho: Decay of both averages, in [0, 1).
+        eps: Added inside both roots. Positive.
+        weight_decay: Times the parameter, added to the gradient.
+        weight_decay_mask: Which leaves decay, see `only`. All, if None.
+    """
+    return chain(
+        add_decayed_weights(weight_decay, weight_decay_mask),
+        scale_by_adadelta(rho, eps),
+        scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,83 @@
+"""Rprop: a step size for each element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import FirstValue, NonNegative, Scalar
+from gradtx.core.context import Leaf
+from gradtx.core.rule import Rule
+from gradtx.transforms.combine import chain
+from gradtx.transforms.scaling import scale
+
+
+@transformation
+def scale_by_rprop(
+    learning_rate: FirstValue,
+    eta_minus: Scalar = 0.5,
+    eta_plus: Scalar = 1.2,
+    min_step_size: NonNegative = 1e-6,
+    max_step_size: NonNegative = 50.0,
+    *,
+    delayed: bool = True,
+):
+    """Give each element a step size that grows while its gradient keeps its sign.
+
+    Riedmiller and Braun 1993: https://doi.org/10.1109/ICNN.1993.298623, in the form of
+    Igel and Huesken 2000 (iRprop-): none takes a step after a change of sign. As optax,
+    which gives the step of the update before; torch gives the new one.
+
+    Args:
+        learning_rate: The first step size. At least 0.
+        eta_minus: What a step size is multiplied by where the sign has changed.
+        eta_plus: And where it has not.
+        min_step_size: The least step size. At least 0.
+        max_step_size: The largest step size. At least 0.
+        delayed: Whether to give the step of the update before.
+
+    Keeps `step_sizes` and the last steps, `prev_updates`.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        last, size = slots["prev_updates"], slots["step_sizes"]
+        agrees = jnp.real(jnp.conj(u) * last)
+        moved = size * jnp.where(agrees > 0, eta_plus, eta_minus)
+        moved = jnp.clip(moved, min_step_size, max_step_size)
+        size = jnp.where(agrees == 0, size, moved)
+        step = jnp.where(agrees < 0, 0, size * jnp.sign(u))
+        given = jnp.where(agrees < 0, 0, last)
+        new = {"step_sizes": size, "prev_updates": step}
+        return (given if delayed else step), new
+
+    return Rule(
+        update,
+        {
+            "step_sizes": lambda array: jnp.full_like(array.real, learning_rate),
+            "prev_updates": jnp.zeros_like,
+        },
+    )
+
+
+@transformation
+def rprop(
+    learning_rate: FirstValue,
+    eta_minus: Scalar = 0.5,
+    eta_plus: Scalar = 1.2,
+    min_step_size: NonNegative = 1e-6,
+    max_step_size: NonNegative = 50.0,
+    *,
+    delayed: bool = True,
+):
+    """Rprop, for whole batches; arguments as `scale_by_rprop`.
+
+    Riedmiller and Braun 1993: https://doi.org/10.1109/ICNN.1993.298623. As optax, one
+    update late; `delayed=False` is torch's.
+    """
+    sizes = scale_by_rprop(
+        learning_rate, eta_minus, eta_plus, min_step_size, max_step_size,
+        delayed=delayed,
+    )  # fmt: skip
+    return chain(sizes, scale(-1.0))

@@ -1,0 +1,162 @@
+"""Gradient descent with momentum, its sign, its noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import (
+    Decay,
+    DType,
+    Key,
+    NonNegative,
+    Scalar,
+    ScalarOrSchedule,
+    Share,
+)
+from gradtx.transforms.averages import scale_by_ema, trace
+from gradtx.transforms.bias import ema
+from gradtx.transforms.combine import chain, identity
+from gradtx.transforms.noise import add_noise
+from gradtx.transforms.privacy import differentially_private_aggregate
+from gradtx.transforms.scaling import (
+    scale_by_learning_rate,
+    scale_by_optimistic_gradient,
+    scale_by_sign,
+)
+
+
+@transformation
+def sgd(
+    learning_rate: ScalarOrSchedule,
+    momentum: Scalar | None = None,
+    nesterov: bool = False,
+    accumulator_dtype: DType | None = None,
+    *,
+    dampening: Share | None = None,
+):
+    """Gradient descent, with momentum as a decaying sum if asked for.
+
+    Sutskever et al. 2013: http://proceedings.mlr.press/v28/sutskever13.pdf. As optax.
+
+    Args:
+        learning_rate: A number or a schedule.
+        momentum: Decay of the sum, between -1 and 1; None keeps no sum.
+        nesterov: Whether to look one step ahead along the sum.
+        accumulator_dtype: What the sum is stored in; at least float32 if None.
+        dampening: torch's, in [0, 1]: see `dampen`; only with momentum.
+
+    Keeps `trace`, like the parameter, if there is momentum.
+    """
+    return chain(
+        _sum(momentum, nesterov, accumulator_dtype, dampening),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+def _sum(decay: Any, nesterov: bool, dtype: Any = None, dampening: Any = None) -> Any:
+    """Momentum, if there is a decay."""
+    if decay is None:
+        return identity()
+    return trace(decay, nesterov, dtype, dampening=dampening)
+
+
+@transformation
+def momentum(learning_rate: ScalarOrSchedule, decay: Decay = 0.9):
+    """Gradient descent along the average gradient: `v = b v + (1 - b) g`.
+
+    Polyak 1964: https://doi.org/10.1016/0041-5553(64)90137-5. The averaging form, whose
+    steps are `1 - b` times those of `sgd(momentum=b)`.
+
+    Args:
+        learning_rate: A number or a schedule.
+        decay: b, in [0, 1): the average is over about 1 / (1 - b) gradients.
+
+    Keeps `mu`, like the parameter, at least float32.
+    """
+    return chain(scale_by_ema(decay, "mu"), scale_by_learning_rate(learning_rate))
+
+
+@transformation
+def noisy_sgd(
+    learning_rate: ScalarOrSchedule,
+    eta: NonNegative = 0.01,
+    gamma: Scalar = 0.55,
+    key: Key | None = None,
+    *,
+    seed: Key | None = None,
+):
+    """Gradient descent with falling Gaussian noise; arguments as `add_noise`.
+
+    Neelakantan et al. 2015: https://arxiv.org/abs/1511.06807. As optax.
+    """
+    return chain(
+        add_noise(eta, gamma, key, seed=seed), scale_by_learning_rate(learning_rate)
+    )
+
+
+@transformation
+def dpsgd(
+    learning_rate: ScalarOrSchedule,
+    l2_norm_clip: NonNegative,
+    noise_multiplier: NonNegative,
+    seed: Key,
+    momentum: Scalar | None = None,
+    nesterov: bool = False,
+):
+    """Differentially private descent on per-example gradients.
+
+    Abadi et al. 2016: https://arxiv.org/abs/1607.00133. As optax. Arguments as
+    `differentially_private_aggregate` and `sgd`.
+    """
+    return chain(
+        differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed),
+        _sum(momentum, nesterov),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def sign_sgd(learning_rate: ScalarOrSchedule):
+    """Descent along the sign of the gradient.
+
+    Bernstein et al. 2018: https://arxiv.org/abs/1802.04434. As optax.
+    """
+    return chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
+
+
+@transformation
+def signum(
+    learning_rate: ScalarOrSchedule,
+    beta: Decay = 0.9,
+    accumulator_dtype: DType | None = None,
+):
+    """Descent along the sign of the average gradient.
+
+    Bernstein et al. 2018: https://arxiv.org/abs/1802.04434. As optax.
+
+    Args:
+        learning_rate: A number or a schedule.
+        beta: Decay of the average, in [0, 1).
+        accumulator_dtype: What the average is stored in; at least float32 if None.
+    """
+    return chain(
+        ema(beta, False, accumulator_dtype),
+        scale_by_sign(),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def optimistic_gradient_descent(
+    learning_rate: ScalarOrSchedule, alpha: Scalar = 1.0, beta: Scalar = 1.0
+):
+    """Gradient descent that adds the gradient's change; for games.
+
+    Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2. As optax; arguments as
+    `scale_by_optimistic_gradient`.
+    """
+    return chain(
+        scale_by_optimistic_gradient(alpha, beta),
+        scale_by_learning_rate(learning_rate),
+    )

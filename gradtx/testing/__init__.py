@@ -1,0 +1,64 @@
+"""Whether a transformation keeps the laws: `check(tx)`, for anyone's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.foreign import name_of_foreign
+from gradtx.core.call import Remembered
+from gradtx.testing.laws import LAWS as LAWS
+from gradtx.testing.laws import Case as Case
+from gradtx.testing.laws import Law as Law
+from gradtx.testing.laws import gradients as gradients
+from gradtx.testing.laws import law as law
+
+
+def broken(tx: Any, params: Any = None, **more: Any) -> dict[str, Exception]:
+    """The laws that a transformation breaks, with the error of each.
+
+    Args:
+        tx: A transformation, of gradtx or of optax.
+        params: Parameters to try it on, a tree of float arrays; small ones of float32
+            if None. Try float16, too.
+        more: `gradients` and `extra` of a `Case`, for a transformation that needs
+            others than gradients like the parameters and no extra arguments.
+    """
+    params = {"w": jnp.ones((3, 2)), "b": jnp.ones(2)} if params is None else params
+    errors: dict[str, Exception] = {}
+    for name, test in LAWS.items():
+        try:
+            test(tx, Case(params, **more))
+        except Exception as error:
+            errors[name] = error
+    return errors
+
+
+def check(tx: Any, params: Any = None, **more: Any) -> None:
+    """Check every law; arguments as of `broken`.
+
+    Raises:
+        AssertionError: Some are broken: their names, with what happened.
+    """
+    if errors := broken(tx, params, **more):
+        by_text: dict[str, list[str]] = {}
+        for name, error in errors.items():
+            text = f"{type(error).__name__}: {_short(error)}"
+            by_text.setdefault(text, []).append(name)
+        told = "".join(
+            f"\n  {', '.join(map(repr, names))}: {text}"
+            for text, names in by_text.items()
+        )
+        number = f"{len(errors)} of {len(LAWS)} laws"
+        cause = next(iter(errors.values()))
+        raise AssertionError(f"{_name(tx)} breaks {number}:{told}") from cause
+
+
+def _short(error: Exception, most: int = 200) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def _name(tx: Any) -> str:
+    return repr(tx) if isinstance(tx, Remembered) else name_of_foreign(tx)

@@ -1,0 +1,15 @@
+"""The names of `optax.transforms`: ours where there are, else optax's."""
+
+from typing import Any as _Any
+
+import optax as _optax
+
+from gradtx.core.fallback import own_or as _own_or
+
+
+def __getattr__(name: str) -> _Any:
+    return _own_or(_optax.transforms, name)
+
+
+def __dir__() -> list[str]:
+    return dir(_optax.transforms)

@@ -1,0 +1,182 @@
+"""Averages, sums and maxima of the updates so far, and the bias of those."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Decay, DType, FirstValue, Scalar, Share
+from gradtx.core.context import Leaf, refuse_complex
+from gradtx.core.rule import Rule, memoryless
+from gradtx.transforms.combine import add, chain, identity
+
+
+def holding(array: Any, dtype: Any) -> Any:
+    """The dtype that a slot like an array has where one is asked for, or None.
+
+    Complex numbers do not fit into a real one: they stay as they are, but for 16 bits,
+    of which there are no complex ones. Those are refused at the first update.
+    """
+    if dtype is None or not jnp.iscomplexobj(array):
+        return dtype or array.dtype
+    is_real = not jnp.issubdtype(dtype, jnp.complexfloating)
+    return array.dtype if is_real and jnp.finfo(dtype).bits > 16 else dtype
+
+
+def full(value: Any, dtype: Any = None) -> Any:
+    """The first value of a slot: filled with a number, like what reaches the rule."""
+
+    def first(array: Any) -> Any:
+        return jnp.full_like(array, value, dtype=holding(array, dtype))
+
+    return first
+
+
+@transformation
+def scale_by_ema(
+    decay: Decay,
+    slot: str = "ema",
+    dtype: DType | None = None,
+    initial_value: FirstValue | None = 0.0,
+    lagged: bool = False,
+):
+    """Replace the update by its exponential moving average.
+
+    `ema = (1 - decay) * u + decay * ema`.
+
+    Args:
+        decay: In [0, 1).
+        slot: The name that the average is kept under.
+        dtype: What it is stored in; at least float32 if None. It is computed in at
+            least float32 either way.
+        initial_value: What it starts at, at least 0; the first update if None.
+        lagged: Whether to give the average before this update.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        ema = decay.complement * u + decay * slots[slot]
+        if initial_value is None:
+            ema = jnp.where(leaf.t == 1, u, ema)
+        return slots[slot] if lagged else ema, {slot: ema}
+
+    start = 0.0 if initial_value is None else initial_value
+    return Rule(update, {slot: full(start, dtype)})
+
+
+@transformation
+def trace(
+    decay: Scalar,
+    nesterov: bool = False,
+    accumulator_dtype: DType | None = None,
+    *,
+    dampening: Share | None = None,
+):
+    """Momentum as a decaying sum, `trace = u + decay * trace`.
+
+    Polyak 1964; Nesterov's form as Sutskever et al. 2013:
+    http://proceedings.mlr.press/v28/sutskever13.pdf. As optax.
+
+    Args:
+        decay: Between -1 and 1 for the sum to stay bounded.
+        nesterov: Whether to give `u + decay * trace`.
+        accumulator_dtype: What the sum is stored in; at least float32 if None. It is
+            computed in at least float32 (in optax in the stored dtype).
+        dampening: In [0, 1]: see `dampen`; optax has none.
+    """
+    heavy_ball = running_sum("trace", 0.0, decay, accumulator_dtype)
+    if dampening is not None:
+        heavy_ball = chain(dampen(dampening), heavy_ball)
+    if nesterov:
+        return add(identity(), heavy_ball, weights=(1.0, decay))
+    return heavy_ball
+
+
+@transformation
+def running_sum(
+    slot: str = "sum_of_squares",
+    initial_value: FirstValue = 0.0,
+    decay: Scalar = 1.0,
+    dtype: DType | None = None,
+):
+    """Replace the update by the sum of all updates so far: `sum = u + decay * sum`.
+
+    Args:
+        slot: The name that the sum is kept under.
+        initial_value: What the sum starts at. At least 0.
+        decay: Between -1 and 1 for the sum to stay bounded.
+        dtype: What the sum is stored in; at least float32 if None.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        total = u + decay * slots[slot]
+        return total, {slot: total}
+
+    return Rule(update, {slot: full(initial_value, dtype)})
+
+
+@transformation
+def running_maximum(slot: str = "nu_max", decay: Share = 1.0):
+    """Replace a non-negative update by its elementwise maximum so far.
+
+    Args:
+        slot: The name that the maximum is kept under.
+        decay: What the maximum so far is multiplied by at each update, in [0, 1].
+
+    Raises:
+        TypeError: At `update`: the update is complex.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        refuse_complex(u, leaf)
+        maximum = jnp.maximum(decay * slots[slot], u)
+        return maximum, {slot: maximum}
+
+    return Rule(update, {slot: full(0.0)})
+
+
+@transformation
+def sign_average(decay: Decay, slot: str = "nu", initial_value: FirstValue = 0.0):
+    """Replace a non-negative update by an average that moves by its size only.
+
+    `v = v - (1 - decay) * sign(v - u) * u`. Zaheer et al. 2018 (Yogi):
+    https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization.
+
+    Args:
+        decay: In [0, 1).
+        slot: The name that the average is kept under.
+        initial_value: What it starts at. At least 0.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        v = slots[slot] - decay.complement * jnp.sign(slots[slot] - u) * u
+        return v, {slot: v}
+
+    return Rule(update, {slot: full(initial_value)})
+
+
+@transformation
+def difference(slot: str = "previous"):
+    """Replace the update by what it has changed since the last one; at first by 0.
+
+    Args:
+        slot: The name that the last update is kept under.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        return jnp.where(leaf.t == 1, 0, u - slots[slot]), {slot: u}
+
+    return Rule(update, {slot: full(0.0)})
+
+
+@transformation
+def at_first(value: Scalar = 0.0):
+    """Replace the first update by a number, and no later one."""
+    return memoryless(lambda u, leaf: jnp.where(leaf.t == 1, value, u))
+
+
+@transformation
+def dampen(dampening: Share):
+    """Multiply by `1 - dampening`, but not the first update. As torch's SGD."""
+    return memoryless(lambda u, leaf: jnp.where(leaf.t == 1, u, (1 - dampening) * u))

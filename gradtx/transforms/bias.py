@@ -1,0 +1,165 @@
+"""Bias correction: what an average that started at zero falls short of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Decay, DType
+from gradtx.core.context import Leaf, Step
+from gradtx.core.numbers import DecayValue, as_weak
+from gradtx.core.rule import memoryless
+from gradtx.transforms.averages import scale_by_ema
+from gradtx.transforms.combine import chain
+
+
+class Weight:
+    """The weight of the updates so far in an average that started at zero.
+
+    After t updates with one decay b it is `1 - b**t`. Where the decay may change it is
+    `1 - b_1 b_2 ... b_t`, which no count tells: it is kept, as the average of ones.
+    While it is that of the count, it goes on by the count: to the bit as of a constant.
+
+    Attributes:
+        decay: The average's.
+        slot: The name that the weight is kept under, where it is.
+    """
+
+    def __init__(self, decay: DecayValue, slot: str = "weight"):
+        self.decay, self.slot = decay, slot
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The first value of the weight, where the state keeps it."""
+        return {self.slot: zero_weight} if self.decay.changes else {}
+
+    def settle(self, shared: Any, step: Step | Leaf) -> tuple[Any, dict[str, Any]]:
+        """The weight at this update, and the scalars that the state keeps."""
+        if not self.decay.changes:
+            return self.decay.weight_after(step.t), {}
+        weight = self.after(shared[self.slot], step.t - 1)
+        return weight, {self.slot: weight}
+
+    def recovered(self, count: Any) -> Any:
+        """The weight after so many updates with this decay."""
+        weight = self.decay.weight_after(jnp.maximum(as_weak(count), 1))
+        return jnp.where(count > 0, weight, 0).astype(float)
+
+    def after(self, weight: Any, t: Any) -> Any:
+        """The weight one update after t updates had another one."""
+        average = self.decay.complement + self.decay * weight
+        told = self.recovered(t)
+        is_told = jnp.abs(weight - told) <= 4 * jnp.finfo(told.dtype).eps * told
+        return jnp.where(is_told, self.decay.weight_after(t + 1), average)
+
+    def at(self, leaf: Leaf, steps_ahead: int = 0) -> Any:
+        """The weight at this update, the one before it (its own if first), or later.
+
+        Args:
+            leaf: What the rule sees of this update.
+            steps_ahead: How many updates later, with the decay of this one; -1 for
+                the one before.
+        """
+        if not self.decay.changes:
+            t = leaf.t + steps_ahead
+            return self.decay.weight_after(t if steps_ahead >= 0 else jnp.maximum(t, 1))
+        weight = leaf.shared[self.slot]
+        if steps_ahead < 0:
+            before = leaf.before[self.slot]
+            return jnp.where(before > 0, before, weight)
+        for k in range(steps_ahead):
+            weight = self.after(weight, leaf.t + k)
+        return weight
+
+
+def zero_weight(arrays: Any) -> Any:
+    """No update has been averaged."""
+    return jnp.zeros((), float)
+
+
+def kept_weights(*weights: Weight) -> dict[str, Any]:
+    """Of a rule that looks at weights: `shared` and `settle`, and `recovered`."""
+    recovered = {weight.slot: weight for weight in weights}
+    shared = {k: first for weight in weights for k, first in weight.shared.items()}
+
+    def settle(total: Any, before: Any, step: Step) -> Any:
+        kept = [weight.settle(before, step)[1] for weight in weights]
+        return {name: value for mine in kept for name, value in mine.items()}
+
+    kept = {"shared": shared, "settle": settle} if shared else {}
+    return {**kept, "recovered": recovered}
+
+
+@transformation
+def bias_correction(decay: Decay, steps_ahead: int = 0):
+    """Divide by what an average that started at zero falls short of: `1 - decay**t`.
+
+    A decay that changes (a schedule, or a number of `editable`) leaves
+    `1 - b_1 b_2 ... b_t`, so that the mean of equal gradients is the gradient.
+
+    Args:
+        decay: The average's, in [0, 1).
+        steps_ahead: Correct as if so many more updates had been made with this decay;
+            -1 for one less, but at least one.
+
+    Where the decay changes it keeps that weight, `mu_weight` behind an average `mu`.
+    """
+    weight = Weight(decay)
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        return u / weight.at(leaf, steps_ahead)
+
+    return memoryless(update, **kept_weights(weight), is_of_input=True)
+
+
+def corrected(average: Any, decay: Any, is_corrected: bool = True) -> Any:
+    """An average, corrected for its bias or not."""
+    return chain(average, bias_correction(decay)) if is_corrected else average
+
+
+@transformation
+def ema(decay: Decay, debias: bool = True, accumulator_dtype: DType | None = None):
+    """The update's exponential moving average, corrected for its bias. As optax.
+
+    Args:
+        decay: In [0, 1).
+        debias: Whether to divide by `1 - decay**t`.
+        accumulator_dtype: What it is stored in; at least float32 if None.
+    """
+    return corrected(scale_by_ema(decay, dtype=accumulator_dtype), decay, debias)
+
+
+@transformation
+def nesterov_correction(decay: Decay):
+    """Correct an average for its bias as it will be if the gradient comes again.
+
+    `decay * u / (1 - decay**(t + 1)) + (1 - decay) * grad / (1 - decay**t)`, with the
+    gradient of the enclosing `moments`. Dozat 2016.
+    """
+    weight = Weight(decay)
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        ahead = decay * u / weight.at(leaf, 1)
+        return ahead + decay.complement * leaf.grad / weight.at(leaf)
+
+    return memoryless(update, **kept_weights(weight), is_of_input=True)
+
+
+def unbiased(decay: Any, nesterov: bool) -> Any:
+    """The correction of a first moment, looking one step ahead or not."""
+    return nesterov_correction(decay) if nesterov else bias_correction(decay)
+
+
+@transformation
+def first_moment(decay: Decay, mu_dtype: DType | None = None, nesterov: bool = False):
+    """The moving average `mu`, corrected for its bias.
+
+    Args:
+        decay: In [0, 1).
+        mu_dtype: What it is stored in; at least float32 if None.
+        nesterov: Whether it looks one step ahead. Dozat 2016:
+            https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ.
+    """
+    return chain(scale_by_ema(decay, "mu", mu_dtype), unbiased(decay, nesterov))

@@ -1,0 +1,139 @@
+"""Connectives: chains, scopes, sums, pinned names, masks."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optax
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Member, Scalar
+from gradtx.core.context import Leaf, Private
+from gradtx.core.nodes import Chain, Fork, Let, Masked, Named, Recall
+
+
+@transformation
+def chain(*transforms: Member):
+    """Apply transformations one after the other, each to what the one before gives.
+
+    As optax's `chain`, number for number, over our own and foreign transformations.
+    Chains flatten: nested or not they compute the same and keep the same state, a flat
+    dict with one `count`. A foreign member keeps its state whole under its name.
+
+    Raises:
+        TypeError: A member is no gradient transformation.
+        ValueError: At `init`: two pinned names clash.
+    """
+    return Chain(transforms)
+
+
+@transformation
+def moments(*transforms: Member):
+    """A chain whose members all see the update that entered it, as `leaf.grad`.
+
+    So momentum flows while a second moment measures the raw gradient: chained in a
+    scope, momentum and RMSProp are Adam. The scope ends with the parenthesis; a nested
+    `moments` opens its own.
+    """
+    return Chain(transforms, is_scope=True)
+
+
+@transformation
+def identity():
+    """Change nothing, keep nothing: the chain of no members."""
+    return Chain(())
+
+
+@transformation
+def add(*branches: Member, weights: Sequence[Scalar] | None = None):
+    """The weighted sum of what several chains make of the same update.
+
+    Args:
+        branches: One or more transformations.
+        weights: One number a branch, of any sign; all 1 if None.
+
+    Raises:
+        ValueError: There is no branch, or not one weight a branch.
+    """
+    if not branches or (weights is not None and len(weights) != len(branches)):
+        given = "no" if weights is None else len(weights)
+        raise ValueError(
+            f"add: needs at least one branch and one weight a branch, "
+            f"got {len(branches)} branches and {given} weights"
+        )
+
+    def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
+        if weights is not None:
+            outputs = tuple(map(operator.mul, weights, outputs))
+        return functools.reduce(operator.add, outputs)
+
+    return Fork(branches, join)
+
+
+@transformation
+def named(key: str, transform: Member):
+    """Pin the names of a transformation's slots: `mu` is kept as `<key>.mu`.
+
+    So two of a kind keep their own state however the chain around them is edited.
+    """
+    return Named(key, transform)
+
+
+@transformation
+def let(name: str | Private, value: Member, body: Member):
+    """Give a name to what a transformation makes; inside the body `recall` gives it.
+
+    `let("mu", scale_by_ema(0.9), body)` keeps one average, however often the body looks
+    at it. The body gets what the whole gets, not what `value` makes of it.
+
+    Raises:
+        ValueError: The name is "grad" or "flowing", which mean something already.
+    """
+    if name in ("grad", "flowing"):
+        raise ValueError(
+            f"let: name must be neither 'grad' nor 'flowing', got {name!r}"
+        )
+    return Let(name, value, body)
+
+
+@transformation
+def recall(name: str | Private):
+    """Replace the update by what the enclosing `let` has under a name.
+
+    Raises:
+        ValueError: At `init` and `update`: no `let` around it has the name.
+    """
+    return Recall(name)
+
+
+@transformation
+def only(transform: Member, mask: Any):
+    """Apply a transformation where a mask is true; others pass, and keep nothing.
+
+    Args:
+        transform: The transformation.
+        mask: A tree of bools with the structure of the parameters or a prefix of it, or
+            a function from the parameters to one.
+
+    Raises:
+        ValueError, TypeError: At `init`: the mask does not fit, or holds no bools.
+    """
+    return Masked(transform, mask)
+
+
+@transformation
+def stateless(f: Callable[[Any, Any], Any]):
+    """A transformation of whole trees from `f(updates, params) -> updates`.
+
+    As optax, for functions that are written for it; `memoryless` makes a rule.
+    """
+    return optax.stateless(f)
+
+
+@transformation
+def stateless_with_tree_map(f: Callable[[Any, Any], Any]):
+    """A transformation of each array from `f(update, param) -> update`. As optax."""
+    return optax.stateless_with_tree_map(f)

@@ -1,0 +1,104 @@
+"""Division by an estimate of the gradient's size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Member, NonNegative, Positive, Scalar
+from gradtx.core.arithmetic import abs2, ratio, safe_sqrt
+from gradtx.core.context import Leaf
+from gradtx.core.nodes import Fork
+
+
+@transformation
+def divide_by(estimator: Member):
+    """Divide by an estimate, `u / v`.
+
+    Args:
+        estimator: A transformation that makes v, real and positive, of the gradient:
+            `leaf.grad`, which inside `moments` is what entered it. Its rules see the
+            update that is divided as `leaf.flowing`.
+    """
+
+    def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
+        (v,) = outputs
+        # Nothing is squared, in the derivative neither. But XLA multiplies what divides
+        # one after the other, such as this and a bias correction, which may be 2**-24.
+        return ratio(u, jnp.maximum(v, float(jnp.finfo(v.dtype).tiny) * 2.0**24))
+
+    return Fork((estimator,), join, measures=True)
+
+
+@transformation
+def divide_by_root(
+    estimator: Member, eps: NonNegative = 1e-8, eps_root: NonNegative = 0.0
+):
+    """Divide by the root of an estimate: `u / (sqrt(v + eps_root) + eps)`.
+
+    Args:
+        estimator: A transformation that makes v, real and not negative, of the
+            gradient, as in `divide_by`.
+        eps: Added to the root, so in units of the gradient. At least 0.
+        eps_root: Added inside the root. At least 0.
+
+    An estimate below 0 (from rounding) counts as 0, and the root is of no less than
+    the smallest normal number: where gradients vanish, the update and its derivative
+    are finite.
+    """
+
+    def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
+        (v,) = outputs
+        floor = jnp.maximum(eps_root, jnp.finfo(v.dtype).tiny)
+        return u / (jnp.sqrt(jnp.maximum(v + eps_root, floor)) + eps)
+
+    return Fork((estimator,), join, measures=True)
+
+
+@transformation
+def clip_by_normalized_rms(
+    estimator: Member, threshold: Positive = 1.0, eps: NonNegative = 1e-6
+):
+    """Scale each array down where gradients outgrow the estimate of their size.
+
+    By the root of the mean of `grad**2 / max(v, eps**2)`, if that exceeds a threshold.
+    Wortsman et al. 2023 (StableAdamW), Algorithm 2: https://arxiv.org/abs/2304.13013.
+
+    Args:
+        estimator: A transformation that makes v of the gradient, as in `divide_by`.
+        threshold: Positive.
+        eps: The least root of v. At least 0.
+    """
+
+    def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
+        (v,) = outputs
+        floor = jnp.maximum(eps**2, jnp.finfo(v.dtype).tiny)
+        size = safe_sqrt(jnp.mean(abs2(leaf.grad) / jnp.maximum(v, floor)))
+        return u / jnp.maximum(1, size / threshold)
+
+    return Fork((estimator,), join, measures=True)
+
+
+@transformation
+def atan2_of_root(estimator: Member, a: Scalar = 1.27, b: Positive = 1.0):
+    """Divide by the root of an estimate, bounded and without an eps.
+
+    `a * atan2(u, b * sqrt(v))`; of complex u by its magnitude. Everett et al. 2024:
+    https://arxiv.org/abs/2407.05872.
+
+    Args:
+        estimator: A transformation that makes v of the gradient, as in `divide_by`.
+        a: What the angle is multiplied by: 4 / pi gives 1 where u is the root.
+        b: What the root is multiplied by. Positive.
+    """
+
+    def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
+        (v,) = outputs
+        size = b * jnp.sqrt(jnp.maximum(v, jnp.finfo(v.dtype).tiny))
+        if jnp.iscomplexobj(u):
+            return a * jnp.sign(u) * jnp.arctan2(jnp.abs(u), size)
+        return a * jnp.arctan2(u, size)
+
+    return Fork((estimator,), join, measures=True)

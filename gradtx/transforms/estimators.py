@@ -1,0 +1,147 @@
+"""What estimates of the gradient's size are made of."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Decay, FirstValue, Scalar
+from gradtx.core.arithmetic import abs2
+from gradtx.core.context import Leaf, refuse_complex
+from gradtx.core.errors import told
+from gradtx.core.rule import memoryless
+from gradtx.core.trees import map_with_none
+from gradtx.transforms.averages import scale_by_ema
+from gradtx.transforms.bias import corrected
+from gradtx.transforms.combine import add, chain
+
+
+@transformation
+def square():
+    """Replace the update by its square |u|**2, real also for complex u."""
+    return memoryless(lambda u, leaf: abs2(u), out=jnp.real)
+
+
+@transformation
+def magnitude():
+    """Replace the update by its magnitude |u|, real also for complex u."""
+    return memoryless(lambda u, leaf: jnp.abs(u), out=jnp.real)
+
+
+@transformation
+def shift(by: Scalar):
+    """Add a number to every element."""
+    return memoryless(lambda u, leaf: u + by)
+
+
+@transformation
+def at_least(floor: Scalar):
+    """Replace elements below a number by it; complex ones have no order."""
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        refuse_complex(u, leaf)
+        return jnp.maximum(u, floor)
+
+    return memoryless(update)
+
+
+@transformation
+def root():
+    """Replace a non-negative update by its root; the derivative is finite at 0."""
+    return memoryless(lambda u, leaf: jnp.sqrt(jnp.maximum(u, jnp.finfo(u.dtype).tiny)))
+
+
+@transformation
+def block_mean(block_axes: Any = None):
+    """Replace each block of an array by its mean.
+
+    Args:
+        block_axes: The axes of one block, for each array a tuple or an int: a tree like
+            the parameters, or a function from these to one. If None, all but the last
+            of matrices and larger arrays, so that kernels of shape `(inputs, outputs)`
+            have a block for each output; other arrays stay.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        return _mean_over(u, leaf.setting)
+
+    return memoryless(
+        update, out=_mean_over, setting=functools.partial(_axes_of, block_axes)
+    )
+
+
+def _mean_over(array: Any, axes: tuple[int, ...]) -> Any:
+    return jnp.mean(array, axes, keepdims=True) if axes and array.size else array
+
+
+def _axes_of(block_axes: Any, params: Any) -> Any:
+    """For each array the axes of one block."""
+    if block_axes is None:
+        return jax.tree.map(lambda p: tuple(range(jnp.ndim(p) - 1)), params)
+    tree = block_axes(params) if callable(block_axes) else block_axes
+
+    def axes(p: Any, given: Any) -> tuple[int, ...] | None:
+        if p is None:
+            return None
+        given = (given,) if isinstance(given, int) else tuple(given or ())
+        fit = all(-jnp.ndim(p) <= axis < jnp.ndim(p) for axis in given)
+        if not fit or len({axis % jnp.ndim(p) for axis in given}) < len(given):
+            raise ValueError(
+                f"block_mean: block_axes must be axes of an array of shape "
+                f"{jnp.shape(p)}, got {given}"
+            )
+        return tuple(sorted(axis % jnp.ndim(p) for axis in given))
+
+    try:
+        return map_with_none(axes, params, tree)
+    except ValueError as error:
+        if "block_mean" in str(error):
+            raise
+        raise ValueError(
+            f"block_mean: block_axes must have axes for each array, a tuple or an int, "
+            f"got {told(tree)}"
+        ) from None
+
+
+@transformation
+def second_moment(
+    decay: Decay,
+    slot: str = "nu",
+    bias_correction: bool = True,
+    initial_value: FirstValue = 0.0,
+):
+    """The moving average of the square, an estimator.
+
+    Args:
+        decay: Of the average, in [0, 1).
+        slot: The name that it is kept under.
+        bias_correction: Whether to divide it by `1 - decay**t`.
+        initial_value: What it starts at. At least 0.
+    """
+    average = scale_by_ema(decay, slot, initial_value=initial_value)
+    return corrected(chain(square(), average), decay, bias_correction)
+
+
+@transformation
+def centered_second_moment(
+    decay: Decay, initial_scale: FirstValue = 0.0, bias_correction: bool = False
+):
+    """The moving variance: average of the square less square of the average.
+
+    Args:
+        decay: Of both averages, in [0, 1).
+        initial_scale: What the average of the square starts at. At least 0.
+        bias_correction: Whether to divide both averages by `1 - decay**t`.
+
+    Keeps `mu` and `nu`. Rounding can make it negative; a root takes that as 0.
+    """
+    mu = corrected(scale_by_ema(decay, "mu"), decay, bias_correction)
+    return add(
+        second_moment(decay, "nu", bias_correction, initial_scale),
+        chain(mu, square()),
+        weights=(1.0, -1.0),
+    )

@@ -1,0 +1,143 @@
+"""Estimates of the gradient's size that keep less than the gradient's own shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Decay, Scalar, Share, Size
+from gradtx.core.arithmetic import ratio, replicated
+from gradtx.core.context import Leaf
+from gradtx.core.numbers import as_weak
+from gradtx.core.rule import Rule
+from gradtx.core.stable import stable
+
+
+@stable
+def power_decay(step: Any, exponent: Any) -> Any:
+    """Adafactor's decay at a step from 0: `1 - (step + 1)**-exponent`.
+
+    Before step 0, where an offset puts it, it is that of step 0: nothing is kept.
+    """
+    is_concrete = isinstance(step, int | float)
+    number = max(step + 1, 1) if is_concrete else jnp.maximum(step + 1, 1)
+    return 1 - number**-exponent
+
+
+def factored_axes(shape: tuple[int, ...], least: int) -> tuple[int, int] | None:
+    """The two longest axes, the longest last; None if there is none of enough size."""
+    axes = [int(axis) for axis in np.argsort(shape)[-2:]]
+    is_matrix = len(axes) == 2 and shape[axes[0]] >= least
+    return (axes[0], axes[1]) if is_matrix else None
+
+
+@transformation
+def factored_average(
+    decay: Scalar = 0.8,
+    step_offset: Scalar = 0,
+    min_dim_size_to_factor: Size | None = 128,
+    decay_fn: Callable[[Any, Any], Any] = power_decay,
+):
+    """The moving average of a positive update, kept as its means over two axes.
+
+    Shazeer and Stern 2018, Algorithm 4: https://arxiv.org/abs/1804.04235.
+
+    Args:
+        decay: The second argument of `decay_fn`.
+        step_offset: What is taken from the step before.
+        min_dim_size_to_factor: The least size of the smaller of the two longest axes;
+            arrays below it are averaged whole, and all are if None.
+        decay_fn: `(step, decay) -> decay of this update`, the step from 0.
+
+    Keeps `v_row`, `v_col` for an array that is factored, `v` for another.
+    """
+
+    def shares(leaf: Leaf) -> tuple[Any, Any]:
+        kept = decay_fn(as_weak(leaf.count) - step_offset, decay)
+        return kept, 1 - kept
+
+    return _factored(shares, min_dim_size_to_factor)
+
+
+@transformation
+def factored_ema(decay: Decay, min_dim_size_to_factor: Size | None = 1):
+    """The same, with a decay that is the same at every update, in [0, 1)."""
+    return _factored(lambda leaf: (decay, decay.complement), min_dim_size_to_factor)
+
+
+def _factored(shares: Callable[[Leaf], tuple[Any, Any]], least: int | None) -> Rule:
+    """The rule of a factored average, from the shares of the old and of the new."""
+
+    def axes_of(array: Any) -> tuple[int, int] | None:
+        return None if least is None else factored_axes(array.shape, least)
+
+    def mean_over(which: int) -> Callable[[Any], Any]:
+        def first(array: Any) -> Any:
+            axes = axes_of(array)
+            return axes and jnp.zeros_like(jnp.mean(array, axes[which]))
+
+        return first
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        kept, new = shares(leaf)
+        axes = axes_of(u)
+        if axes is None:
+            v = kept * slots["v"] + new * u
+            return v, {"v_row": None, "v_col": None, "v": v}
+        short, long = axes
+        row = kept * slots["v_row"] + new * jnp.mean(u, long)
+        col = kept * slots["v_col"] + new * jnp.mean(u, short)
+        whole = jnp.expand_dims(row, long)
+        mean = jnp.mean(whole, short, keepdims=True)
+        share = ratio(whole, jnp.where(mean == 0, 1, mean))
+        v = share * jnp.expand_dims(col, short)
+        return v, {"v_row": row, "v_col": col, "v": None}
+
+    return Rule(
+        update,
+        {
+            "v_row": mean_over(1),
+            "v_col": mean_over(0),
+            "v": lambda array: None if axes_of(array) else jnp.zeros_like(array),
+        },
+    )
+
+
+@transformation
+def covered_sum(decay: Share = 1.0, slot: str = "mu"):
+    """The sum of a non-negative update, kept as its maxima over all axes but one.
+
+    Anil et al. 2019 (SM3), Algorithm SM3-II: https://arxiv.org/abs/1901.11150.
+
+    Args:
+        decay: What the sum so far is multiplied by; below 1 it is an average.
+        slot: The name of the maxima, one vector for each array: those along its first
+            axis, then along its second, ...
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        if not u.size:  # no element, so no maximum
+            return u, slots
+        shape = u.shape or (1,)
+        ends = np.cumsum(shape)[:-1]
+        covers = [
+            jnp.expand_dims(cover, [a for a in range(len(shape)) if a != axis])
+            for axis, cover in enumerate(jnp.split(slots[slot], ends))
+        ]
+        least = covers[0]
+        for cover in covers[1:]:
+            least = jnp.minimum(least, cover)
+        total = jnp.where(decay == 1, 1, 1 - decay) * u.reshape(shape) + decay * least
+        maxima = [
+            replicated(jnp.max(total, tuple(a for a in range(len(shape)) if a != axis)))
+            for axis in range(len(shape))
+        ]
+        return total.reshape(u.shape), {slot: jnp.concatenate(maxima)}
+
+    return Rule(
+        update, {slot: lambda array: jnp.zeros(sum(array.shape or (1,)), array.dtype)}
+    )

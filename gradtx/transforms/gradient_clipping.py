@@ -1,0 +1,202 @@
+"""Gradient clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import NonNegative, Positive
+from gradtx.core.arithmetic import abs2, safe_ratio, safe_sqrt
+from gradtx.core.context import Leaf, refuse_complex
+from gradtx.core.rule import Rule, memoryless, squared_norm
+from gradtx.transforms.vector_norms import norm_over, over
+
+
+@transformation
+def clip(max_delta: NonNegative):
+    """Clip every element to `[-max_delta, max_delta]`. As optax.
+
+    Args:
+        max_delta: At least 0.
+
+    Raises:
+        TypeError: At `update`: the update is complex.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        refuse_complex(u, leaf)
+        return jnp.clip(u, -max_delta, max_delta)
+
+    return memoryless(update)
+
+
+@transformation
+def clip_magnitude(max_magnitude: NonNegative):
+    """Clip every element to a magnitude, whatever its direction in the complex plane.
+
+    Args:
+        max_magnitude: At least 0.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        if not jnp.iscomplexobj(u):  # u is used once, so it is never written out
+            return jnp.clip(u, -max_magnitude, max_magnitude)
+        is_small = jnp.abs(u) < max_magnitude
+        return jnp.where(is_small, u, max_magnitude * jnp.sign(u))
+
+    return memoryless(update)
+
+
+@transformation
+def clip_by_block_rms(threshold: Positive):
+    """Scale each array down, so that its root mean square is at most a number.
+
+    Shazeer and Stern 2018 (Adafactor), section 6: https://arxiv.org/abs/1804.04235.
+    As optax.
+
+    Args:
+        threshold: Positive.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        size = safe_sqrt(jnp.mean(abs2(u)))
+        return u / jnp.maximum(1, size / threshold)
+
+    return memoryless(update)
+
+
+@transformation
+def clip_by_block_norm(max_norm: NonNegative):
+    """Scale each array down, so that its norm is at most a number.
+
+    Args:
+        max_norm: At least 0. 0 gives zeros.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        size = safe_sqrt(jnp.sum(abs2(u)))
+        return u * jnp.where(size > max_norm, safe_ratio(max_norm, size), 1)
+
+    return memoryless(update)
+
+
+@transformation
+def clip_by_global_norm(max_norm: NonNegative):
+    """Scale all updates down together, so that their global norm is at most a number.
+
+    Pascanu et al. 2012: https://arxiv.org/abs/1211.5063.
+
+    Args:
+        max_norm: At least 0. 0 gives zeros.
+
+    The norm is taken in at least float32. If it is not finite, finite elements become 0
+    (infinite norm) or NaN, and infinite ones NaN: nothing is hidden. Zero gradients
+    stay zero, and have a finite derivative.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        norm = safe_sqrt(leaf.total)
+        is_zero = norm == 0
+        kept = jnp.where(is_zero, 1, jnp.minimum(norm, max_norm))
+        return u * (kept / jnp.where(is_zero, 1, norm))
+
+    return memoryless(update, measure=squared_norm)
+
+
+def unitwise_norm(x: Any, axis: int | Sequence[int] | None = None) -> jax.Array:
+    """The norm of each unit of a layer, repeated to the shape of the array. As optax.
+
+    Args:
+        x: An array; of more than 5 axes only if it is a vector or `axis` is given.
+        axis: The axes of one unit. If None: all of a scalar or vector, the first of 2
+            or 3, all but the last of 4 or 5 axes.
+
+    Raises:
+        ValueError: There are more than 5 axes, and `axis` is None.
+    """
+    if axis is None:
+        is_vector = jnp.squeeze(x).ndim <= 1
+        if x.ndim > 5 and not is_vector:
+            raise ValueError(f"unitwise_norm: axis must be given for {x.ndim} axes")
+        rest = range(1 if x.ndim < 4 else x.ndim - 1)
+        axis = range(x.ndim) if is_vector else rest
+    axes = axis if isinstance(axis, int) else tuple(axis)
+    axes = (axes,) if isinstance(axes, int) else axes
+    return jnp.broadcast_to(norm_over(x, axes), x.shape)
+
+
+def unitwise_clip(
+    g_norm: Any, max_norm: Any, grad: Any, div_eps: float = 1e-6
+) -> jax.Array:
+    """The gradient, scaled down to `max_norm` where its `g_norm` is larger. As optax.
+
+    Args:
+        g_norm: Norms, repeated to the shape of the gradient.
+        max_norm: Bounds of them, of the same shape.
+        grad: The gradient.
+        div_eps: The least that is divided by. Positive.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if not jnp.shape(g_norm) == jnp.shape(max_norm) == jnp.shape(grad):
+        shapes = ", ".join(str(jnp.shape(x)) for x in (g_norm, max_norm, grad))
+        raise ValueError(f"unitwise_clip: the shapes must be equal, got {shapes}")
+    clipped = over(grad, jnp.maximum(g_norm, div_eps)) * max_norm
+    return jnp.where(g_norm < max_norm, grad, clipped)
+
+
+@transformation
+def adaptive_grad_clip(
+    clipping: NonNegative,
+    eps: NonNegative = 1e-3,
+    axis: int | tuple[int, ...] | None = None,
+):
+    """Scale each unit's gradient down to a share of the norm of its parameters.
+
+    Brock et al. 2021: https://arxiv.org/abs/2102.06171, Algorithm 2. As optax.
+
+    Args:
+        clipping: The share. At least 0.
+        eps: The least that a unit's norm counts as. At least 0.
+        axis: The axes of one unit, see `unitwise_norm`.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        bound = clipping * jnp.maximum(unitwise_norm(leaf.param, axis), eps)
+        return unitwise_clip(unitwise_norm(u, axis), bound, u)
+
+    return memoryless(update)
+
+
+@transformation
+def keep_params_nonnegative():
+    """Shorten steps that would leave the non-negative parameters. As optax.
+
+    Raises:
+        TypeError: At `update`: the update is complex.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        refuse_complex(u, leaf)
+        return jnp.where(leaf.param + u < 0, -leaf.param, u)
+
+    return memoryless(update, takes_integers=True)
+
+
+@transformation
+def zero_nans():
+    """Replace NaN by 0. As optax.
+
+    Keeps `found_nan`, for each array whether the last update had one.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        is_nan = jnp.isnan(u)
+        return jnp.where(is_nan, 0, u), {"found_nan": jnp.any(is_nan)}
+
+    return Rule(update, {"found_nan": lambda array: jnp.zeros((), bool)})

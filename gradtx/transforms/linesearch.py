@@ -1,0 +1,335 @@
+"""Line searches: scale the update so that the objective falls by enough.
+
+What they share is a `Line`, the objective along the updates; the zoom line search is in
+`zoom.py`. They are while loops, which have no derivative in reverse mode.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NamedTuple
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.compiler.leaves import is_state
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import NonNegative, Positive
+from gradtx.core.arguments import NumberRole
+from gradtx.core.context import Tree
+from gradtx.core.errors import looks
+from gradtx.core.rule import TreeRule
+from gradtx.core.trees import like, wide_zeros
+
+NEEDS = ("value", "grad", "value_fn")
+Retries = Annotated[Any, NumberRole("at least 0", low=0, is_count=True)]
+
+
+class Point(NamedTuple):
+    """A step size, and the objective's value and slope there."""
+
+    stepsize: Any
+    value: Any
+    slope: Any
+
+
+class Line:
+    """The objective along the updates, as a function of the step size.
+
+    A leaf whose update is None does not move.
+
+    Attributes:
+        start: The point at step size 0.
+        grad: The gradient there. It is kept as `jax.grad` gives it; the argument of
+            `update` is, like the updates, its conjugate where parameters are complex.
+    """
+
+    def __init__(self, owner: str, updates: Any, slots: Any, tree: Tree):
+        if tree.params is None:
+            call = "call update(updates, state, params)"
+            raise ValueError(f"{owner}: needs the parameters; {call}")
+        self.owner, self.updates, self.params = owner, updates, tree.whole
+        self.dtype, self.kept = slots["value"].dtype, slots.get("grad")
+        self.value_fn = tree.extra["value_fn"]
+        self.given = {k: x for k, x in tree.extra.items() if k not in NEEDS}
+        _check_arguments(owner, self.value_fn, self.given)
+        self.grad = jax.tree.map(
+            lambda u, g: None if u is None else jnp.conj(g),
+            updates,
+            tree.extra["grad"],
+            is_leaf=_is_none,
+        )
+        value = self.scalar("value", tree.extra["value"])
+        self.start = Point(jnp.zeros_like(value), value, self.slope(self.grad))
+
+    def numbers(self, *numbers: Any) -> list[Any]:
+        """Numbers (None stays None) in the precision of the search."""
+        return jax.tree.map(lambda x: jnp.asarray(x, self.dtype), list(numbers))
+
+    def slope(self, grad: Any) -> Any:
+        """The derivative along the updates, from the gradient."""
+        parts = jax.tree.map(lambda u, g: jnp.sum(jnp.real(g * u)), self.updates, grad)
+        return jnp.asarray(sum(jax.tree.leaves(parts)), self.dtype)
+
+    def move(self, stepsize: Any) -> Any:
+        """The parameters that move, after a step, in their own dtypes."""
+        return jax.tree.map(
+            lambda u, p: None if u is None else (p + stepsize * u).astype(p.dtype),
+            self.updates,
+            self.params,
+            is_leaf=_is_none,
+        )
+
+    def value(self, moved: Any) -> Any:
+        """The objective at parameters, those that do not move in their places."""
+        params = jax.tree.map(
+            lambda m, p: p if m is None else m, moved, self.params, is_leaf=_is_none
+        )
+        return self.scalar("value_fn", self.value_fn(params, **self.given))
+
+    def scalar(self, what: str, value: Any) -> Any:
+        """A value of the objective, in the precision of the search."""
+        if isinstance(value, tuple | list) or value is None:
+            kind = type(value).__name__
+            raise TypeError(
+                f"{self.owner}: {what} must give a real scalar, got a {kind}"
+            )
+        value = jnp.asarray(value)
+        if value.shape or jnp.iscomplexobj(value):
+            raise TypeError(
+                f"{self.owner}: {what} must give a real scalar, got {looks(value)}"
+            )
+        return value.astype(self.dtype)
+
+    def at(self, stepsize: Any) -> tuple[Point, Any]:
+        """The point at a step size, and the gradient there as the state keeps it."""
+        value, grad = jax.value_and_grad(self.value)(self.move(stepsize))
+        return Point(stepsize, value, self.slope(grad)), like(grad, self.kept)
+
+    def step(self, stepsize: Any) -> Any:
+        """The updates, scaled."""
+        return jax.tree.map(lambda u: stepsize * u, self.updates)
+
+
+def _check_arguments(owner: str, value_fn: Callable, given: Mapping[str, Any]) -> None:
+    """The objective takes every extra argument by its name."""
+    try:
+        _, *parameters = inspect.signature(value_fn).parameters.values()
+    except ValueError:  # it does not tell
+        return
+    by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    takes = {p.name for p in parameters if p.kind in by_name}
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return
+    for name in sorted(given.keys() - takes):
+        raise TypeError(
+            f"{owner}: value_fn does not take the extra argument {name!r}; "
+            f"it takes {sorted(takes)} beside the parameters"
+        )
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
+
+
+def first_slots(*more: str, stores_grad: bool) -> dict[str, Callable[[Any], Any]]:
+    """The slots of a line search: what is the same in all, and more scalars."""
+    return {
+        "learning_rate": _scalar(1.0),
+        "value": _scalar(jnp.inf),
+        **({"grad": wide_zeros} if stores_grad else {}),
+        "num_linesearch_steps": lambda params: jnp.zeros((), jnp.int32),
+        **{name: _scalar(jnp.inf) for name in more},
+    }
+
+
+def _scalar(value: float) -> Callable[[Any], Any]:
+    """A scalar in float64 if any parameter is that precise, else in float32."""
+
+    def first(params: Any) -> Any:
+        dtypes = [jnp.result_type(p) for p in jax.tree.leaves(params)]
+        floats = [d for d in dtypes if jnp.issubdtype(d, jnp.inexact)]
+        is_double = any(jnp.finfo(d).bits == 64 for d in floats)
+        return jnp.full((), value, jnp.float64 if is_double else jnp.float32)
+
+    return first
+
+
+def last_stepsize(slots: Any) -> Any:
+    """The step size that the last search ended with; as at first if it found none.
+
+    From 0 no search would ever come away.
+    """
+    last = slots["learning_rate"]
+    return jnp.where(last > 0, last, 1)
+
+
+def excess(error: Any) -> Any:
+    """By how much a condition `error <= 0` is missed; infinity for NaN."""
+    return jnp.where(jnp.isnan(error), jnp.inf, jnp.maximum(error, 0))
+
+
+def report(
+    line: Line, has_failed: Any, condition: str, end: Point, **more: Any
+) -> None:
+    """Print how a search failed, if it did."""
+    text = (
+        f"{line.owner}: no step size found with {condition}. "
+        "At 0: value {value}, slope {slope} (negative along a descent direction). "
+        "Tried last: step size {stepsize}, value {new_value}"
+    )
+    text += "".join(f", {name.replace('_', ' ')} {{{name}}}" for name in more)
+    values = {"value": line.start.value, "slope": line.start.slope, **more}
+    values |= {"stepsize": end.stepsize, "new_value": end.value}
+    lax.cond(has_failed, lambda: jax.debug.print(text, **values), lambda: None)
+
+
+class _Trial(NamedTuple):
+    """A step size that was tried; the gradient there, if it ended the search."""
+
+    count: Any
+    stepsize: Any
+    value: Any
+    error: Any
+    grad: Any
+
+
+@transformation
+def scale_by_backtracking_linesearch(
+    max_backtracking_steps: Retries,
+    slope_rtol: NonNegative = 1e-4,
+    decrease_factor: Positive = 0.8,
+    increase_factor: Positive = 1.5,
+    max_learning_rate: Positive = 1.0,
+    atol: NonNegative = 0.0,
+    rtol: NonNegative = 0.0,
+    store_grad: bool = False,
+    verbose: bool = False,
+):
+    """Shorten the step until the objective falls by enough (Armijo's condition).
+
+    `f(p + a u) <= (1 + rtol) f(p) + slope_rtol a s + atol` for updates u along which
+    the slope is s. Vaswani et al. 2019: https://arxiv.org/abs/1905.09997. As optax.
+
+    Args:
+        max_backtracking_steps: How often to shorten at most. At least 0.
+        slope_rtol: The share of what the slope promises. At least 0.
+        decrease_factor: What shortens the step. Positive; useful below 1.
+        increase_factor: What the last step size is first multiplied by. Positive.
+        max_learning_rate: The longest step size. Positive.
+        atol: What the condition may be missed by. At least 0.
+        rtol: The same, relative to the objective. At least 0.
+        store_grad: Whether to keep `grad`, for `value_and_grad_from_state`.
+        verbose: Whether to print how a search failed.
+
+    Call `update` with `value`, `grad`, `value_fn` (of the parameters) and by name what
+    else that takes; complex `grad` conjugated. Keeps `learning_rate`, `value`, and how
+    the search ended; steps by 0 if no value is finite, and the next search then starts
+    as the first. No derivative in reverse mode.
+    """
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        line = Line("scale_by_backtracking_linesearch", updates, slots, tree)
+        retries, armijo, shrink, grow, longest, absolute, relative = line.numbers(
+            max_backtracking_steps, slope_rtol, decrease_factor, increase_factor,
+            max_learning_rate, atol, rtol,
+        )  # fmt: skip
+        start = line.start
+
+        def goes_on(count: Any, error: Any) -> Any:
+            return ~(error <= absolute) & (count <= retries)
+
+        def shorten(trial: _Trial) -> _Trial:
+            shorter = shrink * trial.stepsize
+            stepsize = jnp.where(trial.count > 0, shorter, trial.stepsize)
+            count, moved, grad = trial.count + 1, line.move(stepsize), trial.grad
+            if store_grad:
+                value, pull_back = jax.vjp(line.value, moved)
+            else:
+                value, pull_back = line.value(moved), None
+            bound = (1 + relative) * start.value
+            error = excess(value - bound - stepsize * armijo * start.slope)
+            if pull_back is not None:
+                grad = lax.cond(
+                    goes_on(count, error),
+                    lambda: grad,
+                    lambda: like(pull_back(jnp.ones_like(value))[0], grad),
+                )
+            return _Trial(count, stepsize, value, error, grad)
+
+        # The smaller of the two also where the first is NaN: infinity times 0.
+        first = jnp.fmin(grow * last_stepsize(slots), longest)
+        unknown = jnp.full_like(first, jnp.inf)
+        trial = _Trial(jnp.int32(0), first, unknown, unknown, slots.get("grad"))
+        trial = lax.while_loop(lambda t: goes_on(t.count, t.error), shorten, trial)
+        stepsize = jnp.where(jnp.isinf(trial.error), 0, trial.stepsize)
+        if verbose:
+            end = Point(trial.stepsize, trial.value, None)
+            has_failed = ~(trial.error <= absolute)
+            report(line, has_failed, "a decrease", end, decrease_error=trial.error)
+        kept = {
+            "learning_rate": stepsize,
+            "value": trial.value,
+            **({"grad": trial.grad} if store_grad else {}),
+            "num_linesearch_steps": trial.count,
+            "decrease_error": trial.error,
+        }
+        return line.step(stepsize), kept
+
+    slots = first_slots("decrease_error", stores_grad=store_grad)
+    return TreeRule(update, slots, NEEDS)
+
+
+def value_and_grad_from_state(value_fn: Callable) -> Callable:
+    """As `jax.value_and_grad`, of what a line search has already computed.
+
+    Args:
+        value_fn: The objective: a scalar, of the parameters first.
+
+    Returns:
+        `(params, *args, state, **kwargs) -> (value, grad)`: what the state keeps of the
+        end of the last search, if nothing has moved the parameters since. Where that
+        value is not finite (at first, after a failure), `value_fn` is evaluated; under
+        `vmap` it always is.
+
+    Raises:
+        ValueError: At the call: the state keeps no value or gradient, or several.
+    """
+
+    def value_and_grad(params: Any, *args: Any, state: Any, **kwargs: Any) -> Any:
+        kept = _kept(state, "value"), _kept(state, "grad")
+        compute = jax.jit(jax.value_and_grad(value_fn))  # one trace for two uses
+
+        def call(params: Any, args: Any, kwargs: Any) -> Any:
+            return compute(params, *args, **kwargs)
+
+        given = params, args, kwargs
+        kept = like(kept, jax.eval_shape(call, *given))
+        return lax.cond(jnp.isfinite(kept[0]), lambda *_: kept, call, *given)
+
+    return value_and_grad
+
+
+def _kept(state: Any, name: str) -> Any:
+    """The one slot of that name in a state, ours or optax's, at any depth."""
+
+    def slots(node: Any) -> dict[str, Any]:
+        if is_state(node):
+            pattern = rf"(.*\.)?{name}(\.\d+of\d+)?"
+            return {k: x for k, x in node.items() if re.fullmatch(pattern, k)}
+        is_optax = hasattr(node, "learning_rate") and hasattr(node, name)
+        return {name: getattr(node, name)} if is_optax else {}
+
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: bool(slots(node)))
+    found = [slot for node in nodes for slot in slots(node).items()]
+    found = [(key, slot) for key, slot in found if slot is not None]
+    if len(found) != 1:
+        keys = f"several: {[key for key, _ in found]}" if found else "none"
+        raise ValueError(
+            f"value_and_grad_from_state: the state must keep one {name!r}, as a line "
+            f"search does (backtracking: with store_grad=True); it keeps {keys}"
+        )
+    return found[0][1]

@@ -1,0 +1,154 @@
+"""What goes around anyone's direction, or in front of anyone's optimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.lower import program_of
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Decay, Member, NonNegative, Positive, Scalar
+from gradtx.core.arithmetic import inner, safe_ratio
+from gradtx.core.call import Remembered
+from gradtx.core.context import Leaf
+from gradtx.core.errors import told
+from gradtx.core.nodes import Fork
+from gradtx.core.rule import memoryless
+from gradtx.transforms.averages import difference, scale_by_ema
+from gradtx.transforms.combine import add, chain, identity
+from gradtx.transforms.gradient_clipping import clip_by_block_norm
+from gradtx.transforms.vector_norms import norm, over
+
+
+def agreement(x: Any, y: Any) -> Any:
+    """The sign of the product of reals, which may itself underflow."""
+    return jnp.real(jnp.conj(jnp.sign(x)) * jnp.sign(y))
+
+
+def _check_direction(owner: str, transform: Any) -> None:
+    """A step has the opposite sign."""
+    if transform is None:  # in a kernel members are laid out already
+        return
+    is_ours = isinstance(transform, Remembered)
+    if not is_ours or program_of(transform.bound, jnp.int32(0)).may_turn_signs:
+        raise TypeError(
+            f"{owner}: takes a direction of gradtx's, like scale_by_adam(), and goes "
+            f"before weight decay and learning rate; got {told(transform)}"
+        )
+
+
+@transformation
+def cautious(transform: Member, min_share: Positive = 1e-3):
+    """Keep of a direction only elements that agree in sign with the gradient.
+
+    They are scaled up by the share of those that do. Liang et al. 2024:
+    https://arxiv.org/abs/2411.16085, with the scale of the authors' C-AdamW.
+
+    Args:
+        transform: What makes the direction: `cautious(scale_by_adam())`.
+        min_share: The least share, of each array, that is divided by. Positive.
+
+    Raises:
+        TypeError: Something in the transformation may turn signs: a learning rate, a
+            scale, a foreign transformation.
+    """
+    _check_direction("cautious", transform)
+
+    def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
+        (direction,) = outputs
+        agrees = agreement(direction, u) > 0
+        share = jnp.mean(agrees.astype(u.real.dtype))
+        return jnp.where(agrees, direction, 0) / jnp.maximum(share, min_share)
+
+    return Fork((transform,), join)
+
+
+@transformation
+def grams(transform: Member):
+    """Give a direction the signs of the gradient: of the transformation only the size.
+
+    Cao et al. 2024: https://arxiv.org/abs/2412.17107.
+
+    Args:
+        transform: What makes the direction: `grams(scale_by_adam())`.
+
+    Raises:
+        TypeError: As of `cautious`.
+    """
+    _check_direction("grams", transform)
+
+    def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
+        (direction,) = outputs
+        return jnp.sign(u) * jnp.abs(direction)
+
+    return Fork((transform,), join)
+
+
+@transformation
+def mars(
+    gamma: NonNegative = 0.025, b1: Decay = 0.95, max_norm: NonNegative | None = 1.0
+):
+    """Add to the gradient what it has changed, to reduce its variance; then clip.
+
+    `g + gamma * b1 / (1 - b1) * (g - g_before)`, of each array to a norm. Yuan et al.
+    2024 (MARS): https://arxiv.org/abs/2411.10438, the approximation that needs no
+    second gradient. As in the paper the first gradient is unchanged; in the authors'
+    code it is as if 0 had been before it, and only matrices (see `only`) are changed.
+
+    Args:
+        gamma: How much of the change is added. At least 0.
+        b1: That of the optimizer behind it, in [0, 1): `adamw(lr, b1=0.95, b2=0.99)`.
+        max_norm: The largest norm of each array, at least 0; None clips nothing.
+
+    Keeps `previous_gradient`.
+    """
+    change = difference("previous_gradient")
+    weights = (1.0, gamma * b1 / b1.complement)
+    return chain(
+        add(identity(), change, weights=weights),
+        identity() if max_norm is None else clip_by_block_norm(max_norm),
+    )
+
+
+@transformation
+def grokfast(alpha: Decay = 0.98, factor: Scalar = 2.0):
+    """Add to the gradient its average, which amplifies what changes slowly.
+
+    Lee et al. 2024: https://arxiv.org/abs/2405.20233, Algorithm 2.
+
+    Args:
+        alpha: Decay of the average, in [0, 1). It starts at the first gradient.
+        factor: What it is multiplied by (lambda in the paper).
+
+    Keeps `slow_gradient`.
+    """
+    slow = scale_by_ema(alpha, "slow_gradient", initial_value=None)
+    return add(identity(), slow, weights=(1.0, factor))
+
+
+@transformation
+def orthograd(rescale: bool = True):
+    """Take from each array's gradient what is along the parameter.
+
+    Prieto et al. 2025: https://arxiv.org/abs/2501.04697. The rest is scaled to the norm
+    of the gradient, as in the authors' code; if it is of the size of rounding errors,
+    it is 0 (there it is these, scaled). Arrays of one element pass.
+
+    Args:
+        rescale: Whether it is scaled.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        if u.size == 1:  # nothing is orthogonal to it
+            return u
+        size = norm(leaf.param)
+        along = over(leaf.param, jnp.where(size == 0, 1, size))
+        rest = u - inner(along, u) * along
+        if not rescale:
+            return rest
+        whole, left = norm(u), norm(rest)
+        is_rounding = left <= 16 * jnp.finfo(u.dtype).eps * whole
+        return rest * jnp.where(is_rounding, 0, safe_ratio(whole, left))
+
+    return memoryless(update)

@@ -1,0 +1,83 @@
+"""Clipping of each array to what its norms were before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Decay, NonNegative, Positive
+from gradtx.core.arithmetic import safe_ratio
+from gradtx.core.context import Leaf
+from gradtx.core.rule import Rule
+from gradtx.transforms.vector_norms import global_norm, norm, norms_apart
+
+
+def _norm_slot(array: Any) -> Any:
+    """A norm of which 0 says that there was none yet."""
+    return jnp.zeros((), array.real.dtype)
+
+
+@transformation
+def adagc(
+    ratio: NonNegative = 1.04,
+    decay: Decay = 0.99,
+    max_norm: NonNegative = 1.0,
+    warmup: NonNegative = 100,
+    eps: NonNegative = 1e-6,
+):
+    """Clip each array to a multiple of the average of its own clipped norms.
+
+    Wang et al. 2025 (AdaGC): https://arxiv.org/abs/2502.11034. At first all are clipped
+    together, and the least norm is remembered. A norm of 0 or that is not finite does
+    not count (in the authors' code it makes all later gradients 0 or NaN).
+
+    Args:
+        ratio: The multiple. At least 0.
+        decay: Of the average, in [0, 1).
+        max_norm: The global norm at first. At least 0.
+        warmup: How many updates that is.
+        eps: Added to norms that are divided by. At least 0.
+
+    Keeps `usual_norm`, one number for each array.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        usual, mine, total = slots["usual_norm"], norm(u), global_norm(leaf.total)
+        is_first, counts = usual == 0, jnp.isfinite(mine) & (mine > 0)
+        together = jnp.minimum(1, safe_ratio(max_norm, total + eps))
+        together = jnp.where(total == 0, 1, together)
+        least = jnp.minimum(jnp.where(is_first, jnp.inf, usual), together * mine)
+        most = jnp.where(is_first, mine, ratio * usual)
+        alone = jnp.where(mine > most, safe_ratio(most, mine + eps), 1)
+        kept = jnp.minimum(mine, most)
+        average = decay * jnp.where(is_first, kept, usual) + decay.complement * kept
+        is_warming = leaf.t <= warmup
+        new = jnp.where(is_warming, least, average)
+        factor = jnp.where(is_warming, together, alone)
+        return factor * u, {"usual_norm": jnp.where(counts, new, usual)}
+
+    return Rule(update, {"usual_norm": _norm_slot}, measure=norms_apart)
+
+
+@transformation
+def limit_norm_growth(limit: Positive = 1.01):
+    """Scale each array down so that its norm grows by at most a factor an update.
+
+    Chen et al. 2024 (Fira): https://arxiv.org/abs/2410.01623. After a norm of 0 any may
+    follow.
+
+    Args:
+        limit: The factor. Positive, usually above 1.
+
+    Keeps `last_norm`, one number for each array.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        last, mine = slots["last_norm"], norm(u)
+        most = jnp.where(last == 0, mine, limit * last)
+        scale = jnp.where(mine > most, safe_ratio(most, mine), 1)
+        return scale * u, {"last_norm": scale * mine}
+
+    return Rule(update, {"last_norm": _norm_slot})

@@ -1,0 +1,72 @@
+"""What happens every so many updates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.compiler.nested import run
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Decay, Every, Member
+from gradtx.core.arithmetic import whole
+from gradtx.core.context import Leaf, Tree
+from gradtx.core.rule import Rule, TreeRule
+from gradtx.core.trees import like, map_with_none, wide_zeros
+from gradtx.transforms.averages import full
+
+
+@transformation
+def apply_every(k: Every = 1):
+    """Give the sum of every k updates, and zeros in between. As optax.
+
+    Args:
+        k: A whole number, at least 1.
+
+    Keeps `grad_acc`. Steps behind this one see every update, the zeros included.
+    """
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        every = whole(k)
+        place = leaf.count % every
+        total = jnp.where(place == 0, u, slots["grad_acc"] + u)
+        return jnp.where(place == every - 1, total, 0), {"grad_acc": total}
+
+    return Rule(update, {"grad_acc": full(0.0)}, period=k)
+
+
+@transformation
+def average_every(every: Every, transform: Member, decay: Decay):
+    """The average of what a transformation makes at every k-th update only.
+
+    Gives the average before this update; at the first update zeros.
+
+    Args:
+        every: k, at least 1. The transformation does not run at other updates.
+        transform: Gets the gradient that entered the enclosing `moments`.
+        decay: Of the average, in [0, 1).
+
+    Keeps the average as `nu`, at least float32, and the transformation's own state
+    whole as `hessian_fn_state`.
+    """
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        nu, state = slots["nu"], slots["hessian_fn_state"]
+
+        def average(old: Any, new: Any) -> Any:
+            if old is None or new is None:
+                return None
+            return decay.complement * new + decay * old
+
+        def refresh() -> tuple[Any, Any]:
+            new, after = run(transform, tree.grad, state, tree)
+            new = map_with_none(average, nu, new)
+            return like(new, nu), after
+
+        is_due = tree.count % whole(every) == 0
+        new, after = lax.cond(is_due, refresh, lambda: (nu, state))
+        return nu, {"nu": new, "hessian_fn_state": after}
+
+    slots = {"nu": wide_zeros, "hessian_fn_state": transform.init}
+    return TreeRule(update, slots, period=every)

@@ -1,0 +1,89 @@
+"""A scale that falls where the loss does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.counts import next_count
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Every, NonNegative, OpenDecay, Share
+from gradtx.core.context import Step
+from gradtx.core.numbers import is_constant_zero
+from gradtx.core.rule import memoryless, zero
+from gradtx.core.trees import zero_count
+
+
+@transformation
+def reduce_on_plateau(
+    factor: OpenDecay = 0.1,
+    patience: NonNegative = 10,
+    rtol: Share = 1e-4,
+    atol: NonNegative = 0.0,
+    cooldown: NonNegative = 0,
+    accumulation_size: Every = 1,
+    min_scale: NonNegative = 0.0,
+):
+    """Scale by a number that is reduced when the loss no longer falls. As optax.
+
+    Call `update(updates, state, params, value=...)` with the loss. It has fallen if it
+    is below the least so far by `rtol` times the size of that (in optax times that
+    itself, so that a negative loss always seems to fall) and `atol`.
+
+    Args:
+        factor: What the scale is multiplied by, in (0, 1).
+        patience: After how many values without a fall. At least 0, which is as 1 (in
+            optax the scale is then reduced by every value).
+        rtol: In [0, 1].
+        atol: At least 0.
+        cooldown: How many values after a reduction do not count. At least 0.
+        accumulation_size: How many losses a value is the mean of. At least 1.
+        min_scale: The least that the scale is. At least 0.
+
+    Keeps `scale`, `best_value`, `avg_value`, and how many there were:
+    `plateau_count`, `cooldown_count`, `accumulation_count`.
+    """
+    if is_constant_zero(rtol) and is_constant_zero(atol):
+        raise ValueError("reduce_on_plateau: rtol or atol must be positive, got 0 both")
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        value = jnp.asarray(step.extra["value"]).astype(shared["avg_value"].dtype)
+        count = next_count(shared["accumulation_count"])
+        mean = ((count - 1) * shared["avg_value"] + value) / count
+        is_due = count >= accumulation_size
+        best, waiting = shared["best_value"], shared["cooldown_count"]
+        less = (1 - rtol * jnp.sign(best)) * best - atol
+        has_fallen = mean < jnp.where(jnp.isfinite(best), less, best)
+        stuck = jnp.where(has_fallen, 0, next_count(shared["plateau_count"]))
+        is_cooling = waiting > 0
+        is_reduced = ~is_cooling & ~has_fallen & (stuck >= patience)
+        scale = shared["scale"]
+        cooling = jnp.where(is_reduced, cooldown, jnp.maximum(waiting - 1, 0))
+        lowered = jnp.maximum(jnp.where(is_reduced, factor * scale, scale), min_scale)
+        new = {
+            "scale": jnp.where(is_cooling, scale, lowered),
+            "best_value": jnp.where(has_fallen, mean, best),
+            "plateau_count": jnp.where(is_cooling | is_reduced, 0, stuck),
+            "cooldown_count": cooling,
+        }
+        return {
+            **{name: jnp.where(is_due, it, shared[name]) for name, it in new.items()},
+            "avg_value": jnp.where(is_due, 0, mean),
+            "accumulation_count": jnp.where(is_due, 0, count),
+        }
+
+    shared = {
+        "scale": lambda arrays: jnp.ones(()),
+        "best_value": lambda arrays: jnp.asarray(jnp.inf),
+        "avg_value": zero,
+        "plateau_count": zero_count,
+        "cooldown_count": zero_count,
+        "accumulation_count": zero_count,
+    }
+    return memoryless(
+        lambda u, leaf: leaf.shared["scale"] * u,
+        shared=shared,
+        settle=settle,
+        needs=("value",),
+    )

@@ -1,0 +1,158 @@
+"""Scaling the update: by a number, a schedule, a norm, its sign."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import NonNegative, Scalar, ScalarOrSchedule
+from gradtx.core.arithmetic import abs2, safe_sqrt
+from gradtx.core.context import Leaf
+from gradtx.core.rule import memoryless
+from gradtx.core.stable import stable
+from gradtx.transforms.averages import difference
+from gradtx.transforms.combine import add, identity
+from gradtx.transforms.vector_norms import global_norm, norm, norms_apart, over
+
+
+@transformation
+def scale(step_size: Scalar):
+    """Multiply the update by a number of any sign, or by a schedule of it."""
+    return memoryless(lambda u, leaf: step_size * u)
+
+
+@transformation
+def scale_by_schedule(step_size_fn: ScalarOrSchedule):
+    """Multiply the update by a schedule; as `scale`, under optax's name."""
+    return scale(step_size_fn)
+
+
+@transformation
+def scale_by_learning_rate(
+    learning_rate: ScalarOrSchedule | None = None, *, flip_sign: bool = True
+):
+    """Multiply by the learning rate and turn the gradient's direction into descent.
+
+    Args:
+        learning_rate: A number, or a schedule of the count of updates; None scales
+            nothing (and turns nothing), as in optax.
+        flip_sign: Whether to multiply by -1.
+    """
+    if learning_rate is None:
+        return identity()
+    if flip_sign:
+        return memoryless(lambda u, leaf: -learning_rate * u)
+    return scale(learning_rate)
+
+
+@transformation
+def set_to_zero():
+    """Replace the update by zeros: parameters that get it stay as they are."""
+    return memoryless(lambda u, leaf: jnp.zeros_like(u), takes_integers=True)
+
+
+@transformation
+def scale_by_sign():
+    """Replace every element by its sign; a complex one by its direction."""
+    return memoryless(lambda u, leaf: jnp.sign(u))
+
+
+@transformation
+def scale_by_tanh(sharpness: Scalar = 1.0):
+    """Replace every element by its hyperbolic tangent: a sign that can be small.
+
+    Args:
+        sharpness: What elements are multiplied by before.
+    """
+    return memoryless(lambda u, leaf: jnp.tanh(sharpness * u))
+
+
+def rms(x: Any, floor: Any = 0.0) -> Any:
+    """The root mean square of an array, or a number that is larger."""
+    return jnp.maximum(safe_sqrt(jnp.mean(abs2(x))), floor)
+
+
+@stable
+@transformation
+def block_norm():
+    """Replace the update by its Euclidean norm, one number for each array."""
+    return memoryless(lambda u, leaf: norm(u), out=norm)
+
+
+@transformation
+def scale_by_param_block_norm(min_scale: NonNegative = 1e-3):
+    """Multiply by the norm of the parameter's array. As optax.
+
+    Args:
+        min_scale: The least that is multiplied by. At least 0.
+    """
+    return memoryless(lambda u, leaf: u * norm(leaf.param, min_scale))
+
+
+@transformation
+def scale_by_param_block_rms(min_scale: NonNegative = 1e-3):
+    """Multiply by the root mean square of the parameter's array. As optax.
+
+    Args:
+        min_scale: The least that is multiplied by. At least 0.
+    """
+    return memoryless(lambda u, leaf: u * rms(leaf.param, min_scale))
+
+
+@transformation
+def centralize():
+    """Subtract the mean over all axes but the first, from matrices and larger arrays.
+
+    Yong et al. 2020: https://arxiv.org/abs/2004.01461. As optax.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        axes = tuple(range(1, u.ndim))
+        return u - jnp.mean(u, axes, keepdims=True) if axes else u
+
+    return memoryless(update)
+
+
+@transformation
+def normalize():
+    """Divide by the global norm; zeros stay zeros (in optax they become NaN)."""
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        size = global_norm(leaf.total)
+        return over(u, jnp.where(size == 0, 1, size))
+
+    return memoryless(update, measure=norms_apart)
+
+
+@transformation
+def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: NonNegative = 1e-6):
+    """Divide by the global norm, times a number. As optax.
+
+    Args:
+        scale_factor: The norm that large updates get.
+        eps: Added to the norm. At least 0; with 0 zeros stay zeros.
+    """
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        size = global_norm(leaf.total) + eps
+        return over(u, jnp.where(size == 0, 1, size)) * scale_factor
+
+    return memoryless(update, measure=norms_apart)
+
+
+@transformation
+def scale_by_optimistic_gradient(alpha: Scalar = 1.0, beta: Scalar = 1.0):
+    """Add to the update what it has changed since the last one.
+
+    Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2, equation 13. As optax.
+
+    Args:
+        alpha: Weight of the update.
+        beta: Weight of its change; at the first update there is none.
+
+    Keeps `previous_gradient`.
+    """
+    change = difference("previous_gradient")
+    return add(identity(), change, weights=(alpha, beta))

@@ -1,0 +1,75 @@
+"""Weight decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import NonNegative, Scalar
+from gradtx.core.context import Leaf
+from gradtx.core.nodes import Masked
+from gradtx.core.numbers import is_constant_zero
+from gradtx.core.rule import memoryless
+from gradtx.transforms.combine import chain, identity
+from gradtx.transforms.modifiers import agreement
+from gradtx.transforms.scaling import scale_by_learning_rate
+
+
+@transformation
+def add_decayed_weights(weight_decay: Scalar = 0.0, mask: Any = None):
+    """Add the parameter times a number.
+
+    Decoupled from the gradient: Loshchilov and Hutter 2017,
+    https://arxiv.org/abs/1711.05101.
+
+    Args:
+        weight_decay: A number, or a schedule of it; usually at least 0.
+        mask: Which leaves decay, see `only`. All, if None.
+
+    A constant 0 adds nothing and reads no parameters: the compiler may not drop
+    `0 * p`, which is not 0 for every p.
+
+    Raises:
+        ValueError: At `init`, the mask does not fit; at `update`, no parameters.
+    """
+    if mask is not None:
+        return Masked(add_decayed_weights(weight_decay), mask)
+    if is_constant_zero(weight_decay):
+        return identity()
+    return memoryless(lambda u, leaf: u + weight_decay * leaf.param)
+
+
+def decayed_step(
+    direction: Any, weight_decay: Any, mask: Any, learning_rate: Any
+) -> Any:
+    """A step along a direction, with decoupled weight decay."""
+    return chain(
+        direction,
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def add_cautious_decay(weight_decay: NonNegative = 0.0, mask: Any = None):
+    """Add the parameter times a number where that has the direction's sign, or it is 0.
+
+    So weights decay only where the step does not make them larger. Chen et al. 2025:
+    https://arxiv.org/abs/2510.12402. In the place of `add_decayed_weights`.
+
+    Args:
+        weight_decay: At least 0; a constant 0 adds nothing.
+        mask: Which leaves decay, see `only`. All, if None.
+    """
+    if mask is not None:
+        return Masked(add_cautious_decay(weight_decay), mask)
+    if is_constant_zero(weight_decay):
+        return identity()
+
+    def update(u: Any, leaf: Leaf) -> Any:
+        decays = agreement(u, leaf.param) >= 0
+        return u + weight_decay * jnp.where(decays, leaf.param, 0)
+
+    return memoryless(update)

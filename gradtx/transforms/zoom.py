@@ -1,0 +1,284 @@
+"""The zoom line search: a step size that satisfies both of Wolfe's conditions.
+
+Nocedal and Wright, Numerical Optimization, Algorithms 3.5 and 3.6: steps are lengthened
+until a good one is bracketed, then the bracket is narrowed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Every, NonNegative, Positive
+from gradtx.core.context import Tree
+from gradtx.core.rule import TreeRule
+from gradtx.core.trees import like
+from gradtx.transforms.linesearch import (
+    NEEDS,
+    Line,
+    Point,
+    excess,
+    first_slots,
+    last_stepsize,
+    report,
+)
+
+
+class Bracket(NamedTuple):
+    """An interval that holds a good step size.
+
+    Attributes:
+        low: The end with the lower value, right or left; the objective falls from it
+            into the interval.
+        high: The other end.
+        reference: The end that was replaced last, for the cubic.
+    """
+
+    low: Point
+    high: Point
+    reference: Point
+
+    @property
+    def width(self) -> Any:
+        """Its length."""
+        return jnp.abs(self.high.stepsize - self.low.stepsize)
+
+    def guess(self) -> Any:
+        """The minimum of a cubic or a parabola, unless near an end; else the middle."""
+        low, high = self.low, self.high
+        left = jnp.minimum(low.stepsize, high.stepsize)
+        right = jnp.maximum(low.stepsize, high.stepsize)
+
+        def is_inside(x: Any, margin: float) -> Any:
+            return (x > left + margin * self.width) & (x < right - margin * self.width)
+
+        cubic = minimum_of_cubic(low, high, self.reference)
+        parabola = minimum_of_parabola(low, high)
+        middle = (low.stepsize + high.stepsize) / 2
+        otherwise = jnp.where(is_inside(parabola, 0.1), parabola, middle)
+        return jnp.where(is_inside(cubic, 0.2), cubic, otherwise)
+
+    def narrow(self, new: Point, is_too_high: Any) -> Bracket:
+        """Replace an end by a point inside: one round of Algorithm 3.6."""
+        low, high = self.low, self.high
+        is_high = is_too_high | (new.value >= low.value)
+        is_past = ~is_high & (new.slope * (high.stepsize - low.stepsize) >= 0)
+        return Bracket(
+            low=where(is_high, low, new),
+            high=where(is_high, new, where(is_past, low, high)),
+            reference=where(is_high | is_past, high, low),
+        )
+
+
+def minimum_of_parabola(a: Point, b: Point) -> Any:
+    """Where the parabola with a's value and slope and b's value is stationary."""
+    step = b.stepsize - a.stepsize
+    curvature = (b.value - a.value - a.slope * step) / step**2
+    return a.stepsize - a.slope / (2 * curvature)
+
+
+def minimum_of_cubic(a: Point, b: Point, c: Point) -> Any:
+    """Where the cubic with a's value and slope and b's and c's value is least.
+
+    NaN if nowhere, or if two points are one.
+    """
+    db, dc = b.stepsize - a.stepsize, c.stepsize - a.stepsize
+    rise_b = b.value - a.value - a.slope * db
+    rise_c = c.value - a.value - a.slope * dc
+    scale = (db * dc) ** 2 * (db - dc)
+    third = (dc**2 * rise_b - db**2 * rise_c) / scale
+    second = (db**3 * rise_c - dc**3 * rise_b) / scale
+    root = jnp.sqrt(second**2 - 3 * third * a.slope)
+    return a.stepsize + (root - second) / (3 * third)
+
+
+class Wolfe(NamedTuple):
+    """The conditions on a step, each by how much a point misses it."""
+
+    slope_rtol: Any
+    curv_rtol: Any
+    approx_dec_rtol: Any
+
+    def decrease_error(self, start: Point, point: Point) -> Any:
+        """Of sufficient decrease (Nocedal and Wright, 3.7a).
+
+        Close to a minimum, where the difference of two values is all rounding, the
+        slopes decide: Hager and Zhang 2006, (23) and (27),
+        https://doi.org/10.1145/1132973.1132979.
+        """
+        rise = point.value - start.value
+        armijo = rise - self.slope_rtol * point.stepsize * start.slope
+        if self.approx_dec_rtol is not None:
+            by_slopes = point.slope - (2 * self.slope_rtol - 1) * start.slope
+            is_close = rise - self.approx_dec_rtol * jnp.abs(start.value)
+            armijo = jnp.minimum(armijo, jnp.maximum(by_slopes, is_close))
+        return excess(armijo)
+
+    def curvature_error(self, start: Point, point: Point) -> Any:
+        """Of small curvature (Nocedal and Wright, 3.7b)."""
+        return excess(jnp.abs(point.slope) - self.curv_rtol * jnp.abs(start.slope))
+
+
+class Search(NamedTuple):
+    """A search under way.
+
+    Attributes:
+        count: How many points were tried.
+        last: The last of them, and the gradient there.
+        safe: The best with enough of a decrease, and the gradient there; or the start.
+        decrease_error: By how much the last misses the one condition.
+        curvature_error: By how much it misses the other.
+        bracket: An interval that holds a good step size, once `is_bracketed`.
+        has_ended: Whether the last is the result, good or the longest that is allowed.
+        has_failed: Whether points or the bracket are used up.
+    """
+
+    count: Any
+    last: tuple[Point, Any]
+    safe: tuple[Point, Any]
+    decrease_error: Any
+    curvature_error: Any
+    bracket: Bracket
+    is_bracketed: Any
+    has_ended: Any
+    has_failed: Any
+
+
+class Zoom(NamedTuple):
+    """What a search goes by; the numbers are those of the transformation."""
+
+    line: Line
+    wolfe: Wolfe
+    first: Any
+    most: Any
+    longest: Any
+    grow: Any
+    tolerance: Any
+    precision: Any
+
+    def run(self) -> Search:
+        """Search until a step size is good, or none will be found."""
+        start, no = self.line.start, jnp.asarray(False)
+        here = start, like(self.line.grad, self.line.kept)
+        unknown, bracket = jnp.full_like(start.value, jnp.inf), Bracket(*[start] * 3)
+        return lax.while_loop(
+            lambda search: ~(search.has_ended | search.has_failed),
+            self.try_one,
+            Search(
+                jnp.int32(0), here, here, unknown, unknown, bracket, no, no, no
+            ),
+        )  # fmt: skip
+
+    def try_one(self, search: Search) -> Search:
+        """Try one more point, longer than the last or in the bracket."""
+        start, last, is_bracketed = self.line.start, search.last[0], search.is_bracketed
+        is_first, count = search.count == 0, search.count + 1
+        longer = jnp.where(is_first, self.first, self.grow * last.stepsize)
+        is_longest = ~is_bracketed & (longer >= self.longest)
+        longer = jnp.minimum(longer, self.longest)
+        stepsize = jnp.where(is_bracketed, search.bracket.guess(), longer)
+
+        new, grad = self.line.at(stepsize)
+        decrease_error = self.wolfe.decrease_error(start, new)
+        curvature_error = self.wolfe.curvature_error(start, new)
+        is_safe = decrease_error <= self.tolerance
+        is_good = is_safe & (curvature_error <= self.tolerance)
+        is_better = ~is_bracketed | (new.value < search.safe[0].value)
+        safe = where(is_safe & is_better, (new, grad), search.safe)
+
+        is_high = decrease_error > 0
+        found, is_found = bracket_between(
+            last, new, is_high | (~is_first & (new.value >= last.value))
+        )
+        bracket = where(is_bracketed, search.bracket.narrow(new, is_high), found)
+        is_narrow = is_bracketed & (search.bracket.width <= self.precision)
+        has_ended = is_good | (is_longest & ~is_found)
+        is_used_up = (count >= self.most) | (is_narrow & (safe[0].stepsize > 0))
+        return Search(
+            count, (new, grad), safe, decrease_error, curvature_error, bracket,
+            is_bracketed | is_found, has_ended, is_used_up & ~has_ended,
+        )  # fmt: skip
+
+
+def bracket_between(last: Point, new: Point, is_high: Any) -> tuple[Bracket, Any]:
+    """The bracket of two points, and whether it is one: a round of Algorithm 3.5."""
+    is_rising = ~is_high & (new.slope >= 0)
+    low, high = where(is_rising, (new, last), (last, new))
+    return Bracket(low, high, reference=low), is_high | is_rising
+
+
+def where(flag: Any, a: Any, b: Any) -> Any:
+    """One of two trees."""
+    return jax.tree.map(lambda x, y: jnp.where(flag, x, y), a, b)
+
+
+@transformation
+def scale_by_zoom_linesearch(
+    max_linesearch_steps: Every,
+    max_learning_rate: Positive | None = None,
+    tol: NonNegative = 0.0,
+    increase_factor: Positive = 2.0,
+    slope_rtol: NonNegative = 1e-4,
+    curv_rtol: NonNegative = 0.9,
+    approx_dec_rtol: NonNegative | None = 1e-6,
+    stepsize_precision: NonNegative = 1e-5,
+    initial_guess_strategy: Literal["one", "keep"] = "keep",
+    verbose: bool = False,
+):
+    """Find a step after which the objective is lower and its slope is smaller.
+
+    Wolfe's: `f(p + a u) <= f(p) + slope_rtol a s` and `|s'| <= curv_rtol |s|`
+    for updates u, along which the slope is s here and s' there. As optax.
+
+    Args:
+        max_linesearch_steps: How many step sizes to try at most. At least 1.
+        max_learning_rate: The longest; None for no bound. Positive.
+        tol: What the conditions may be missed by. At least 0.
+        increase_factor: What lengthens the step at first. Positive; useful above 1.
+        slope_rtol: The share of what the slope promises. At least 0.
+        curv_rtol: The share of the slope that may be left. At least 0.
+        approx_dec_rtol: How close two values are, relative to the first, for slopes to
+            decide which is lower; None: never.
+        stepsize_precision: The bracket in which any decrease is taken. At least 0.
+        initial_guess_strategy: "one", or "keep" to start at the last step size.
+        verbose: Whether to print how a search failed.
+
+    Call `update` as for `scale_by_backtracking_linesearch`, whose slots this keeps too.
+    """
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        line = Line("scale_by_zoom_linesearch", updates, slots, tree)
+        longest = jnp.inf if max_learning_rate is None else max_learning_rate
+        first = last_stepsize(slots) if initial_guess_strategy == "keep" else 1.0
+        wolfe = Wolfe(*line.numbers(slope_rtol, curv_rtol, approx_dec_rtol))
+        settings = line.numbers(
+            first, max_linesearch_steps, longest, increase_factor, tol,
+            stepsize_precision,
+        )  # fmt: skip
+        zoom = Zoom(line, wolfe, *settings)
+        search = zoom.run()
+        # Safe, if anything was; nowhere, if even the last point is outside the domain.
+        is_safe = search.safe[0].stepsize > 0
+        falls_back = search.has_failed & (is_safe | jnp.isinf(search.decrease_error))
+        end, grad = where(falls_back, search.safe, search.last)
+        errors = {
+            "decrease_error": search.decrease_error,
+            "curvature_error": search.curvature_error,
+        }
+        if verbose:
+            has_failed = ~(jnp.maximum(*errors.values()) <= zoom.tolerance)
+            report(line, has_failed, "both conditions", end, **errors)
+        kept = {
+            "learning_rate": end.stepsize,
+            "value": end.value,
+            "grad": grad,
+            "num_linesearch_steps": search.count,
+        }
+        return line.step(end.stepsize), kept | errors
+
+    slots = first_slots("decrease_error", "curvature_error", stores_grad=True)
+    return TreeRule(update, slots, NEEDS)

@@ -1,0 +1,202 @@
+"""One step for several gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+from jax import numpy as jnp
+
+from gradtx.compiler.counts import next_count
+from gradtx.compiler.fusion import apart
+from gradtx.compiler.nested import run_when, trained
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import DType, EveryAtItsOwnCount, Member
+from gradtx.core.context import Tree
+from gradtx.core.rule import TreeRule
+from gradtx.core.stable import stable
+from gradtx.core.state import State
+from gradtx.core.trees import like, map_with_none, where, wide_zeros, zero_count, zeros
+
+
+def decided(owner: str, condition: Any, *given: Any) -> tuple[Any, Any]:
+    """What a condition says of gradients: whether they are skipped, and more."""
+    said = condition(*given)
+    is_pair = isinstance(said, tuple) and len(said) == 2
+    is_skipped = jnp.asarray(said[0]) if is_pair and said[0] is not None else None
+    if is_skipped is None or is_skipped.shape or is_skipped.dtype != bool:
+        raise TypeError(f"{owner} must give a bool and a tree, got {said!r}")
+    return is_skipped, said[1]
+
+
+def first_info(owner: str, condition: Any, params: Any) -> Any:
+    """What a condition on gradients says of zeros, before any step."""
+    return decided(owner, condition, wide_zeros(params), zero_count(params), params)[1]
+
+
+SKIPS = "MultiSteps: should_skip_update_fn"
+
+
+def _accumulating(
+    transform: Any, every: Any, mean: bool, dtype: Any, skips: Any, key: str
+) -> TreeRule:
+    """The rule of `accumulate`, its inner state under a key, and maybe with skips."""
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        n, steps, acc = slots["mini_step"], slots["gradient_step"], slots["acc_grads"]
+        is_skipped, new = jnp.asarray(tree.is_skipped), {}
+        if skips is not None:
+            seen = trained(transform, updates, tree.own)
+            is_refused, info = decided(SKIPS, skips, seen, steps, tree.params)
+            new["skip_state"] = where(is_skipped, slots["skip_state"], info)
+            is_skipped |= is_refused
+        is_due = ~is_skipped & (n + 1 >= (every(steps) if callable(every) else every))
+
+        def add(a: Any, u: Any) -> Any:
+            if a is None:
+                return None
+            u = jnp.zeros_like(a) if u is None else u
+            a, u, size = apart(a.astype(u.dtype), u, (n + 1).astype(u.real.dtype))
+            grown = a + ((u - a) / size if mean else u)
+            return jnp.where(is_skipped, a, grown)
+
+        def mean_or_frozen(total: Any, u: Any) -> Any:
+            return u if u is None or total is None else total
+
+        def rest(total: Any, out: Any) -> Any:
+            # Of what comes through the condition, so that no second tree is kept.
+            if total is None:
+                return None
+            return jnp.where(is_due, 0, total if out is None else out)
+
+        total = map_with_none(add, acc, updates)
+        given = map_with_none(mean_or_frozen, total, updates)
+        out, after = run_when(is_due, transform, given, slots[key], tree)
+        n = jnp.where(is_due, 0, next_count(n, ~is_skipped))
+        new |= {"mini_step": n, "gradient_step": next_count(steps, is_due), key: after}
+        new["acc_grads"] = like(map_with_none(rest, total, out), acc)
+        return where(is_due, out, zeros(out)), new
+
+    def first(params: Any) -> Any:
+        def cast(zero: Any) -> Any:
+            is_complex = jnp.iscomplexobj(zero)
+            wanted = jnp.promote_types(dtype, jnp.complex64) if is_complex else dtype
+            return zero.astype(wanted)
+
+        nothing = wide_zeros(trained(transform, params))
+        return nothing if dtype is None else jax.tree.map(cast, nothing)
+
+    slots = {"mini_step": zero_count, "gradient_step": zero_count, "acc_grads": first}
+    if skips is not None:
+        slots["skip_state"] = lambda params: first_info(
+            SKIPS, skips, trained(transform, params)
+        )
+    return TreeRule(
+        update,
+        slots,
+        inner={key: transform},
+        takes=("**",),
+        waits=True,
+        in_optax={key: "inner_opt_state"},
+    )
+
+
+@transformation
+def accumulate(
+    transform: Member,
+    every: EveryAtItsOwnCount,
+    *,
+    mean: bool = True,
+    dtype: DType | None = None,
+):
+    """Run a transformation once every so many updates, on the mean of the gradients.
+
+    The others give zeros and leave its state as it is, so that its schedules count the
+    steps that it took.
+
+    Args:
+        transform: The transformation.
+        every: How many gradients a step takes, whole and at least 1; or a schedule of
+            it, which counts steps.
+        mean: Whether it gets their mean, or their sum.
+        dtype: What is accumulated in; at least float32 if None.
+
+    A gradient of None counts as zeros; at the last one its leaf gets no step. For what
+    the transformation freezes nothing is kept.
+
+    Keeps `mini_step` (gradients since the last step), `gradient_step` (steps),
+    `acc_grads`, and the state of the transformation whole as `inner`.
+    """
+    return _accumulating(transform, every, mean, dtype, None, "inner")
+
+
+@stable
+@transformation
+def multi_steps(
+    opt: Member, every: EveryAtItsOwnCount, mean: bool, skips: Any, dtype: DType | None
+):
+    """As `MultiSteps`, which makes it."""
+    return _accumulating(opt, every, mean, dtype, skips, "inner_opt_state")
+
+
+class MultiSteps:
+    """As `optax.MultiSteps`: `accumulate`, with mini-steps that may be skipped.
+
+    Args:
+        opt: The transformation.
+        every_k_schedule: As `every` of `accumulate`.
+        use_grad_mean: As `mean` of `accumulate`.
+        should_skip_update_fn: `(updates, gradient_step, params) -> (bool, info)`:
+            whether a gradient is passed over, and arrays, kept as `skip_state`;
+            `has_updated` looks for `should_skip` among them.
+        accumulator_dtype: As `dtype` of `accumulate`.
+
+    The state has the fields of optax's `MultiStepsState`: `state.mini_step`, ...
+    """
+
+    def __init__(
+        self,
+        opt: optax.GradientTransformation,
+        every_k_schedule: Any,
+        use_grad_mean: bool = True,
+        should_skip_update_fn: Any = None,
+        accumulator_dtype: Any = jnp.float32,
+    ):
+        self._accumulated = multi_steps(
+            opt, every_k_schedule, use_grad_mean, should_skip_update_fn,
+            accumulator_dtype,
+        )  # fmt: skip
+
+    @property
+    def inner_opt(self) -> optax.GradientTransformation:
+        """The transformation that runs once in a while."""
+        return self._accumulated.arguments["opt"]
+
+    def init(self, params: Any) -> State:
+        """The state for some parameters."""
+        return self._accumulated.init(params)
+
+    def update(
+        self, updates: Any, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[Any, Any]:
+        """Zeros, or once in a while a step."""
+        return self._accumulated.update(updates, state, params, **extra)
+
+    def has_updated(self, state: Any) -> jax.Array:
+        """Whether the last update was a step.
+
+        Not if its gradient was skipped, which the function's info must tell for that:
+        as `should_skip`, like those of `skip_not_finite` and `skip_large_updates`.
+        """
+        has_stepped = (state["mini_step"] == 0) & (state["gradient_step"] > 0)
+        info = state.get("skip_state")
+        is_mapping = isinstance(info, Mapping)
+        skipped = info.get("should_skip") if is_mapping else None
+        skipped = getattr(info, "should_skip", skipped)
+        return has_stepped if skipped is None else has_stepped & ~jnp.asarray(skipped)
+
+    def gradient_transformation(self) -> Any:
+        """The same as one transformation, which goes into chains."""
+        return self._accumulated

@@ -1,0 +1,127 @@
+"""Averages of the parameters, which are what to evaluate with."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from jax import numpy as jnp
+
+from gradtx.compiler.nested import anew, run
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Decay, Every, Member, NonNegative, Share
+from gradtx.core.arithmetic import whole
+from gradtx.core.context import Leaf, Tree
+from gradtx.core.rule import Rule, TreeRule, unchanged
+from gradtx.core.stable import stable
+from gradtx.core.trees import where
+from gradtx.transforms.combine import chain
+
+
+def _slot(name: str) -> Any:
+    """Evaluate with what is kept under a name."""
+    return lambda param, slots, shared: slots[name]
+
+
+@transformation
+def average_params(
+    transform: Member,
+    decay: Decay | Literal["polyak"] = 0.999,
+    start: NonNegative = 0,
+    every: Every = 1,
+    *,
+    slot: str = "average",
+):
+    """Keep an average of the parameters, to evaluate with; see `eval_params`.
+
+    Args:
+        transform: What makes the updates, which are not changed: a whole optimizer.
+        decay: Of a moving average that starts at the parameters, in [0, 1); or
+            "polyak" for the mean of all. Polyak and Juditsky 1992:
+            https://doi.org/10.1137/0330046.
+        start: After how many updates averaging starts; before, the average is the
+            parameters. With "polyak" this is SWA, stochastic weight averaging:
+            Izmailov et al. 2018: https://arxiv.org/abs/1803.05407.
+        every: How many updates there are from one averaged point to the next.
+        slot: The name that the average is kept under, at least float32.
+
+    Inside of `accumulate` it averages after steps, around it after every gradient.
+    """
+    return chain(transform, _average(decay, start, every, slot))
+
+
+@stable
+@transformation
+def _average(
+    decay: Decay | Literal["polyak"], start: NonNegative, every: Every, slot: str
+):
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        way = leaf.param + u - slots[slot]
+        # Of updates before this one, since one more than the last count is none.
+        before, period = leaf.count - whole(start), whole(every)
+        is_due = before % period == period - 1
+        points = before // period + is_due
+        share = (
+            1 / jnp.maximum(points, 1).astype(u.real.dtype)
+            if isinstance(decay, str)
+            else decay.complement
+        )
+        share = jnp.where(is_due, share, 0)
+        share = jnp.where(before < 0, 1, share)
+        return u, {slot: slots[slot] + share * way}
+
+    return Rule(update, {slot: unchanged}, evaluate=_slot(slot), period=every)
+
+
+@transformation
+def lookahead(
+    fast_optimizer: Member,
+    sync_period: Every,
+    slow_step_size: Share,
+    reset_state: bool = False,
+):
+    """Bring parameters back to a slow copy, which follows them, every so many updates.
+
+    Zhang et al. 2019: https://arxiv.org/abs/1907.08610. As optax, but that parameters
+    are plain: the slow ones, which are to evaluate with (see `eval_params`), are kept
+    in the state, and `LookaheadParams` are not needed.
+
+    Args:
+        fast_optimizer: What makes the updates in between.
+        sync_period: How many these are, at least 1.
+        slow_step_size: The share of the way that the slow parameters go, in [0, 1].
+        reset_state: Whether the optimizer then begins anew.
+
+    Keeps `slow`, and what the optimizer keeps: whole as `inner` if it is reset.
+    """
+    fast = _restart(fast_optimizer, sync_period) if reset_state else fast_optimizer
+    return chain(fast, _synchronize(sync_period, slow_step_size))
+
+
+def _is_last(count: Any, period: Any) -> Any:
+    """Whether an update is the last of so many."""
+    return count % whole(period) == whole(period) - 1
+
+
+@stable
+@transformation
+def _synchronize(period: Every, step_size: Share):
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        slow, is_last = slots["slow"], _is_last(leaf.count, period)
+        way = leaf.param + u - slow
+        back = jnp.where(is_last, u - (1 - step_size) * way, u)
+        # Of the parameters as they are applied, which XLA then computes once.
+        return back, {"slow": jnp.where(is_last, leaf.param + back, slow)}
+
+    return Rule(update, {"slow": unchanged}, evaluate=_slot("slow"), period=period)
+
+
+@stable
+@transformation
+def _restart(transform: Member, period: Every):
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        out, after = run(transform, updates, slots["inner"], tree)
+        is_last = _is_last(tree.count, period)
+        first = anew(transform, tree.own, after)
+        return out, {"inner": where(is_last, first, after)}
+
+    return TreeRule(update, inner={"inner": transform}, takes=("**",), period=period)

@@ -1,0 +1,65 @@
+"""Transformations that run where a condition on the count holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jax import numpy as jnp
+
+from gradtx.compiler.counts import next_count
+from gradtx.compiler.nested import run_when
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Member
+from gradtx.core.context import Tree
+from gradtx.core.rule import TreeRule
+from gradtx.core.trees import zero_count, zeros
+
+
+def _conditionally(
+    inner: Any, should_transform_fn: Any, passes_extra: bool, *otherwise: Any
+) -> TreeRule:
+    """The rule of a transformation that a function of the count decides on."""
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        step, given = slots["step"], tree.extra if passes_extra else {}
+        is_due = jnp.asarray(should_transform_fn(step, **given))
+        before = slots["inner_state"]
+        out, after = run_when(is_due, inner, updates, before, tree, *otherwise)
+        return out, {"inner_state": after, "step": next_count(step)}
+
+    kept = {"inner_state": inner}
+    return TreeRule(
+        update, {"step": zero_count}, takes=("**",), inner=kept, takes_integers=True
+    )
+
+
+@transformation
+def conditionally_transform(
+    inner: Member,
+    should_transform_fn: Callable[..., Any],
+    forward_extra_args: bool = False,
+):
+    """Apply a transformation where a condition holds; else updates pass. As optax.
+
+    Args:
+        inner: The transformation. Its own count counts the updates that it made.
+        should_transform_fn: `(step) -> bool`, with the number of updates before.
+        forward_extra_args: Whether it also gets the extra arguments by name.
+
+    Keeps `inner_state` whole, and `step`.
+    """
+    return _conditionally(inner, should_transform_fn, forward_extra_args)
+
+
+@transformation
+def conditionally_mask(
+    inner: Member,
+    should_transform_fn: Callable[..., Any],
+    forward_extra_args: bool = False,
+):
+    """Apply a transformation where a condition holds; else give zeros. As optax.
+
+    Arguments as `conditionally_transform`. Keeps `inner_state` whole, and `step`.
+    """
+    return _conditionally(inner, should_transform_fn, forward_extra_args, zeros)

@@ -1,0 +1,200 @@
+"""The numbers of a transformation: read by name, kept in the state, changed there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.compiler.checks import check_state
+from gradtx.compiler.evaluate import eval_params
+from gradtx.compiler.foreign import ours
+from gradtx.compiler.inventory import (
+    Number,
+    Place,
+    changing,
+    float32,
+    follows,
+    keeps_numbers,
+    keys_of,
+    now,
+    numbers_of,
+    with_numbers,
+)
+from gradtx.compiler.lower import takes_batch
+from gradtx.compiler.naming import Names, Numbers
+from gradtx.compiler.nested import run
+from gradtx.compiler.transformation import GradientTransformation, transformation
+from gradtx.core.annotations import Member
+from gradtx.core.context import Tree
+from gradtx.core.errors import differ, some
+from gradtx.core.numbers import DecayValue, scheduled
+from gradtx.core.rule import TreeRule
+
+
+def _read(tx: Any, place: Place | None = None) -> dict[str, Number]:
+    """Those numbers that `update` reads, by their keys."""
+    numbers = [*numbers_of(tx, place)]
+    keys = keys_of(numbers)
+    return {keys[n.where]: n for n in numbers if n.where in keys}
+
+
+def hyperparams(tx: GradientTransformation, state: Any) -> Numbers:
+    """Every number of a transformation by name, schedules at their value now.
+
+    `hyperparams(tx, state)["learning_rate"]` is what the next update uses. A name that
+    several have has what is around it in front, as far as that tells them apart:
+    `adamw.learning_rate`. No wrapper put around changes a name. Longer names find a
+    number, too, up to all that is around it, and so do the keys that `editable` has.
+
+    Args:
+        tx: A transformation; of foreign ones in it nothing is known.
+        state: Its state, which has the counts.
+
+    Returns:
+        A dict. A KeyError says what there is.
+
+    Raises:
+        TypeError: `tx` is no transformation of gradtx.
+    """
+    tx = ours("hyperparams", tx)
+    check_state("hyperparams", state)
+    numbers = [*numbers_of(tx, Place(tx.bound, state))]
+    numbers = [number for number in numbers if number.given is not None]
+    names = Names([number.trail for number in numbers])
+    values = (number.value for number in numbers)
+    return Numbers(dict(zip(names.shortest, values, strict=True)), names)
+
+
+def check_numbers(owner: str, tx: Any, state: Any, kept: Mapping[str, Any]) -> None:
+    """The numbers that another state keeps are those of a transformation."""
+    mine = hyperparams(tx, state)
+    for name, value in kept.items():
+        numbers = [x for n, x in mine.items() if n.rpartition(".")[2] == name]
+        if not any(jnp.allclose(x, value, 1e-6, 0.0) for x in numbers):
+            has = [float(x) for x in numbers] or "no such number"
+            raise ValueError(
+                f"{owner}: the state keeps {name}={float(value):.6g}, and {tx.name} "
+                f"has {has}; editable({tx.name}(...)) goes on with what a state keeps"
+            )
+
+
+def adopted(
+    owner: str,
+    mine: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    scheduled: Collection[str],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `editable` keeps where another state kept numbers.
+
+    Args:
+        owner: Who asks, for errors.
+        mine: Its numbers by name.
+        theirs: Those of the state.
+        scheduled: The names of those that schedules gave: it has these itself.
+    """
+    if unknown := sorted(theirs.keys() - mine.keys()):
+        raise ValueError(
+            f"{owner}: the state keeps {some(unknown)}, and here is no such number"
+        )
+    numbers = {**mine, **theirs}
+    given = {n: x if n in scheduled else mine[n] for n, x in numbers.items()}
+    return numbers, jax.tree.map(jnp.array, given)  # buffers of their own
+
+
+@transformation
+def editable(transform: Member):
+    """Keep the numbers of a transformation in the state, where they can be changed.
+
+    Write `state["hyperparams"]["learning_rate"] = jnp.float32(3e-4)`: the next update
+    uses it, and nothing is traced again (it is for a Python number: JAX has another
+    type for it). Numbers that nobody changed are as without this, to their rounding;
+    changed ones are float32, whatever the parameters are; nobody checks their range.
+
+    Args:
+        transform: The transformation; numbers of foreign members stay.
+
+    Keeps `hyperparams`, by the names of `gradtx.hyperparams`: each number that `update`
+    reads, a scheduled one as it will be at the next update. What is written there
+    overrides the transformation for good; NaN brings back what that says. Also keeps
+    `given`, which is what it said, to see what was written, and the state of the
+    transformation whole as `inner`.
+
+    Raises:
+        ValueError: The transformation is editable. At `update`: `hyperparams` lacks a
+            number, or holds another one or an array of them.
+    """
+    inside = ours("editable", transform)
+    if keeps_numbers(inside.bound):
+        raise ValueError(
+            f"editable: the numbers of {inside.name} are in its state already"
+        )
+    inside = changing(inside)
+
+    def first(params: Any) -> Any:
+        return {name: float32(it.value) for name, it in _read(inside).items()}
+
+    def edited(slots: Any) -> Any:
+        mine = _read(inside, Place(inside.bound, slots["inner"]))
+        written = slots["hyperparams"]
+        _check_written(written, mine)
+        values = (
+            _edited(number, jnp.asarray(written[name]), slots["given"][name])
+            for name, number in mine.items()
+        )
+        return with_numbers(inside, values)
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        out, after = run(edited(slots), updates, slots["inner"], tree)
+        written, given = {}, {}
+        for name, number in _read(inside, Place(inside.bound, after)).items():
+            before, said = slots["hyperparams"][name], slots["given"][name]
+            written[name] = now(number, before, said)
+            given[name] = jnp.where(follows(before, said), written[name], jnp.nan)
+        return out, {"hyperparams": written, "given": given, "inner": after}
+
+    def evaluate(params: Any, slots: Any) -> Any:
+        return eval_params(edited(slots), slots["inner"], params)
+
+    slots = {"hyperparams": first, "given": first}
+    return TreeRule(
+        update,
+        slots,
+        takes=("**",),
+        evaluate=evaluate,
+        inner={"inner": inside},
+        in_optax={"inner": "inner_state"},
+        takes_batch=takes_batch(inside),
+        takes_integers=True,
+    )
+
+
+def _check_written(written: Any, known: Mapping[str, Number]) -> None:
+    """What is in the state must be these numbers."""
+    if other := differ(written, known):
+        raise ValueError(f"editable: state['hyperparams'] {other}")
+    for name, value in written.items():
+        if jnp.shape(value):
+            raise ValueError(
+                f"editable: state['hyperparams'][{name!r}] must be a scalar, "
+                f"got shape {jnp.shape(value)}"
+            )
+
+
+def _edited(number: Number, written: Any, given: Any) -> Any:
+    """The number to use, or its schedule."""
+
+    def chosen(own: Any) -> Any:
+        own = jnp.asarray(own)
+        own = own if jnp.issubdtype(own.dtype, jnp.inexact) else own.astype(float)
+        return jnp.where(follows(written, given), own, written.astype(own.dtype))
+
+    if number.is_scheduled:
+        return lambda count: chosen(scheduled(number.given, count))
+    value = chosen(jnp.asarray(number.value, float))
+    if isinstance(number.given, DecayValue):
+        # The complement is believed if it is of this value.
+        return DecayValue(value, number.given.kept, changes=True)
+    return value

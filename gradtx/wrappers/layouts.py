@@ -1,0 +1,174 @@
+"""Transformations of parameters in another layout: one vector, real pairs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.compiler.evaluate import eval_params
+from gradtx.compiler.nested import run
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Member
+from gradtx.core.context import Tree
+from gradtx.core.dtypes import wide
+from gradtx.core.rule import TreeRule
+
+
+@transformation
+def flatten(inner: Member):
+    """Apply a transformation to all parameters as one vector. As optax.
+
+    What it measures of each array, as a trust ratio does, it then measures of all.
+    It is not needed for speed: arrays of one shape share a kernel anyway.
+
+    Args:
+        inner: The transformation. It keeps vectors, of the dtype that all parameters
+            promote to, at least float32; updates leave in their own.
+
+    Keeps the state of the transformation whole as `inner`. Where a gradient is None,
+    the elements of its vectors stay.
+    """
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        like = updates if tree.own is None else tree.own
+        vector, is_given = _vector(updates, like), _is_given(updates, like)
+        params = None if tree.own is None else _vector(tree.own, like)
+        flat = dataclasses.replace(tree, params=params, own=params, whole=params)
+        out, after = run(inner, vector, slots["inner"], flat)
+
+        def kept(new: Any, old: Any) -> Any:
+            is_vector = jnp.shape(new) == is_given.shape and not is_given.all()
+            return jnp.where(is_given, new, old) if is_vector else new
+
+        after = jax.tree.map(kept, after, slots["inner"])
+        return _parts(out, updates, like), {"inner": after}
+
+    def first(params: Any) -> Any:
+        return inner.init(_vector(params, params))
+
+    def evaluate(params: Any, slots: Any) -> Any:
+        vector = eval_params(inner, slots["inner"], _vector(params, params))
+        return _parts(vector, params, params)
+
+    return TreeRule(
+        update,
+        {"inner": first},
+        inner={"inner": inner},
+        takes=("**",),
+        evaluate=evaluate,
+        in_optax={"inner": None},
+    )
+
+
+def _pairs(tree: Any, like: Any) -> list[tuple[Any, Any]]:
+    """Each leaf of a tree, None included, beside that of the one with all leaves."""
+    leaves, treedef = jax.tree.flatten(like)
+    return list(zip(leaves, treedef.flatten_up_to(tree), strict=True))
+
+
+def _vector(tree: Any, like: Any) -> jax.Array:
+    """All elements, of the dtype that all promote to; zeros for leaves of None."""
+    parts = [
+        jnp.zeros(jnp.size(whole), wide(jnp.asarray(whole)).dtype)
+        if x is None
+        else wide(jnp.asarray(x)).reshape(-1)
+        for whole, x in _pairs(tree, like)
+    ]
+    return jnp.concatenate(parts) if parts else jnp.zeros(0)
+
+
+def _is_given(tree: Any, like: Any) -> np.ndarray:
+    """For each element whether it belongs to a leaf, and not to None."""
+    parts = [np.full(jnp.size(w), x is not None) for w, x in _pairs(tree, like)]
+    return np.concatenate(parts) if parts else np.zeros(0, bool)
+
+
+def _parts(vector: Any, tree: Any, like: Any) -> Any:
+    """The tree that a vector is of, in the dtypes of another."""
+    ends = np.cumsum([math.prod(jnp.shape(w)) for w in jax.tree.leaves(like)])
+    parts = jnp.split(vector, ends[:-1]) if ends.size else []
+
+    def part(x: Any, values: Any) -> Any:
+        if x is None:
+            return None
+        is_real = not jnp.iscomplexobj(x)
+        values = values.real if is_real else values
+        return values.reshape(jnp.shape(x)).astype(jnp.asarray(x).dtype)
+
+    xs = [x for _, x in _pairs(tree, like)]
+    return jax.tree.unflatten(jax.tree.structure(like), list(map(part, xs, parts)))
+
+
+class RealAndImaginary(NamedTuple):
+    """The parts of a complex array, as two real ones."""
+
+    real: Any
+    imaginary: Any
+
+
+def _split(tree: Any, like: Any) -> Any:
+    """A tree with pairs where another one, which has all leaves, is complex."""
+
+    def split(whole: Any, x: Any) -> Any:
+        if not jnp.iscomplexobj(whole):
+            return x
+        return RealAndImaginary(*([None] * 2 if x is None else [x.real, x.imag]))
+
+    return jax.tree.map(split, like, tree)
+
+
+def _join(tree: Any, like: Any) -> Any:
+    """A tree without the pairs where another one is complex."""
+
+    def join(whole: Any, x: Any) -> Any:
+        if not jnp.iscomplexobj(whole):
+            return x
+        return None if x.real is None else lax.complex(x.real, x.imaginary)
+
+    return jax.tree.map(join, like, tree)
+
+
+@transformation
+def split_real_and_imaginary(inner: Member):
+    """Apply a transformation to complex parameters as to pairs of real ones. As optax.
+
+    So a rule that is of real numbers only, or that treats both parts as independent,
+    takes complex ones, too.
+
+    Args:
+        inner: The transformation.
+
+    Keeps its state whole as `inner_state`, with a pair for each complex parameter.
+    """
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        like = updates if tree.own is None else tree.own
+        own = None if tree.own is None else _split(tree.own, like)
+        params = None if tree.own is None else _split(tree.params, like)
+        pairs = dataclasses.replace(tree, params=params, own=own, whole=own)
+        given = _split(updates, like)
+        out, after = run(inner, given, slots["inner_state"], pairs)
+        return _join(out, like), {"inner_state": after}
+
+    def first(params: Any) -> Any:
+        return inner.init(_split(params, params))
+
+    def evaluate(params: Any, slots: Any) -> Any:
+        pairs = _split(params, params)
+        return _join(eval_params(inner, slots["inner_state"], pairs), params)
+
+    slots, kept = {"inner_state": first}, {"inner_state": inner}
+    return TreeRule(
+        update,
+        slots,
+        inner=kept,
+        takes=("**",),
+        evaluate=evaluate,
+        takes_integers=True,
+    )

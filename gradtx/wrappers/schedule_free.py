@@ -1,0 +1,109 @@
+"""Schedule-free: steps of iterates whose mean is what to evaluate with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Ahead, DType, Member, OpenDecay, Scalar
+from gradtx.core.arithmetic import safe_ratio
+from gradtx.core.context import Leaf, Step
+from gradtx.core.dtypes import wide
+from gradtx.core.rule import Rule, zero
+from gradtx.transforms.averages import holding
+from gradtx.transforms.combine import chain
+
+
+@transformation
+def interpolate_iterates(
+    learning_rate: Ahead,
+    b1: OpenDecay = 0.9,
+    weight_lr_power: Scalar = 2.0,
+    state_dtype: DType | None = None,
+):
+    """Turn steps of iterates z into those of `y = b1 * x + (1 - b1) * z`, x their mean.
+
+    Defazio et al. 2024 (schedule-free): https://arxiv.org/abs/2405.15682. Gradients are
+    taken at y, which are the parameters; x is what to evaluate.
+
+    Args:
+        learning_rate: Its largest value so far, to a power, is an iterate's weight. A
+            schedule is looked at one step ahead, as in optax.
+        b1: In (0, 1).
+        weight_lr_power: The power.
+        state_dtype: What z is stored in; at least float32 if None.
+
+    Keeps `z`, and three numbers, `b1`, `weight_sum` and `max_lr`.
+    """
+
+    def weight_of(rate: Any) -> Any:
+        is_zero = rate == 0
+        weight = jnp.where(is_zero, 1, rate) ** weight_lr_power
+        return jnp.where(is_zero, jnp.where(weight_lr_power == 0, 1, 0), weight)
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        largest = jnp.maximum(shared["max_lr"], learning_rate)
+        weights = shared["weight_sum"] + weight_of(largest)
+        return {"b1": b1.value, "weight_sum": weights, "max_lr": largest}
+
+    def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
+        shared = leaf.shared
+        share = safe_ratio(weight_of(shared["max_lr"]), shared["weight_sum"])
+        z = slots["z"] + u
+        # Of what is stored, not of u, which then is not written out.
+        step = share * (z - leaf.param)
+        return step + (1 - share) * b1.complement * (z - slots["z"]), {"z": z}
+
+    def mean(param: Any, slots: Any, shared: Any) -> Any:
+        return _mean_iterate(param, slots["z"], shared["b1"])
+
+    first = {"b1": lambda arrays: jnp.asarray(b1.value, float)}
+    shared = first | dict.fromkeys(("weight_sum", "max_lr"), zero)
+    slots = {"z": lambda array: array.astype(holding(array, state_dtype))}
+    return Rule(update, slots, shared=shared, settle=settle, evaluate=mean)
+
+
+def _mean_iterate(y: Any, z: Any, b1: Any) -> Any:
+    """The mean x in `y = b1 * x + (1 - b1) * z`."""
+    return (y - (1 - b1) * z) / b1
+
+
+def schedule_free_eval_params(state: Mapping[str, Any], params: Any) -> Any:
+    """The mean iterate of schedule-free optimizers. As optax.
+
+    `eval_params(tx, state, params)` does the same, wherever in `tx` the optimizer is.
+
+    Raises:
+        ValueError: The state has no iterates.
+    """
+    if not isinstance(state, Mapping) or not {"b1", "z"} <= state.keys():
+        kept = sorted(state) if isinstance(state, Mapping) else type(state).__name__
+        raise ValueError(
+            "schedule_free_eval_params: the state must be that of a schedule-free "
+            f"optimizer, with 'b1' and 'z', got {kept}"
+        )
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.tree.map(
+            lambda y, z: _mean_iterate(wide(y), z, state["b1"]).astype(y.dtype),
+            params,
+            state["z"],
+        )
+
+
+@transformation
+def schedule_free(
+    base_optimizer: Member,
+    learning_rate: Ahead,
+    b1: OpenDecay = 0.9,
+    weight_lr_power: Scalar = 2.0,
+    state_dtype: DType | None = None,
+):
+    """An optimizer without its schedule; see `interpolate_iterates`. As optax."""
+    return chain(
+        base_optimizer,
+        interpolate_iterates(learning_rate, b1, weight_lr_power, state_dtype),
+    )

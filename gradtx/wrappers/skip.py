@@ -1,0 +1,252 @@
+"""Gradients that are not followed: those that are not finite, large, or outliers."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.compiler.counts import next_count
+from gradtx.compiler.nested import run, run_unless, trained
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import Decay, Every, Member, NonNegative
+from gradtx.core.arithmetic import abs2, safe_sqrt
+from gradtx.core.call import Remembered
+from gradtx.core.context import Leaf, Step, Tree
+from gradtx.core.dtypes import wide
+from gradtx.core.errors import told
+from gradtx.core.rule import Rule, TreeRule, memoryless, squared_norm, zero
+from gradtx.core.trees import map_with_none, zero_count
+from gradtx.wrappers.accumulate import decided, first_info
+
+
+def _condition(measure: Any, settle: Any, **numbers: Any) -> Rule:
+    """The rule of a condition: it changes no update and keeps `should_skip`."""
+    never = {"should_skip": lambda arrays: jnp.zeros([], bool)}
+    return memoryless(
+        lambda u, leaf: u, measure=measure, shared=never | numbers, settle=settle
+    )
+
+
+def _said(state: Any) -> list[Any]:
+    """What a condition, or several in a chain, keep as `should_skip`."""
+    return [value for key, value in state.items() if "should_skip" in key.split(".")]
+
+
+def _nothing_if_finite(u: Any) -> Any:
+    """0 for finite elements, else NaN: of the largest, which XLA fuses."""
+    return 0 * jnp.max(jnp.abs(u), initial=0)
+
+
+@transformation
+def not_finite():
+    """A condition of `skip`: an element is infinite or NaN. Changes no update.
+
+    Keeps `should_skip`.
+    """
+
+    def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
+        return _nothing_if_finite(u)
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        return {"should_skip": jnp.isnan(total)}
+
+    return _condition(measure, settle)
+
+
+@transformation
+def norm_above(max_norm: NonNegative):
+    """A condition of `skip`: the global norm is above a number, or NaN.
+
+    Args:
+        max_norm: At least 0.
+
+    Changes no update. Keeps `should_skip`.
+    """
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        return {"should_skip": ~(safe_sqrt(total) <= max_norm)}
+
+    return _condition(squared_norm, settle)
+
+
+@transformation
+def norm_spikes(threshold: NonNegative = 6.0, decay: Decay = 0.99, warmup: Every = 64):
+    """A condition of `skip`: the global norm is an outlier among those before, or NaN.
+
+    It is when it exceeds their mean by more than so many standard deviations, as in
+    Kumar et al. 2025 (ZClip): https://arxiv.org/abs/2504.02507; the numbers are those
+    of OLMo-core's `SkipStepOptimizer`. Mean and variance take an outlier for the
+    largest norm that is none: a level that stays is soon followed. Norms of 0 do not
+    count.
+
+    Args:
+        threshold: In standard deviations, of which the least is a hundredth of the
+            mean. At least 0.
+        decay: Of mean and variance, in [0, 1).
+        warmup: How many finite norms, at least 1, come before any outlier.
+
+    Changes no update. Keeps `should_skip`, `norm_mean`, `norm_variance`, `norm_count`.
+    """
+
+    def settle(total: Any, shared: Any, step: Step) -> Any:
+        norm, mean = safe_sqrt(total), shared["norm_mean"]
+        deviation = jnp.maximum(safe_sqrt(shared["norm_variance"]), 0.01 * mean)
+        is_warm = shared["norm_count"] >= warmup
+        bound = jnp.where(is_warm, mean + threshold * deviation, jnp.inf)
+        is_finite = jnp.isfinite(norm)
+        counts = is_finite & (norm > 0)
+        count = shared["norm_count"] + counts
+        # The mean of all norms, as long as it is of fewer than the average is about.
+        kept = jnp.minimum(decay, 1 - 1 / jnp.maximum(count, 1))
+        way = jnp.where(counts, jnp.minimum(norm, bound) - mean, 0)
+        variance = kept * (shared["norm_variance"] + (1 - kept) * way**2)
+        return {
+            "should_skip": ~(is_finite & (norm <= bound)),
+            "norm_mean": mean + (1 - kept) * way,
+            "norm_variance": jnp.where(counts, variance, shared["norm_variance"]),
+            "norm_count": count,
+        }
+
+    return _condition(
+        squared_norm, settle, norm_mean=zero, norm_variance=zero, norm_count=zero
+    )
+
+
+@transformation
+def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
+    """Run a transformation, but not on some gradients: these give zeros.
+
+    A skipped update leaves the state of the transformation as it is, every slot and
+    its count.
+
+    Args:
+        transform: The transformation.
+        when: A condition: `not_finite()`, `norm_above(...)`, `norm_spikes()`, another
+            transformation that keeps `should_skip`, or a chain of such; or a function
+            `(updates, gradient_step, params) -> (bool, info)` like `skip_not_finite`.
+
+    Keeps `gradient_step`, the number of steps, `total_skipped`, what the condition
+    keeps as `skip_state`, and the state of the transformation whole as `inner`.
+    """
+    is_ours, condition = isinstance(when, Remembered), when
+    if not (is_ours or callable(when)) or hasattr(when, "factory"):
+        hint = "; call it to make one" if callable(when) else ""
+        raise TypeError(f"skip: when must be a condition, got {told(when)}{hint}")
+
+    def first(params: Any) -> Any:
+        params = trained(transform, params)
+        if not is_ours:
+            return first_info("skip: when", when, params)
+        state: Any = condition.init(params)
+        if not _said(state):
+            raise TypeError(f"skip: when must keep 'should_skip', got {told(when)}")
+        return state
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        steps, seen = slots["gradient_step"], trained(transform, updates, tree.own)
+        if is_ours:
+            _, info = run(when, seen, slots["skip_state"], tree)
+            is_skipped = functools.reduce(operator.or_, _said(info))
+        else:
+            is_skipped, info = decided(
+                "skip: when", condition, seen, steps, tree.params
+            )
+        out, after = run_unless(is_skipped, transform, updates, slots["inner"], tree)
+        return out, {
+            "inner": after,
+            "skip_state": info,
+            "gradient_step": next_count(steps, ~is_skipped),
+            "total_skipped": next_count(slots["total_skipped"], is_skipped),
+        }
+
+    counts = dict.fromkeys(("gradient_step", "total_skipped"), zero_count)
+    kept = {"inner": transform} | ({"skip_state": when} if is_ours else {})
+    slots = {"skip_state": first, **counts}
+    return TreeRule(update, slots, takes=("**",), inner=kept)
+
+
+@transformation
+def apply_if_finite(inner: Member, max_consecutive_errors: NonNegative):
+    """Give zeros for gradients with NaN or infinities, but not for ever. As optax.
+
+    In optax, what is given then puts NaN into the state of the transformation, for
+    good. Here that takes elements that are not finite for zeros; it is their updates
+    that are NaN, for all to see.
+
+    Args:
+        inner: The transformation.
+        max_consecutive_errors: After how many such gradients in a row the next one is
+            accepted.
+
+    Keeps `notfinite_count` (in a row), `last_finite`, `total_notfinite`, and the state
+    of the transformation whole as `inner_state`.
+    """
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        seen = trained(inner, updates, tree.own)
+        sizes = map(_nothing_if_finite, map(wide, jax.tree.leaves(seen)))
+        is_finite = jnp.isfinite(sum(sizes, jnp.zeros([])))
+        errors = jnp.where(is_finite, 0, next_count(slots["notfinite_count"]))
+        is_due = is_finite | (errors > max_consecutive_errors)
+        clean = jax.tree.map(_finite, updates)
+        out, after = run_unless(~is_due, inner, clean, slots["inner_state"], tree)
+
+        def visible(u: Any, given: Any) -> Any:
+            if u is None or given is None or not jnp.issubdtype(u.dtype, jnp.inexact):
+                return u
+            return jnp.where(is_due & ~jnp.isfinite(given), jnp.nan, u)
+
+        return map_with_none(visible, out, seen), {
+            "notfinite_count": errors,
+            "last_finite": is_finite,
+            "total_notfinite": next_count(slots["total_notfinite"], ~is_finite),
+            "inner_state": after,
+        }
+
+    counts = dict.fromkeys(("notfinite_count", "total_notfinite"), zero_count)
+    always = {"last_finite": lambda params: jnp.ones([], bool)}
+    kept = {"inner_state": inner}
+    slots = {**counts, **always}
+    return TreeRule(update, slots, takes=("**",), inner=kept, takes_integers=True)
+
+
+def _finite(u: Any) -> Any:
+    """An array with zeros for what is not finite."""
+    return jnp.where(jnp.isfinite(u), u, jnp.zeros((), u.dtype))
+
+
+def skip_not_finite(
+    updates: Any, gradient_step: Any, params: Any
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Whether any element is infinite or NaN, for `skip` and `MultiSteps`. As optax.
+
+    Returns:
+        The bool, and `should_skip` and `num_not_finite` by name.
+    """
+    counts = [jnp.sum(~jnp.isfinite(u)) for u in jax.tree.leaves(updates)]
+    number = sum(counts, jnp.zeros([], jnp.int32)).astype(jnp.int32)
+    return number > 0, {"should_skip": number > 0, "num_not_finite": number}
+
+
+def skip_large_updates(
+    updates: Any, gradient_step: Any, params: Any, max_squared_norm: Any
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Whether the squared global norm is not below a number, or NaN. As optax.
+
+    Args:
+        updates: The gradients.
+        gradient_step: The number of steps before.
+        params: The parameters, or None.
+        max_squared_norm: The number; give it with `functools.partial`.
+
+    Returns:
+        The bool, and `should_skip` and `norm_squared` by name.
+    """
+    squares = [jnp.sum(abs2(wide(u))) for u in jax.tree.leaves(updates)]
+    total = sum(squares, jnp.zeros([]))
+    is_large = ~(total < max_squared_norm)
+    return is_large, {"should_skip": is_large, "norm_squared": total}

@@ -1,0 +1,82 @@
+"""Folders in the order in which things are built: imports point downwards only."""
+
+import ast
+import pathlib
+
+import pytest
+
+import gradtx
+
+PACKAGE = pathlib.Path(gradtx.__path__[0])
+ABOVE_CORE = {"core", "compiler"}
+ABOVE_TRANSFORMS = ABOVE_CORE | {"transforms"}
+MAY_IMPORT = {
+    "core": set(),
+    "compiler": {"core"},
+    "schedules": {"core"},
+    "transforms": ABOVE_CORE,
+    "matrices": ABOVE_TRANSFORMS,
+    "wrappers": ABOVE_TRANSFORMS,
+    "optimizers": ABOVE_TRANSFORMS | {"schedules", "matrices", "wrappers"},
+    "introspect": ABOVE_TRANSFORMS | {"matrices", "wrappers"},
+    "interop": ABOVE_TRANSFORMS | {"matrices", "wrappers", "introspect"},
+    "testing": ABOVE_TRANSFORMS | {"matrices", "wrappers", "introspect", "interop"},
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports_of(path):
+    """The modules of gradtx that a file imports when it runs, without `gradtx.`."""
+    tree = ast.parse(path.read_text())
+    for_types = [
+        each
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for each in ast.walk(node)
+    ]
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+            modules *= node.module != "gradtx"
+            names = modules or [f"gradtx.{name.name}" for name in node.names]
+        elif isinstance(node, ast.Import):
+            names = [name.name for name in node.names]
+        if node not in for_types:
+            yield from (n[7:] for n in names if n.startswith("gradtx."))
+
+
+def name_of(path):
+    return path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_imports_from_its_folder_and_those_below(path):
+    folder, _, _ = name_of(path).rpartition(".")
+    if not folder:  # beside the folders: the package, estimates, plots
+        return
+    allowed = MAY_IMPORT[folder] | {folder}
+    assert {module.partition(".")[0] for module in imports_of(path)} <= allowed
+
+
+def test_no_two_files_import_one_another_on_any_way():
+    graph = {name_of(path): {*imports_of(path)} for path in FILES}
+    settled: set[str] = set()
+    while ready := [
+        name
+        for name in graph.keys() - settled
+        if not (graph[name] & graph.keys()) - settled
+    ]:
+        settled |= {*ready}
+    assert graph.keys() - settled == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_has_no_more_than_400_lines(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_where_users_look_for_functions_no_file_has_the_name_of_one():
+    for folder in (PACKAGE, PACKAGE / "transforms", PACKAGE / "schedules"):
+        for path in folder.iterdir():
+            assert not callable(vars(gradtx).get(path.stem)), path
