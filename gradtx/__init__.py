@@ -36,7 +36,7 @@ from gradtx.core.annotations import Share as Share
 from gradtx.core.annotations import Size as Size
 from gradtx.core.apply import apply_updates as apply_updates
 from gradtx.core.context import Leaf as Leaf
-from gradtx.core.context import Step as Step
+from gradtx.core.context import SettleContext as SettleContext
 from gradtx.core.context import Tree as Tree
 from gradtx.core.fallback import register_submodules as _register_submodules
 from gradtx.core.rule import Rule as Rule

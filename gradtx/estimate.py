@@ -20,10 +20,10 @@ from jax import numpy as jnp
 from gradtx.compiler.leaves import floats
 from gradtx.core.annotations import Rate, Size
 from gradtx.core.arithmetic import safe_ratio
-from gradtx.core.call import Bound, Remembered
+from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.dtypes import default_float, wide
-from gradtx.core.errors import told
-from gradtx.core.factory import register, remember
+from gradtx.core.errors import short_repr
+from gradtx.core.factory import register_pytree, remember
 from gradtx.core.prng import is_key
 from gradtx.core.stable import stable
 
@@ -48,10 +48,10 @@ class Pairs(NamedTuple):
     weigh: Callable[[Any, Any], Any]
 
 
-class Estimator(Remembered):
+class Estimator(FactoryValue):
     """Estimates gradients; a value and a pytree, as transformations are."""
 
-    def __init__(self, bound: Bound):
+    def __init__(self, bound: FactoryCall):
         """Wrap a bound factory; users call factories instead."""
         self.bound = bound
 
@@ -97,7 +97,7 @@ class Estimator(Remembered):
                     return self._real_scalar(given[0]), given[1]
                 raise TypeError(
                     f"{self.name}: with has_aux the function must return a pair "
-                    f"(value, aux), got {told(given)}"
+                    f"(value, aux), got {short_repr(given)}"
                 )
 
             params = floats(params, self.name)
@@ -129,7 +129,7 @@ class Estimator(Remembered):
         )
 
 
-register(Estimator)
+register_pytree(Estimator)
 
 
 def _estimate(
@@ -226,7 +226,7 @@ def estimator(factory: Callable[P, Pairs]) -> Callable[P, Estimator]:
     return remember(factory, _checked)
 
 
-def _checked(bound: Bound) -> Estimator:
+def _checked(bound: FactoryCall) -> Estimator:
     directions, at_once = bound.call()[1:3]
     if directions % (at_once or directions):
         raise ValueError(

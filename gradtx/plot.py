@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from gradtx.core.errors import told
+from gradtx.core.errors import short_repr
 from gradtx.trajectories import Trajectory
 
 try:
@@ -38,7 +38,7 @@ def _by_label(given: Any, owner: str) -> Any:
     if isinstance(given, Mapping) and given:
         return given
     raise TypeError(
-        f"{owner}: takes a dict by label, at least of one, got {told(given)}"
+        f"{owner}: takes a dict by label, at least of one, got {short_repr(given)}"
     )
 
 

@@ -13,7 +13,7 @@ from jax import numpy as jnp
 from gradtx.compiler.foreign import pair_of
 from gradtx.compiler.leaves import floats
 from gradtx.core.apply import apply_updates
-from gradtx.core.call import Remembered
+from gradtx.core.call import FactoryValue
 from gradtx.transforms.combine import chain
 
 
@@ -53,7 +53,7 @@ def trajectory(
         raise ValueError(f"trajectory: steps must be at least 0, got {steps}")
     tx = pair_of("trajectory", tx)
     # A foreign transformation is no pytree; a chain of it is.
-    tx = tx if isinstance(tx, Remembered) else chain(tx)
+    tx = tx if isinstance(tx, FactoryValue) else chain(tx)
     # Strongly typed: a step may not change what it is given.
     start = jax.tree.map(lambda p: jnp.array(p, p.dtype), floats(start, "trajectory"))
     return _trajectory(tx, f, start, steps)

@@ -4,12 +4,19 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.core.errors import differ, looks, nearly, some, suggest, told
+from gradtx.core.errors import (
+    did_you_mean,
+    dtype_and_shape,
+    first_few,
+    hint_for,
+    set_difference,
+    short_repr,
+)
 
 
 def test_the_first_few_names_are_listed():
-    assert some(["a", "b"]) == "'a', 'b'"
-    assert some([*"abcdefg"]) == "'a', 'b', 'c', 'd', 'e' and 2 more"
+    assert first_few(["a", "b"]) == "'a', 'b'"
+    assert first_few([*"abcdefg"]) == "'a', 'b', 'c', 'd', 'e' and 2 more"
 
 
 @pytest.mark.parametrize(
@@ -23,12 +30,12 @@ def test_the_first_few_names_are_listed():
     ],
 )
 def test_names_that_differ_are_named(given, words):
-    assert differ(given, ["a", "b"]) == words
+    assert set_difference(given, ["a", "b"]) == words
 
 
 def test_a_near_miss_is_suggested():
-    assert suggest("adamv", ["sgd", "adamw"]) == "; did you mean 'adamw'?"
-    assert suggest("muon", ["sgd", "adamw"]) == ""
+    assert did_you_mean("adamv", ["sgd", "adamw"]) == "; did you mean 'adamw'?"
+    assert did_you_mean("muon", ["sgd", "adamw"]) == ""
 
 
 @pytest.mark.parametrize(
@@ -46,15 +53,15 @@ def test_a_near_miss_is_suggested():
     ],
 )
 def test_a_value_is_told_in_a_few_words(value, words):
-    assert told(value) == words
+    assert short_repr(value) == words
 
 
 def test_an_array_is_told_by_dtype_and_shape():
-    assert looks(jax.ShapeDtypeStruct((2, 3), jnp.float16)) == "float16[2, 3]"
+    assert dtype_and_shape(jax.ShapeDtypeStruct((2, 3), jnp.float16)) == "float16[2, 3]"
 
 
 def test_what_is_nearly_a_transformation_is_told_how_to_be_one():
     tx = gradtx.sgd(0.1)
-    assert nearly(gradtx.sgd) == "; call it to make one"
-    assert nearly([tx]) == nearly((tx, tx)) == "; give them one by one"
-    assert nearly(3) == ""
+    assert hint_for(gradtx.sgd) == "; call it to make one"
+    assert hint_for([tx]) == hint_for((tx, tx)) == "; give them one by one"
+    assert hint_for(3) == ""

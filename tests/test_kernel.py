@@ -45,7 +45,7 @@ def test_the_kernel_caches_are_bounded():
         kernels.update_kernel,
         kernels.measure_kernel,
         dispatch._bucket,
-        dtypes.precision_of,
+        dtypes.leaf_dtypes_of,
     )
     assert all(cache.cache_info().maxsize for cache in caches)
 

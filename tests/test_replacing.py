@@ -9,7 +9,7 @@ from jax import numpy as jnp
 import gradtx
 from gradtx.compiler.inventory import numbers_of
 from gradtx.compiler.naming import Names
-from gradtx.core.call import Remembered
+from gradtx.core.call import FactoryValue
 from tests import registry
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.arange(3.0)}
@@ -88,7 +88,7 @@ def place_of(tx, outer):
     for i, leaf in enumerate(outer.bound.leaves()):
         if leaf is tx:
             return (i,)
-        inside = place_of(tx, leaf) if isinstance(leaf, Remembered) else None
+        inside = place_of(tx, leaf) if isinstance(leaf, FactoryValue) else None
         if inside is not None:
             return (i, *inside)
     return None

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from gradtx.compiler.leaves import Leaves, is_state
 from gradtx.compiler.program import Op, Program
 from gradtx.core.context import no_state
-from gradtx.core.errors import some, suggest
+from gradtx.core.errors import did_you_mean, first_few
 from gradtx.core.hosts import HOST_ARGUMENTS
 from gradtx.core.rule import TreeRule
 
@@ -25,7 +25,7 @@ def check_state(owner: str, state: Any) -> None:
         raise TypeError(
             f"{owner}: the state must be the dict that init makes, got a {kind}"
             + (
-                f" with {some(sorted(state))}"
+                f" with {first_few(sorted(state))}"
                 if isinstance(state, dict) and state
                 else ""
             )
@@ -41,17 +41,18 @@ def check_keys(program: Program, state: Mapping[str, Any], optional: set[str]) -
         raise missing_slots(program, missing, state)
     if unknown:
         raise ValueError(
-            f"{program.name}: the state holds {some(unknown)}, which nothing here keeps"
+            f"{program.name}: the state holds {first_few(unknown)}, which nothing "
+            "here keeps"
         )
 
 
 def missing_slots(program: Program, missing: Sequence[str], state: Any) -> ValueError:
     """The error for slots that the state does not hold."""
     if not state:
-        return no_state(program.name, f"keeps {some(missing)}")
+        return no_state(program.name, f"keeps {first_few(missing)}")
     return ValueError(
-        f"{program.name}: the state lacks {some(missing)}; "
-        f"it holds {some(sorted(state))}"
+        f"{program.name}: the state lacks {first_few(missing)}; "
+        f"it holds {first_few(sorted(state))}"
     )
 
 
@@ -61,7 +62,7 @@ def check_extra(program: Program, extra: Iterable[str]) -> None:
     known = {*needs, *HOST_ARGUMENTS, *program.foreign_arguments}
     plurals = {f"{name}{ending}" for name in known for ending in ("s", "es")}
     for name in sorted(extra - known - plurals):
-        if not program.takes_anything and (near := suggest(name, known)):
+        if not program.takes_anything and (near := did_you_mean(name, known)):
             raise TypeError(f"{program.name}: unknown extra argument {name!r}{near}")
     missing = sorted(needs.keys() - extra)
     if missing:
@@ -70,7 +71,7 @@ def check_extra(program: Program, extra: Iterable[str]) -> None:
         given = ", ".join(f"{need}=..." for need in mine)
         raise TypeError(
             f"{_who(program.name, who)} needs the extra argument"
-            f"{'s' * (len(mine) > 1)} {some(mine)}; "
+            f"{'s' * (len(mine) > 1)} {first_few(mine)}; "
             f"call update(updates, state, params, {given})"
         )
 

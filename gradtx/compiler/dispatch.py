@@ -14,8 +14,8 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from gradtx.compiler.hoist import Job, Parts, shared_of
-from gradtx.compiler.plan import Common
+from gradtx.compiler.hoist import Hoisted, Job, shared_of
+from gradtx.compiler.plan import Broadcast
 from gradtx.core.internals import Tracer
 
 TRACED, UNJITTED = 8, 16
@@ -23,7 +23,7 @@ TRACED, UNJITTED = 8, 16
 fewer would cost more calls."""
 
 
-def run_jobs(common: Common, jobs: Sequence[Job]) -> list[Any]:
+def run_jobs(common: Broadcast, jobs: Sequence[Job]) -> list[Any]:
     """Run each kernel on its leaf."""
     if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
         return [job.kernel.run(common, job) for job in jobs]
@@ -76,13 +76,13 @@ def _last_sum(scalars: jax.Array) -> jax.Array:
     return lax.cumsum(scalars)[-1]
 
 
-def _buckets(parts: list[Parts], arrays: list[Any]) -> Iterator[tuple[int, ...]]:
+def _buckets(parts: list[Hoisted], arrays: list[Any]) -> Iterator[tuple[int, ...]]:
     """Indices of the leaves of each bucket, all on the same devices.
 
     First those full of leaves alike, which are traced and compiled once for all. The
     rest is put together only where nothing is traced: a trace has them one by one.
     """
-    groups: dict[Any, dict[Parts, list[int]]] = {}
+    groups: dict[Any, dict[Hoisted, list[int]]] = {}
     for i, (mine, array) in enumerate(zip(parts, arrays, strict=True)):
         devices = None if isinstance(array, Tracer) else _devices(array.sharding)
         groups.setdefault(devices, {}).setdefault(mine, []).append(i)
@@ -107,7 +107,7 @@ def _devices(sharding: Any) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=256)
-def _bucket(kinds: tuple[Parts, ...]) -> tuple[Callable[..., Any], list[Any]]:
+def _bucket(kinds: tuple[Hoisted, ...]) -> tuple[Callable[..., Any], list[Any]]:
     """The jitted update of some leaves, and the hoists whose scalars it takes."""
     hoists = list(dict.fromkeys(kind.hoist for kind in kinds))
     order = {hoist: i for i, hoist in enumerate(hoists)}

@@ -15,8 +15,8 @@ from gradtx.compiler.leaves import Leaves
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.masks import active_of
 from gradtx.compiler.program import Op
-from gradtx.compiler.scopes import place
-from gradtx.core.call import Remembered
+from gradtx.compiler.scopes import error_scope
+from gradtx.core.call import FactoryValue
 from gradtx.core.context import no_state
 from gradtx.core.dtypes import wide
 from gradtx.core.rule import Rule
@@ -42,7 +42,7 @@ def eval_params(tx: Any, state: Any, params: Any) -> Any:
         TypeError: This is no transformation.
     """
     tx = pair_of("eval_params", tx)
-    if not isinstance(tx, Remembered):
+    if not isinstance(tx, FactoryValue):
         return params
     check_state(tx.name, state)
     is_kept = isinstance(state, Mapping)
@@ -59,7 +59,7 @@ def eval_params(tx: Any, state: Any, params: Any) -> Any:
             raise no_state(op.name, "keeps what to evaluate with")
         chosen = [i for i, on in enumerate(active) if on[k] and _is_float(found[i])]
         kept = {name: state[key] for name, key in keys.items()}
-        with place(op.name):
+        with error_scope(op.name):
             evaluated = _of_leaf if isinstance(op.node, Rule) else _of_tree
             for i, new in evaluated(op, leaves, chosen, kept):
                 found[i] = jnp.asarray(new).astype(found[i].dtype)

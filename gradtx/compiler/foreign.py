@@ -7,8 +7,8 @@ from typing import Any
 
 import optax
 
-from gradtx.core.call import Remembered
-from gradtx.core.errors import nearly, told
+from gradtx.core.call import FactoryValue
+from gradtx.core.errors import hint_for, short_repr
 from gradtx.core.members import is_member, member_of
 from gradtx.core.rule import TreeRule
 
@@ -16,7 +16,7 @@ from gradtx.core.rule import TreeRule
 def pair_of(owner: str, tx: Any) -> optax.GradientTransformation:
     """A transformation, ours or foreign; an object such as `MultiSteps` is one."""
     if not is_member(tx):
-        given = f"{told(tx)}{nearly(tx)}"
+        given = f"{short_repr(tx)}{hint_for(tx)}"
         raise TypeError(f"{owner}: tx must be a transformation, got {given}")
     return member_of(tx)
 
@@ -24,7 +24,7 @@ def pair_of(owner: str, tx: Any) -> optax.GradientTransformation:
 def ours(owner: str, tx: Any) -> Any:
     """As `pair_of`, and it is gradtx's."""
     tx = pair_of(owner, tx)
-    if not isinstance(tx, Remembered):
+    if not isinstance(tx, FactoryValue):
         name = name_of_foreign(tx)
         raise TypeError(f"{owner}: tx must be of gradtx, got {name!r} of optax")
     return tx

@@ -29,7 +29,7 @@ from gradtx.core.internals import (
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Parts:
+class Hoisted:
     """A computation on leaves of one shape.
 
     Attributes:
@@ -74,10 +74,10 @@ class Kernel:
     def __init__(self, compute: Callable[[Any, Any], Any]):
         self.compute = compute
         # Forgotten with JAX's own traces.
-        self.parts = weakref.WeakKeyDictionary[Any, dict[Hashable, Parts]]()
+        self.parts = weakref.WeakKeyDictionary[Any, dict[Hashable, Hoisted]]()
         self.hoists = weakref.WeakKeyDictionary[Any, dict[Hashable, Callable]]()
 
-    def parts_for(self, shared: Shared, job: Job) -> Parts:
+    def parts_for(self, shared: Shared, job: Job) -> Hoisted:
         """The parts for a leaf."""
         parts = self.parts.setdefault(shared.token, {})
         key = (job.treedef, *map(_type_of, job.arrays))
@@ -91,7 +91,7 @@ class Kernel:
         with at_path(job.path):
             return self.compute(common, job.leaf)
 
-    def _trace(self, shared: Shared, leaf: Any) -> Parts:
+    def _trace(self, shared: Shared, leaf: Any) -> Hoisted:
         program = jax.make_jaxpr(self.compute, return_shape=True)
         traced, shape = program(shared.whole, leaf)
         scalars, arrays, number = _split(traced, len(shared.leaves))
@@ -107,7 +107,7 @@ class Kernel:
             return out.unflatten(make(*scalars, *there))
 
         run.__name__ = self.compute.__name__
-        return Parts(hoists[same], jax.jit(run))
+        return Hoisted(hoists[same], jax.jit(run))
 
 
 def _type_of(x: Any) -> Any:

@@ -16,16 +16,16 @@ from jax import numpy as jnp
 from gradtx.compiler.leaves import Leaves
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.masks import active_of
-from gradtx.compiler.program import Active, Op, Program, Setting
-from gradtx.compiler.scopes import place
-from gradtx.core.call import Bound, Remembered
+from gradtx.compiler.program import Active, Op, Program, Static
+from gradtx.compiler.scopes import error_scope
+from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.context import Leaf
 from gradtx.core.dtypes import wide
 from gradtx.core.rule import Rule
 from gradtx.core.state import State
 
 
-def init(bound: Bound, params: Any) -> State:
+def init(bound: FactoryCall, params: Any) -> State:
     """The state of a transformation for `params`; shapes for shapes."""
     if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params)):
         return _shapes(bound, params)
@@ -41,7 +41,7 @@ def shapes_of(tree: Any) -> Any:
     return jax.eval_shape(lambda: tree)
 
 
-def _shapes(bound: Bound, params: Any) -> State:
+def _shapes(bound: FactoryCall, params: Any) -> State:
     """The state for shapes. What is the same of leaves that look alike is made once."""
     noted: list[Any] = []
 
@@ -75,7 +75,7 @@ def _state(
         mine = [
             array if on[k] else None for array, on in zip(arrays, active, strict=True)
         ]
-        with place(op.name):
+        with error_scope(op.name):
             for name, scalar in op.shared.items():
                 present = [array for array in mine if array is not None]
                 state[keys[name]] = make.shared(scalar, present)
@@ -89,7 +89,7 @@ def _state(
                     given = params if is_whole else treedef.unflatten(mine)
                     is_own = name in op.node.slots
                     is_state = not is_own and isinstance(
-                        op.node.inner[name], Remembered
+                        op.node.inner[name], FactoryValue
                     )
                     tree = make.tree(slot, given, is_state)
                     keep_tree(state, op, keys[name], tree)
@@ -105,11 +105,11 @@ def first_slots(program: Program, active: Active, array: Any) -> dict[str, Any]:
     for op, keys, is_active in zip(program.ops, program.keys, active, strict=True):
         flow[op.out] = like = flow[op.inputs[0]]
         if is_active and isinstance(op.node, Rule):
-            with place(op.name):
-                setting = tuple(is_active) if isinstance(is_active, Setting) else ()
+            with error_scope(op.name):
+                static = tuple(is_active) if isinstance(is_active, Static) else ()
                 for name, first in op.slots.items():
-                    slots[keys[name]] = first(like, *setting)
-                flow[op.out] = op.node.out(like, *setting)
+                    slots[keys[name]] = first(like, *static)
+                flow[op.out] = op.node.out(like, *static)
     return slots
 
 

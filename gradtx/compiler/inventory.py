@@ -15,7 +15,7 @@ from gradtx.compiler.lower import program_of
 from gradtx.compiler.naming import Trail, Unit
 from gradtx.compiler.slot_names import qualified
 from gradtx.core.arguments import NumberRole, Role
-from gradtx.core.call import Bound, Remembered
+from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.numbers import DecayValue, is_number, scheduled
 
 Where = tuple[int, ...]
@@ -71,7 +71,7 @@ Labels = tuple[str, ...]
 class Place:
     """Where the numbers of a transformation are: its state, which has the counts."""
 
-    def __init__(self, bound: Bound | None = None, state: Any = None):
+    def __init__(self, bound: FactoryCall | None = None, state: Any = None):
         self.count: Any = 0
         self.steps: dict[int, Any] = {}
         self.found: list[tuple[set[int], Labels, Any, Any]] = []
@@ -93,7 +93,7 @@ class Place:
             if "gradient_step" in op.slots:
                 self.steps[id(parts[0].bound)] = state[keys["gradient_step"]]
 
-    def take(self, bound: Bound, labels: Labels, member: Any = None) -> Any:
+    def take(self, bound: FactoryCall, labels: Labels, member: Any = None) -> Any:
         """A member as it is run and its state, or the slots with the numbers.
 
         Asked once for each: the next one of an equal place is another. None twice if
@@ -111,7 +111,7 @@ def _is_run_as(member: Any, it: Any) -> bool:
     """Whether this is a member, or what `editable` makes of it."""
     if it is member or it is None or member is None:
         return it is member
-    return isinstance(it, Remembered) and it == changing(member)
+    return isinstance(it, FactoryValue) and it == changing(member)
 
 
 def numbers_of(tx: Any, place: Place | None = None) -> Iterator[Number]:
@@ -120,7 +120,11 @@ def numbers_of(tx: Any, place: Place | None = None) -> Iterator[Number]:
 
 
 def _numbers(
-    bound: Bound, trail: Trail, place: Place, labels: Labels = (), where: Where = ()
+    bound: FactoryCall,
+    trail: Trail,
+    place: Place,
+    labels: Labels = (),
+    where: Where = (),
 ) -> Iterator[Number]:
     if keeps_numbers(bound):
         kept = _edited if bound.factory.name == "editable" else _injected
@@ -147,7 +151,7 @@ def _numbers(
 
 
 def _inside(
-    bound: Bound, leaf: Any, trail: Trail, place: Place,
+    bound: FactoryCall, leaf: Any, trail: Trail, place: Place,
     labels: Labels, groups: Labels, where: Where,
 ) -> Iterator[Number]:  # fmt: skip
     """The numbers of a member, which may have a state of its own."""
@@ -158,7 +162,7 @@ def _inside(
 
 
 def _edited(
-    bound: Bound, trail: Trail, place: Place, labels: Labels, where: Where
+    bound: FactoryCall, trail: Trail, place: Place, labels: Labels, where: Where
 ) -> Iterator[Number]:
     """The numbers in an `editable`, as the next update will use them."""
     slots, inside = place.take(bound, labels)[1], bound.values()[0]
@@ -179,7 +183,7 @@ def _edited(
 
 
 def _injected(
-    bound: Bound, trail: Trail, place: Place, labels: Labels, where: Where
+    bound: FactoryCall, trail: Trail, place: Place, labels: Labels, where: Where
 ) -> Iterator[Number]:
     """The numbers of `inject_hyperparams`, as they are in the state."""
     slots, spec = place.take(bound, labels)[1], bound.spec
@@ -198,7 +202,7 @@ def _name_of_factory(factory: Any) -> str:
 
 def is_ours(leaf: Any) -> bool:
     """Whether a leaf is a transformation of ours, and no schedule or condition."""
-    return isinstance(leaf, Remembered) and isinstance(
+    return isinstance(leaf, FactoryValue) and isinstance(
         leaf, optax.GradientTransformation
     )
 
@@ -212,7 +216,7 @@ def _called(tx: Any, where: Where, name: str | None = None) -> Trail:
     return (own,) if name is None else (Unit(name, where), own)
 
 
-def _count(role: Any, bound: Bound, place: Place) -> Any:
+def _count(role: Any, bound: FactoryCall, place: Place) -> Any:
     """The count that a schedule sees."""
     if role.keeps_schedule:  # of `accumulate`: its own
         return place.steps.get(id(bound), place.count)
@@ -228,7 +232,7 @@ def _is_number(role: Role, leaf: Any) -> bool:
     return isinstance(role, NumberRole) and (is_number(leaf) or callable(leaf))
 
 
-def keeps_numbers(bound: Bound) -> bool:
+def keeps_numbers(bound: FactoryCall) -> bool:
     """Whether the state has the numbers of what a factory makes."""
     return bound.factory.name in ("editable", "injected_hyperparams")
 

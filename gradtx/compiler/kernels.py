@@ -15,13 +15,13 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.compiler.hoist import Kernel
-from gradtx.compiler.plan import Common, Plan, Wiring, unpack
+from gradtx.compiler.plan import Broadcast, Plan, Wiring, unpack
 from gradtx.compiler.program import Active
-from gradtx.compiler.scopes import place, whole_tree
-from gradtx.core.call import Bound
+from gradtx.compiler.scopes import error_scope, whole_tree
+from gradtx.core.call import FactoryCall
 from gradtx.core.context import Leaf
-from gradtx.core.dtypes import Precision
-from gradtx.core.errors import current_path, looks
+from gradtx.core.dtypes import LeafDTypes
+from gradtx.core.errors import current_path, dtype_and_shape
 from gradtx.core.nodes import Fork
 from gradtx.core.rule import both
 
@@ -49,8 +49,8 @@ class _Run:
         self,
         plan: Plan,
         active: Active,
-        precision: Precision,
-        common: Common,
+        precision: LeafDTypes,
+        common: Broadcast,
         leaf: LeafInput,
     ):
         self.precision, self.common, self.leaf = precision, common, leaf
@@ -66,7 +66,7 @@ class _Run:
                 self.param = self.param.astype(precision.compute)
         children = unpack(plan, common, active)
         self.nodes: list[Any] = [
-            Bound(wiring.spec, numbers).call() if is_active else None
+            FactoryCall(wiring.spec, numbers).call() if is_active else None
             for wiring, numbers, is_active in zip(
                 plan.wirings, children, active, strict=True
             )
@@ -82,10 +82,10 @@ class _Run:
         if node.key is not None:
             key = node.key_of(before.pop("key"), self.leaf.place[i])
         extra = {need: common.extra[need] for need in node.needs}
-        setting = None if active is True else active.value
+        static = None if active is True else active.value
         return Leaf(
             wiring.name, grad, marks.get("flowing", grad), marks, common.count,
-            cast(common.totals.get(i)), shared, before, key, extra, setting, self.param,
+            cast(common.totals.get(i)), shared, before, key, extra, static, self.param,
         )  # fmt: skip
 
     def slots(self, i: int) -> dict[str, Any]:
@@ -94,10 +94,12 @@ class _Run:
 
 
 @functools.lru_cache(maxsize=1024)
-def update_kernel(plan: Plan, active: Active, precision: Precision, out: int) -> Kernel:
+def update_kernel(
+    plan: Plan, active: Active, precision: LeafDTypes, out: int
+) -> Kernel:
     """The update of one leaf by a stage: the leaves of its `LeafOutput`."""
 
-    def update(common: Common, leaf: LeafInput):
+    def update(common: Broadcast, leaf: LeafInput):
         run = _Run(plan, active, precision, common, leaf)
         registers, new_slots = run.registers, {}
         for i, wiring, node, is_active in zip(
@@ -108,7 +110,7 @@ def update_kernel(plan: Plan, active: Active, precision: Precision, out: int) ->
                 registers[wiring.out] = u
                 continue
             context = run.context(i, wiring, node, is_active)
-            with place(wiring.name, leaf.slots.get(i)):
+            with error_scope(wiring.name, leaf.slots.get(i)):
                 if isinstance(node, Fork):
                     u = node.join(u, tuple(branches), context)
                 else:
@@ -171,17 +173,18 @@ def like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any
         if new.shape != old.shape or loses:
             raise ValueError(
                 f"{owner}: at {current_path.get(whole_tree)()!r} slot {name!r} is "
-                f"{looks(old)} in the state, but the update makes it {looks(new)}"
+                f"{dtype_and_shape(old)} in the state, but the update makes it "
+                f"{dtype_and_shape(new)}"
             )
         stored[name] = lax.convert_element_type(new, old.dtype)
     return stored
 
 
 @functools.lru_cache(maxsize=1024)
-def measure_kernel(plan: Plan, active: Active, precision: Precision) -> Kernel:
+def measure_kernel(plan: Plan, active: Active, precision: LeafDTypes) -> Kernel:
     """The measurements of one leaf, by operation."""
 
-    def measure(common: Common, leaf: LeafInput):
+    def measure(common: Broadcast, leaf: LeafInput):
         run = _Run(plan, active, precision, common, leaf)
         totals = {}
         for i, wiring, node, is_active in zip(
@@ -190,7 +193,7 @@ def measure_kernel(plan: Plan, active: Active, precision: Precision) -> Kernel:
             if is_active and node.measure is not None:
                 u = run.registers[wiring.inputs[0]]
                 context = run.context(i, wiring, node, is_active)
-                with place(wiring.name):
+                with error_scope(wiring.name):
                     totals[i] = node.measure(u, run.slots(i), context)
         return totals
 

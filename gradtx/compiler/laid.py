@@ -15,13 +15,13 @@ import jax
 
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.program import Op, Program
-from gradtx.core.call import Bound
+from gradtx.core.call import FactoryCall
 from gradtx.core.internals import Tracer, token_of_context
 from gradtx.core.numbers import is_concrete
 from gradtx.core.rule import Rule
 
 
-def program_at(bound: Bound, count: Any) -> Program:
+def program_at(bound: FactoryCall, count: Any) -> Program:
     """As `program_of`; from the second update on, what was laid out before."""
     known = bound.laid
     if bound.program is not None or known is None or not is_concrete(count):
@@ -42,7 +42,7 @@ def program_at(bound: Bound, count: Any) -> Program:
 class Laid:
     """A program whose numbers are compiled, under one setting of JAX's."""
 
-    def __init__(self, bound: Bound):
+    def __init__(self, bound: FactoryCall):
         self.program: Any = None
         self.settled: dict[int, Op] = {}
 
@@ -67,7 +67,9 @@ class Laid:
         if numbers is None or _is_traced(numbers):
             return None
         ops = [
-            _made(op, Bound(op.bound.spec, numbers[k])) if k in numbers else self._op(k)
+            _made(op, FactoryCall(op.bound.spec, numbers[k]))
+            if k in numbers
+            else self._op(k)
             for k, op in enumerate(self.program.ops)
         ]
         return dataclasses.replace(self.program, ops=tuple(ops), is_laid=True)
@@ -86,7 +88,7 @@ def _without_numbers(program: Program, traced: Collection[int]) -> Program:
     def bare(k: int, op: Op) -> Op:
         if op.bound is None:
             return op
-        bound = Bound(op.bound.spec, ()) if k in traced else op.bound
+        bound = FactoryCall(op.bound.spec, ()) if k in traced else op.bound
         return dataclasses.replace(op, bound=bound, node=Rule(lambda u, *_: (u, {})))
 
     ops = tuple(bare(k, op) for k, op in enumerate(program.ops))
@@ -94,7 +96,7 @@ def _without_numbers(program: Program, traced: Collection[int]) -> Program:
     return dataclasses.replace(program, ops=ops, parts=parts)
 
 
-def _made(op: Op, bound: Bound) -> Op:
+def _made(op: Op, bound: FactoryCall) -> Op:
     """An operation with other numbers."""
     return dataclasses.replace(op, bound=bound, node=bound.call())
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
-from gradtx.core.errors import differ, told
+from gradtx.core.errors import set_difference, short_repr
 from gradtx.core.paths import is_none, name_of, names_of, widened
 
 
@@ -103,7 +103,7 @@ class Leaves:
             raise ValueError(
                 f"{self.owner}: {what} must have the structure of "
                 f"{'the parameters' if self.has_params else 'the updates'}, but "
-                f"{differ(its, mine) or 'its containers differ'}"
+                f"{set_difference(its, mine) or 'its containers differ'}"
             )
         return leaves
 
@@ -135,7 +135,9 @@ class Leaves:
 
 def no_array(owner: str, path: str, x: Any) -> TypeError:
     """The error for a leaf that is no array."""
-    return TypeError(f"{owner}: the leaf at {path!r} must be an array, got {told(x)}")
+    return TypeError(
+        f"{owner}: the leaf at {path!r} must be an array, got {short_repr(x)}"
+    )
 
 
 def _fits(treedef: Any, tree: Any) -> bool:

@@ -15,17 +15,17 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.compiler.foreign import name_of_foreign, rule_of_foreign
-from gradtx.compiler.program import STEPS, Mask, Op, Part, Pin, Program, Stage
+from gradtx.compiler.program import STEPS, Mask, Op, Origin, Pin, Program, Stage
 from gradtx.compiler.slot_names import settle_keys
-from gradtx.core.call import Bound, Remembered
+from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.context import no_state
-from gradtx.core.errors import told
+from gradtx.core.errors import short_repr
 from gradtx.core.internals import Tracer
 from gradtx.core.nodes import Chain, Fork, Groups, Let, Masked, Named, Recall
 from gradtx.core.rule import Rule, TreeRule
 
 
-def program_of(bound: Bound, count: Any) -> Program:
+def program_of(bound: FactoryCall, count: Any) -> Program:
     """The program of a transformation, its schedules evaluated at `count`.
 
     It is kept with the transformation, but for two cases: numbers that depend on the
@@ -41,7 +41,7 @@ def program_of(bound: Bound, count: Any) -> Program:
 
 def programs_in(tx: Any) -> Iterator[Program]:
     """The programs of a transformation, and of those whose states it keeps whole."""
-    if not isinstance(tx, Remembered):
+    if not isinstance(tx, FactoryValue):
         return
     program = program_of(tx.bound, jnp.zeros([], jnp.int32))
     yield program
@@ -78,11 +78,11 @@ class _Lowering:
         self.count = count
         self.ops: list[Op] = []
         self.masks: list[Mask] = []
-        self.parts: list[Part] = []
+        self.parts: list[Origin] = []
         self.registers, self.pins = 1, 0
         self.is_timed, self.is_pure = False, True
 
-    def run(self, bound: Bound) -> Program:
+    def run(self, bound: FactoryCall) -> Program:
         out = self.remembered(bound, 0, _Scope())
         self.check_averages()
         return Program(
@@ -111,17 +111,17 @@ class _Lowering:
 
     def lower(self, tx: Any, u: int, scope: _Scope) -> int:
         """Add a transformation that reads register u; the register that it writes."""
-        if isinstance(tx, Remembered):
+        if isinstance(tx, FactoryValue):
             return self.remembered(tx.bound, u, scope)
         scope = self.part(None, scope)
         return self.emit(None, rule_of_foreign(tx), (u,), scope, name_of_foreign(tx))
 
-    def part(self, bound: Bound | None, scope: _Scope) -> _Scope:
+    def part(self, bound: FactoryCall | None, scope: _Scope) -> _Scope:
         """Note one more part; the scope inside it."""
-        self.parts.append(Part(bound, scope.part, scope.label))
+        self.parts.append(Origin(bound, scope.part, scope.label))
         return dataclasses.replace(scope, part=len(self.parts) - 1, label=None)
 
-    def remembered(self, bound: Bound, u: int, scope: _Scope) -> int:
+    def remembered(self, bound: FactoryCall, u: int, scope: _Scope) -> int:
         scope = self.part(bound, scope)
         if bound.is_scheduled:
             if self.count is None:
@@ -184,7 +184,7 @@ class _Lowering:
                 return self.lower(node, u, scope)
         raise TypeError(
             f"{name}: a factory must return a gradient transformation or a rule, "
-            f"got {told(node)}"
+            f"got {short_repr(node)}"
         )
 
     def masked(self, scope: _Scope, mask: Mask, splits_extra: bool) -> _Scope:
@@ -202,7 +202,12 @@ class _Lowering:
         return dataclasses.replace(scope, pin=pin)
 
     def emit(
-        self, bound: Bound | None, node: Any, inputs: Any, scope: _Scope, name: str
+        self,
+        bound: FactoryCall | None,
+        node: Any,
+        inputs: Any,
+        scope: _Scope,
+        name: str,
     ):
         out, self.registers = self.registers, self.registers + 1
         marks = scope.marks + ((("entered", 0),) if node.sees_entry else ())
@@ -220,7 +225,7 @@ class _Lowering:
 
 def _is_pure(schedule: Any) -> bool:
     """Whether a schedule, and those that it is made of, remember their arguments."""
-    if not isinstance(schedule, Remembered):
+    if not isinstance(schedule, FactoryValue):
         return False
     return all(_is_pure(part) for part in schedule.bound.leaves() if callable(part))
 

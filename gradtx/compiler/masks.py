@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradtx.compiler.program import Active, Mask, Program, Setting
+from gradtx.compiler.program import Active, Mask, Program, Static
 from gradtx.core.numbers import is_concrete
 from gradtx.core.paths import is_none, names_of
 
@@ -92,20 +92,20 @@ def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
     masks = masks_of(program, leaves_like, treedef)
     settings = {
         k: treedef.flatten_up_to(
-            op.node.setting(_within(leaves_like, treedef, [masks[m] for m in op.masks]))
+            op.node.static(_within(leaves_like, treedef, [masks[m] for m in op.masks]))
         )
         for k, op in enumerate(program.ops)
-        if op.node.setting is not None
+        if op.node.static is not None
     }
     if not masks and not settings:
         return [(True,) * len(program.ops)] * treedef.num_leaves
 
-    def active(i: int, k: int) -> bool | Setting | None:
+    def active(i: int, k: int) -> bool | Static | None:
         off = [m for m in program.ops[k].masks if not masks[m][i]]
         if off:
             is_of_others = any(program.masks[m].label is not None for m in off)
             return False if is_of_others or not program.freezing & {*off} else None
-        return Setting(settings[k][i]) if k in settings else True
+        return Static(settings[k][i]) if k in settings else True
 
     return [
         tuple(active(i, k) for k in range(len(program.ops)))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gradtx.core.errors import some, suggest
+from gradtx.core.errors import did_you_mean, first_few
 
 
 class Unit(NamedTuple):
@@ -117,7 +117,9 @@ class Names:
     def several(self, name: str, found: Iterable[int]) -> str:
         """What to say of a name that is that of several numbers."""
         names = [self.shortest[i] for i in found]
-        return f"{len(names)} numbers are called {name!r}; write one of {some(names)}"
+        return (
+            f"{len(names)} numbers are called {name!r}; write one of {first_few(names)}"
+        )
 
     def near(self) -> list[str]:
         """What may have been meant: the shortest names, and those with a factory's."""
@@ -157,9 +159,9 @@ class Numbers(dict[str, Any]):
             return self[found[0]]
         if len(found) > 1:
             raise KeyError(self.names.several(name, self.names.find(name)))
-        near = suggest(name, self.names.near()) if isinstance(name, str) else ""
+        near = did_you_mean(name, self.names.near()) if isinstance(name, str) else ""
         raise KeyError(
-            f"no number is called {name!r}{near or f'; there are {some([*self])}'}"
+            f"no number is called {name!r}{near or f'; there are {first_few([*self])}'}"
         )
 
     def __contains__(self, name: Any) -> bool:

@@ -14,7 +14,7 @@ from gradtx.compiler.conditions import run_if
 from gradtx.compiler.lower import program_of, programs_in
 from gradtx.compiler.masks import active_of, members_of
 from gradtx.compiler.update import update_if
-from gradtx.core.call import Remembered
+from gradtx.core.call import FactoryValue
 from gradtx.core.context import Tree
 from gradtx.core.paths import is_none
 from gradtx.core.rule import TreeRule
@@ -26,7 +26,7 @@ def run(transform: Any, updates: Any, state: Any, tree: Tree) -> tuple[Any, Any]
 
     Ours skips leaves without an update by itself, and keeps the dtypes of its state.
     """
-    if isinstance(transform, Remembered):
+    if isinstance(transform, FactoryValue):
         ours: Any = transform
         return ours.update(updates, state, tree.own, **tree.extra)
     inner: Any = optax.with_extra_args_support(transform)
@@ -97,6 +97,6 @@ def run_unless(
     is_skipped: Any, transform: Any, updates: Any, state: Any, tree: Tree
 ) -> tuple[Any, Any]:
     """The same, for a condition that rarely holds, and zeros where it does."""
-    if not isinstance(transform, Remembered):
+    if not isinstance(transform, FactoryValue):
         return run_when(~is_skipped, transform, updates, state, tree, zeros)
     return update_if(transform.bound, ~is_skipped, updates, state, tree.own, tree.extra)

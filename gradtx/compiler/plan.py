@@ -16,7 +16,7 @@ from gradtx.core.dtypes import default_float
 from gradtx.core.numbers import DecayValue, as_weak
 
 
-class Common(NamedTuple):
+class Broadcast(NamedTuple):
     """What all leaves of a stage get.
 
     All scalar numbers are one vector: one operand of an un-jitted call, not many.
@@ -124,7 +124,7 @@ def _stack(scalars: list[Any]) -> jax.Array:
     return jnp.stack([jnp.asarray(x).astype(float) for x in scalars])
 
 
-def unpack(plan: Plan, common: Common, active: Active) -> list[Any]:
+def unpack(plan: Plan, common: Broadcast, active: Active) -> list[Any]:
     """The children of each operation, their numbers as weakly typed scalars.
 
     What a leaf does not go through has None for numbers, and is not made.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gradtx.compiler.counts import common_period
-from gradtx.core.call import Bound
+from gradtx.core.call import FactoryCall
 from gradtx.core.nodes import Fork, Recall
 from gradtx.core.prng import raw_key
 from gradtx.core.rule import Rule, TreeRule
@@ -53,7 +53,7 @@ class Op:
         part: The part of the transformation that it is, by index.
     """
 
-    bound: Bound | None
+    bound: FactoryCall | None
     node: Rule | Fork | Recall | TreeRule
     inputs: tuple[int, ...]
     marks: tuple[tuple[Any, int], ...]
@@ -139,7 +139,7 @@ class Mask(NamedTuple):
         return self.given is other.given and self.label != other.label
 
 
-class Part(NamedTuple):
+class Origin(NamedTuple):
     """What a factory made, in a transformation.
 
     Attributes:
@@ -148,19 +148,19 @@ class Part(NamedTuple):
         label: The group that it is, if it is one of `groups`.
     """
 
-    bound: Bound | None
+    bound: FactoryCall | None
     around: int | None
     label: str | None
 
 
-class Setting(NamedTuple):
+class Static(NamedTuple):
     """What a rule has for one leaf."""
 
     value: Any
 
 
-Active = tuple[bool | Setting | None, ...]
-"""For each operation, whether a leaf goes through it, or with which setting; None where
+Active = tuple[bool | Static | None, ...]
+"""For each operation, whether a leaf goes through it, or with which static; None where
 it would, but for a mask that freezes."""
 
 
@@ -198,14 +198,14 @@ class Program:
     stages: tuple[Stage, ...]
     keys: tuple[dict[str, str], ...]
     masks: tuple[Mask, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[Origin, ...]
     out: int
     is_timed: bool
     is_pure: bool
     is_laid: bool = False
     memo: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
-    def around(self, op: Op) -> Iterator[Part]:
+    def around(self, op: Op) -> Iterator[Origin]:
         """The part that an operation is, and those around it, outwards."""
         at: int | None = op.part
         while at is not None:

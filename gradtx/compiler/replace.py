@@ -9,8 +9,8 @@ import jax
 
 from gradtx.compiler.inventory import Number, numbers_of
 from gradtx.compiler.naming import Names
-from gradtx.core.call import Bound, Remembered
-from gradtx.core.errors import some
+from gradtx.core.call import FactoryCall, FactoryValue
+from gradtx.core.errors import first_few
 
 
 def replaced(tx: Any, changes: Mapping[str, Any]) -> Any:
@@ -22,7 +22,7 @@ def replaced(tx: Any, changes: Mapping[str, Any]) -> Any:
     plain = {name: x for name, x in changes.items() if name in parameters}
     named = {name: x for name, x in changes.items() if name not in parameters}
     if plain or not named:
-        tx = Remembered.replace(tx, **plain)
+        tx = FactoryValue.replace(tx, **plain)
     if not named:
         return tx
     numbers = [*numbers_of(tx)]
@@ -32,7 +32,7 @@ def replaced(tx: Any, changes: Mapping[str, Any]) -> Any:
     for name, value in named.items():
         number = numbers[_one(tx, names, name)]
         if number.where in called:
-            both = some([called[number.where], name])
+            both = first_few([called[number.where], name])
             raise ValueError(f"{tx.name}: {both} are one number; give it once")
         called[number.where] = name
         values[number.where] = _checked(tx.bound, number, value)
@@ -46,12 +46,12 @@ def _one(tx: Any, names: Names, name: str) -> int:
         return found[0]
     if found:
         raise ValueError(f"{tx.name}: {names.several(name, found)}")
-    more = f", and the numbers {some(names.shortest)}" if names.shortest else ""
+    more = f", and the numbers {first_few(names.shortest)}" if names.shortest else ""
     more += "; numbers of foreign members are not known" * tx.bound.holds_foreign
     raise tx.bound.factory.unknown(name, names.near(), more)
 
 
-def _checked(bound: Bound, number: Number, value: Any) -> Any:
+def _checked(bound: FactoryCall, number: Number, value: Any) -> Any:
     """A value for a number, as its factory checks it."""
     for i in number.where[:-1]:
         bound = bound.leaves()[i].bound

@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 
-from gradtx.core.errors import current_path, looks
+from gradtx.core.errors import current_path, dtype_and_shape
 
 
 @contextlib.contextmanager
-def place(name: str, slots: Mapping[str, Any] | None = None) -> Iterator[None]:
+def error_scope(name: str, slots: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Names what runs inside, in the compiled module and in errors.
 
     Inside, any promotion is allowed, whatever the user forbids: the engine has brought
@@ -27,7 +27,9 @@ def place(name: str, slots: Mapping[str, Any] | None = None) -> Iterator[None]:
             yield
     except Exception as error:
         kept = [
-            f"{key} is {looks(x)}" for key, x in (slots or {}).items() if x is not None
+            f"{key} is {dtype_and_shape(x)}"
+            for key, x in (slots or {}).items()
+            if x is not None
         ]
         where = ", where ".join([repr(current_path.get(whole_tree)()), *kept])
         error.add_note(f"in {name}, at {where}")

@@ -27,11 +27,11 @@ from gradtx.compiler.kernels import (
 )
 from gradtx.compiler.leaves import Leaves, is_float0, trees_in
 from gradtx.compiler.masks import active_of, places_of
-from gradtx.compiler.plan import Common, Plan, numbers_of, plan_of
+from gradtx.compiler.plan import Broadcast, Plan, numbers_of, plan_of
 from gradtx.compiler.program import Active, Op, Program, Stage
-from gradtx.compiler.scopes import place
-from gradtx.core.context import Step, Tree
-from gradtx.core.dtypes import Precision, precision_of
+from gradtx.compiler.scopes import error_scope
+from gradtx.core.context import SettleContext, Tree
+from gradtx.core.dtypes import LeafDTypes, leaf_dtypes_of
 from gradtx.core.rule import Rule, TreeRule, both
 
 
@@ -59,7 +59,7 @@ class Update:
         self.registers: dict[int, list[Any]] = {0: leaves.updates}
         self.active = active_of(program, leaves.reference, leaves.treedef)
         self.places = places_of(program, leaves.reference, leaves.treedef)
-        self.fine: dict[Any, Precision] = {}
+        self.fine: dict[Any, LeafDTypes] = {}
         self.precisions = [self._precision(i) for i in range(len(leaves.updates))]
 
     def _open_state(self) -> dict[str, list[Any]]:
@@ -81,7 +81,7 @@ class Update:
             for key, tree in trees.items()
         }
 
-    def _precision(self, i: int) -> Precision | None:
+    def _precision(self, i: int) -> LeafDTypes | None:
         """The precision of leaf i; None where nothing computes on it."""
         u, p = self.leaves.updates[i], self.leaves.params[i]
         if u is None or not any(self.active[i]) or self._freezes(i):
@@ -95,7 +95,7 @@ class Update:
         if is_float0(u):
             return None
         check_leaf(self.leaves, i, self._ops_of(i))
-        return self.fine.setdefault(alike, precision_of(*dtypes))
+        return self.fine.setdefault(alike, leaf_dtypes_of(*dtypes))
 
     def _freezes(self, i: int) -> bool:
         """Whether leaf i gets no step, where a mask keeps the learning rate from it."""
@@ -125,7 +125,7 @@ class Update:
             for k in stage.ops
             if ops[k].shared
         }
-        common = Common(
+        common = Broadcast(
             numbers, arrays, self.count, {}, before, before, extra, self.is_due
         )
         totals = self._measure(stage, plan, common, running)
@@ -216,7 +216,7 @@ class Update:
                     f"{self.leaves.path(i)!r}, since init saw no float there"
                 )
 
-    def _measure(self, stage: Stage, plan: Any, common: Common, running: Any) -> Any:
+    def _measure(self, stage: Stage, plan: Any, common: Broadcast, running: Any) -> Any:
         """What the operations of a stage measure, summed over the leaves."""
         if not any(self.program.ops[k].measures for k in stage.ops):
             return {}
@@ -235,8 +235,8 @@ class Update:
             if total is None and op.measures:
                 total = measured_nothing(op)
             extra = {need: self.extra[need] for need in op.needs}
-            with place(op.name):
-                step = Step(self.count, extra)
+            with error_scope(op.name):
+                step = SettleContext(self.count, extra)
                 settled = op.node.settle(total, own, step)
                 _, settled = keep_if(self.is_due, None, settled, own)
                 own = like_before(settled, own, op.name)
@@ -258,7 +258,7 @@ class Update:
             chosen = zip(values, active, strict=True)
             return leaves.treedef.unflatten([x if on else None for x, on in chosen])
 
-        def one(x: Any, precision: Precision | None) -> Any:
+        def one(x: Any, precision: LeafDTypes | None) -> Any:
             if precision is None or not precision.is_float:
                 return x
             # Foreign ones get the dtypes that they would get in a chain of optax.
@@ -295,7 +295,7 @@ class Update:
         def run(updates: Any, slots: Any) -> tuple[Any, Any]:
             return both(rule.update(updates, slots, tree), op.name)
 
-        with place(op.name):
+        with error_scope(op.name):
             updates, slots = run_if(is_due, run, updates, slots)
         for name, slot in slots.items():
             keep_tree(self.new_state, op, keys[name], slot)

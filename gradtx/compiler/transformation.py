@@ -11,8 +11,8 @@ import optax
 from gradtx.compiler.init import init
 from gradtx.compiler.replace import replaced
 from gradtx.compiler.update import update
-from gradtx.core.call import Bound, Remembered
-from gradtx.core.factory import register, remember
+from gradtx.core.call import FactoryCall, FactoryValue
+from gradtx.core.factory import register_pytree, remember
 from gradtx.core.nodes import Chain
 from gradtx.core.state import State
 
@@ -27,7 +27,7 @@ class _OfEither(type):
 
 
 class GradientTransformation(
-    Remembered, optax.GradientTransformationExtraArgs, metaclass=_OfEither
+    FactoryValue, optax.GradientTransformationExtraArgs, metaclass=_OfEither
 ):
     """A pure pair `(init, update)` that remembers what it was built from.
 
@@ -44,7 +44,7 @@ class GradientTransformation(
 
     init: Callable[[Any], State]  # pyright: ignore[reportIncompatibleVariableOverride]
     update: Callable[..., tuple[Any, Any]]  # pyright: ignore[reportIncompatibleVariableOverride]
-    bound: Bound
+    bound: FactoryCall
 
     def __new__(cls, *given: Any, **named: Any) -> Any:
         """Make the pair around a bound factory; users call factories instead.
@@ -53,7 +53,7 @@ class GradientTransformation(
         """
         if named or len(given) == 2:
             return optax.GradientTransformation(*given, **named)
-        if len(given) != 1 or not isinstance(given[0], Bound):
+        if len(given) != 1 or not isinstance(given[0], FactoryCall):
             raise TypeError(
                 "GradientTransformation: takes an init and an update function, "
                 f"got {len(given)} arguments"
@@ -108,14 +108,14 @@ class GradientTransformation(
         ]
         if isinstance(node, Chain) and node.members:
             return bound.factory.make([_flat(members)])
-        return GradientTransformation(Bound(bound.spec, tuple(members)))
+        return GradientTransformation(FactoryCall(bound.spec, tuple(members)))
 
 
 def _flat(members: list[Any]) -> tuple[Any, ...]:
     """Members, with those of plain chains among them in their places."""
     flat: list[Any] = []
     for member in members:
-        node = member.bound.call() if isinstance(member, Remembered) else member
+        node = member.bound.call() if isinstance(member, FactoryValue) else member
         if isinstance(node, Chain) and not node.is_scope:
             flat += node.members
         else:
@@ -123,7 +123,7 @@ def _flat(members: list[Any]) -> tuple[Any, ...]:
     return tuple(flat)
 
 
-register(GradientTransformation)
+register_pytree(GradientTransformation)
 
 
 def transformation(factory: Callable[P, Any]) -> Callable[P, GradientTransformation]:

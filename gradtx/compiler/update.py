@@ -12,13 +12,13 @@ from gradtx.compiler.leaves import Leaves, is_state
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.program import Program
 from gradtx.compiler.stages import Update
-from gradtx.core.call import Bound
+from gradtx.core.call import FactoryCall
 from gradtx.core.context import NoStateError
 from gradtx.core.state import typed_as
 
 
 def update(
-    bound: Bound, /, updates: Any, state: Any, params: Any = None, **extra: Any
+    bound: FactoryCall, /, updates: Any, state: Any, params: Any = None, **extra: Any
 ) -> tuple[Any, Any]:
     """Transform updates (at first gradients), and make the new state.
 
@@ -29,7 +29,7 @@ def update(
 
 
 def update_if(
-    bound: Bound, is_due: Any, updates: Any, state: Any, params: Any, extra: Any
+    bound: FactoryCall, is_due: Any, updates: Any, state: Any, params: Any, extra: Any
 ) -> tuple[Any, Any]:
     """The same where a traced bool is true; else zeros, and the state as it is.
 

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from jax import numpy as jnp
 
-from gradtx.core.errors import nearly, told
+from gradtx.core.errors import hint_for, short_repr
 from gradtx.core.members import is_member, member_of
 from gradtx.core.numbers import DecayValue, is_concrete, is_number
 from gradtx.core.prng import is_key
@@ -117,7 +117,9 @@ class KeyRole(Role):
             return int(key) if is_concrete(key) else key
         if looks != (1, np.uint32):
             must = "a seed or a PRNG key"
-            raise TypeError(f"{owner}: {argument} must be {must}, got {told(value)}")
+            raise TypeError(
+                f"{owner}: {argument} must be {must}, got {short_repr(value)}"
+            )
         return np.asarray(key) if is_concrete(key) else key
 
 
@@ -178,7 +180,7 @@ class MemberRole(Role):
             return member_of(value)
         raise TypeError(
             f"{owner}: {argument} must be gradient transformations, "
-            f"got {told(value)}{nearly(value)}"
+            f"got {short_repr(value)}{hint_for(value)}"
         )
 
 
@@ -303,7 +305,9 @@ class NumberRole(Role):
     def _check_schedule(self, value: Any, owner: str, argument: str) -> None:
         if not callable(value):
             kinds = "a number" + " or a schedule" * self.takes_schedule
-            raise TypeError(f"{owner}: {argument} must be {kinds}, got {told(value)}")
+            raise TypeError(
+                f"{owner}: {argument} must be {kinds}, got {short_repr(value)}"
+            )
         if not self.takes_schedule:
             raise TypeError(
                 f"{owner}: {argument} takes no schedule, only a number; got {value!r}"

@@ -1,7 +1,7 @@
 """The call of a factory, which what it made remembers.
 
 It is split in two: `children` (numbers, nested transformations, schedules), which JAX
-may trace, stack and differentiate, and a `Spec` (everything else), which is hashable.
+may trace, stack and differentiate, and a `CallSpec` (all else), which is hashable.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import optax
 
 from gradtx.core.arguments import NumberRole, Role
 from gradtx.core.equality import hash_of, same
-from gradtx.core.errors import some, told
+from gradtx.core.errors import first_few, short_repr
 from gradtx.core.numbers import DecayValue, ahead, scheduled
 from gradtx.core.stable import stable
 
@@ -36,7 +36,7 @@ ONLY_ITSELF = (
 )
 
 
-class Spec:
+class CallSpec:
     """The static part of a bound factory; equal specs build the same program.
 
     Attributes:
@@ -85,7 +85,7 @@ class Spec:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        if not (isinstance(other, Spec) and self.factory is other.factory):
+        if not (isinstance(other, CallSpec) and self.factory is other.factory):
             return False
         is_same = (
             self._hash == other._hash
@@ -128,7 +128,7 @@ class Spec:
         ]
         values = [it.get(name) for name in differing for it in (mine, theirs)]
         hint = f"; {ONLY_ITSELF}" if any(map(_has_no_value, values)) else ""
-        return f" [differs in {some(differing) or 'structure'}{hint}]"
+        return f" [differs in {first_few(differing) or 'structure'}{hint}]"
 
 
 def _has_no_value(x: Any) -> bool:
@@ -144,16 +144,16 @@ def _shown(value: Any) -> str:
         code = value.__code__
         file = code.co_filename.rpartition("/")[2]
         return f"{value.__name__} of {file}:{code.co_firstlineno}"
-    return told(value)
+    return short_repr(value)
 
 
 in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("body", default=False)
 
 
-class Bound:
+class FactoryCall:
     """A factory bound to its arguments: a spec and its children."""
 
-    def __init__(self, spec: Spec, children: tuple[Any, ...]):
+    def __init__(self, spec: CallSpec, children: tuple[Any, ...]):
         self.spec, self.children = spec, children
         self.program: Any = None
         self.laid: dict[Any, Any] | None = {}
@@ -187,15 +187,15 @@ class Bound:
         finally:
             in_body.reset(token)
 
-    def without_members(self) -> Bound:
+    def without_members(self) -> FactoryCall:
         """The same with None in the place of each transformation in it."""
-        kept = [None if isinstance(x, Remembered) else x for x in self.children]
-        return Bound(self.spec, tuple(kept))
+        kept = [None if isinstance(x, FactoryValue) else x for x in self.children]
+        return FactoryCall(self.spec, tuple(kept))
 
     @property
     def is_step(self) -> bool:
         """Whether what it makes, or a part of it, is a step and not a direction."""
-        members = [x for x in self.children if isinstance(x, Remembered)]
+        members = [x for x in self.children if isinstance(x, FactoryValue)]
         return self.factory.has_learning_rate or any(x.bound.is_step for x in members)
 
     @property
@@ -203,7 +203,7 @@ class Bound:
         """Whether a foreign transformation is among the arguments, at any depth."""
         return any(
             x.bound.holds_foreign
-            if isinstance(x, Remembered)
+            if isinstance(x, FactoryValue)
             else isinstance(x, optax.GradientTransformation)
             for x in self.leaves()
         )
@@ -218,7 +218,7 @@ class Bound:
         pairs = zip(self.spec.roles, self.leaves(), strict=True)
         return [leaf for role, leaf in pairs if role.is_schedule(leaf)]
 
-    def at(self, count: Any) -> Bound:
+    def at(self, count: Any) -> FactoryCall:
         """The same with every number that a schedule gives evaluated at `count`."""
 
         def resolve(role: Role, leaf: Any, name: str) -> Any:
@@ -229,17 +229,19 @@ class Bound:
 
         return self.mapped(resolve)
 
-    def mapped(self, function: Callable[[Role, Any, str], Any]) -> Bound:
+    def mapped(self, function: Callable[[Role, Any, str], Any]) -> FactoryCall:
         """The same with each leaf as `(role, leaf, argument)` gives it."""
         spec, statics, children = self.spec, [], []
         triples = zip(spec.roles, self.leaves(), spec.names, strict=True)
         for role, *leaf in triples:
             new = function(role, *leaf)
-            is_child = isinstance(new, Remembered) or role.is_child(new)
+            is_child = isinstance(new, FactoryValue) or role.is_child(new)
             statics.append(CHILD if is_child else new)
             children += [new] * is_child
-        made = Spec(spec.factory, spec.treedefs, tuple(statics), spec.roles, spec.names)
-        return Bound(made, tuple(children))
+        made = CallSpec(
+            spec.factory, spec.treedefs, tuple(statics), spec.roles, spec.names
+        )
+        return FactoryCall(made, tuple(children))
 
 
 @stable
@@ -248,10 +250,10 @@ def remade(public: Any, values: list[Any]) -> Any:
     return public.factory.make(values)
 
 
-class Remembered:
+class FactoryValue:
     """What a transformation and a schedule have because they remember their factory."""
 
-    bound: Bound
+    bound: FactoryCall
 
     @property
     def name(self) -> str:
@@ -267,7 +269,7 @@ class Remembered:
             jax.tree.map(
                 functools.partial(_plain, getattr(role, "is_count", False)),
                 value,
-                is_leaf=lambda x: isinstance(x, DecayValue | Remembered),
+                is_leaf=lambda x: isinstance(x, DecayValue | FactoryValue),
             )
             for role, value in given
         )
@@ -296,7 +298,7 @@ class Remembered:
         return f"{self.name}({', '.join(parts)})"
 
     def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other) or not isinstance(other, Remembered):
+        if type(self) is not type(other) or not isinstance(other, FactoryValue):
             return False
         mine, theirs = self.bound, other.bound
         return self is other or (

@@ -37,7 +37,7 @@ class Private:
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class SettleContext:
     """What `settle` may look at beside what was measured and kept.
 
     Attributes:
@@ -70,7 +70,7 @@ class Leaf:
         before: The same as they were before this update.
         key: A PRNG key (raw uint32) for this leaf and update, if the rule has one.
         extra: The extra arguments that the rule needs.
-        setting: The leaf's, if the rule has one for each.
+        static: The leaf's, if the rule has one for each.
     """
 
     owner: str
@@ -83,7 +83,7 @@ class Leaf:
     before: Slots
     key: Any
     extra: Slots
-    setting: Any
+    static: Any
     array: Any
 
     @property

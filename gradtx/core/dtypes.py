@@ -16,7 +16,7 @@ def default_float() -> np.dtype:
     return jax.dtypes.canonicalize_dtype(float)
 
 
-class Precision(NamedTuple):
+class LeafDTypes(NamedTuple):
     """The dtypes of a leaf: rules compute in one, the update leaves in the other.
 
     Integers stay integers, and what foreign transformations make of them as it is.
@@ -41,18 +41,18 @@ class Precision(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def precision_of(update: Any, param: Any) -> Precision:
+def leaf_dtypes_of(update: Any, param: Any) -> LeafDTypes:
     """The precision for dtypes of an update and its parameter (None without params)."""
     dtypes = update, update if param is None else param
     if not all(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
-        return Precision(update, update, is_float=False)
+        return LeafDTypes(update, update, is_float=False)
     with jax.numpy_dtype_promotion("standard"):
         out = jnp.promote_types(*dtypes)
-        return Precision(jnp.promote_types(out, jnp.float32), out)
+        return LeafDTypes(jnp.promote_types(out, jnp.float32), out)
 
 
 def wide(array: Any) -> Any:
     """An array in the precision that rules compute in."""
     is_float = jnp.issubdtype(array.dtype, jnp.inexact)
-    dtype = precision_of(array.dtype, None).compute if is_float else jnp.float32
+    dtype = leaf_dtypes_of(array.dtype, None).compute if is_float else jnp.float32
     return array.astype(dtype)

@@ -14,46 +14,46 @@ LONGEST = 80
 """How long a value is shown as it is."""
 
 
-def some(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     shown = ", ".join(map(repr, names[:MOST]))
     return shown + (f" and {len(names) - MOST} more" if len(names) > MOST else "")
 
 
-def differ(given: Iterable[str], known: Iterable[str]) -> str:
+def set_difference(given: Iterable[str], known: Iterable[str]) -> str:
     """Where two sets of names differ: `lacks 'a' and also has 'b'`."""
     given, known = set(given), set(known)
     both = (("lacks", known - given), ("also has", given - known))
     return " and ".join(
-        f"{verb} {some(sorted(names))}" for verb, names in both if names
+        f"{verb} {first_few(sorted(names))}" for verb, names in both if names
     )
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for a near miss of a known name, else nothing."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def nearly(value: Any) -> str:
+def hint_for(value: Any) -> str:
     """What makes a transformation of what is nearly one."""
     if isinstance(value, list | tuple):
         return "; give them one by one"
     return "; call it to make one" if hasattr(value, "factory") else ""
 
 
-def looks(array: Any) -> str:
+def dtype_and_shape(array: Any) -> str:
     """The dtype and the shape of an array: `float32[3, 2]`."""
     return f"{array.dtype}{[*array.shape]}"
 
 
-def told(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value as it is, or what it is: no error prints a tree of parameters."""
     text = repr(value)
     if len(text) <= LONGEST and "\n" not in text:
         return text
     if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"an array {looks(value)}"
+        return f"an array {dtype_and_shape(value)}"
     kind = type(value).__name__
     return f"a {kind} of {len(value)}" if type(value) in (dict, list, tuple) else kind
 

@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from gradtx.core.arguments import PLAIN, MemberRole, Role, role_of
-from gradtx.core.call import CHILD, Bound, Remembered, Spec, in_body
+from gradtx.core.call import CHILD, CallSpec, FactoryCall, FactoryValue, in_body
 from gradtx.core.equality import with_dicts
-from gradtx.core.errors import suggest
+from gradtx.core.errors import did_you_mean
 from gradtx.core.stable import stable
 
 
@@ -32,7 +32,7 @@ class Factory:
         public: The function that users call; pickles go by its qualified name.
     """
 
-    def __init__(self, function: Callable, cls: Callable[[Bound], Any]):
+    def __init__(self, function: Callable, cls: Callable[[FactoryCall], Any]):
         self.function, self.cls = function, cls
         self.name = function.__name__
         self.public: Any = None
@@ -78,7 +78,7 @@ class Factory:
             bound.call()  # so that what the body checks is checked here
         return self.cls(bound)
 
-    def bind(self, values: list[Any]) -> Bound:
+    def bind(self, values: list[Any]) -> FactoryCall:
         """One value for each parameter, split into a spec and children."""
         statics, children, treedefs, roles, names = [], [], [], [], []
         parameters = self.signature.parameters
@@ -105,11 +105,13 @@ class Factory:
             names += [name] * len(leaves)
             for leaf in leaves:
                 leaf = _frozen(role.bind(leaf, self.name, name))
-                is_child = isinstance(leaf, Remembered) or role.is_child(leaf)
+                is_child = isinstance(leaf, FactoryValue) or role.is_child(leaf)
                 statics.append(CHILD if is_child else leaf)
                 children += [leaf] * is_child
-        spec = Spec(self, tuple(treedefs), tuple(statics), tuple(roles), tuple(names))
-        return Bound(spec, tuple(children))
+        spec = CallSpec(
+            self, tuple(treedefs), tuple(statics), tuple(roles), tuple(names)
+        )
+        return FactoryCall(spec, tuple(children))
 
     def unknown(self, name: str, near: Sequence[str] = (), more: str = "") -> TypeError:
         """The error for an argument that the factory does not have.
@@ -120,7 +122,7 @@ class Factory:
             more: What else there is, beside arguments.
         """
         known = list(self.signature.parameters)
-        hint = suggest(name, [*known, *near])
+        hint = did_you_mean(name, [*known, *near])
         hint = hint or f"; there are {', '.join(known) or 'none'}{more}"
         return TypeError(f"{self.name}: unknown argument {name!r}{hint}")
 
@@ -135,7 +137,7 @@ def factory_of(public: Any) -> Factory:
 
 
 def _is_value(role: Role, value: Any) -> bool:
-    return isinstance(value, Remembered) or role.is_leaf(value)
+    return isinstance(value, FactoryValue) or role.is_leaf(value)
 
 
 def _frozen(leaf: Any) -> Any:
@@ -146,7 +148,7 @@ def _frozen(leaf: Any) -> Any:
     return leaf
 
 
-def remember(function: Callable, cls: Callable[[Bound], Any]) -> Any:
+def remember(function: Callable, cls: Callable[[FactoryCall], Any]) -> Any:
     """Turn a factory into one whose results are `cls` and remember their arguments."""
     factory = Factory(function, cls)
 
@@ -159,10 +161,10 @@ def remember(function: Callable, cls: Callable[[Bound], Any]) -> Any:
     return public
 
 
-def register(cls: type[Remembered]) -> None:
+def register_pytree(cls: type[FactoryValue]) -> None:
     """Register a remembered class as a pytree, its leaves keyed by argument."""
 
-    def flatten_with_keys(it: Any) -> tuple[list, Spec]:
+    def flatten_with_keys(it: Any) -> tuple[list, CallSpec]:
         spec = it.bound.spec
         paths = zip(spec.names, spec.paths(), spec.statics, strict=True)
         keys = [
@@ -175,6 +177,6 @@ def register(cls: type[Remembered]) -> None:
     jax.tree_util.register_pytree_with_keys(
         cls,
         flatten_with_keys,
-        lambda spec, children: cls(Bound(spec, tuple(children))),  # pyright: ignore[reportCallIssue]
+        lambda spec, children: cls(FactoryCall(spec, tuple(children))),  # pyright: ignore[reportCallIssue]
         flatten_func=lambda it: (it.bound.children, it.bound.spec),
     )

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gradtx.core.context import Leaf, Private, Step
+from gradtx.core.context import Leaf, Private, SettleContext
 from gradtx.core.rule import Node
 
 
@@ -26,7 +26,7 @@ class Fork(Node):
         branches: Transformations. Each gets the update, or, if `measures`, `leaf.grad`.
         join: `(u, outputs, leaf) -> u`, for one array.
         measures: Whether the branches are estimators of the gradient.
-        setting: As of a `Rule`.
+        static: As of a `Rule`.
         shared: As of a `Rule`.
         settle: As of a `Rule`.
         recovered: As of a `Rule`.
@@ -35,9 +35,9 @@ class Fork(Node):
     branches: tuple[Any, ...]
     join: Callable[[Any, tuple[Any, ...], Leaf], Any]
     measures: bool = False
-    setting: Callable[[Any], Any] | None = None
+    static: Callable[[Any], Any] | None = None
     shared: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
-    settle: Callable[[Any, Any, Step], Any] | None = None
+    settle: Callable[[Any, Any, SettleContext], Any] | None = None
     recovered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

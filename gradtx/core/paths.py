@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from gradtx.core.errors import MOST, some
+from gradtx.core.errors import MOST, first_few
 
 REGEX = "re:"
 """What a pattern begins with that is a regular expression and no glob."""
@@ -133,7 +133,7 @@ def labels_by(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
     }
     for text, mine in ranks.items():
         if names and not any(rank is not None for rank in mine):
-            raise ValueError(f"the pattern {text!r} matches none of {some(names)}")
+            raise ValueError(f"the pattern {text!r} matches none of {first_few(names)}")
     labels, unmatched, torn = [], [], []
     for i, name in enumerate(names):
         found = {text: rank for text, mine in ranks.items() if (rank := mine[i])}
@@ -146,7 +146,7 @@ def labels_by(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
         labels.append(best[0] if best else "")
     if unmatched:
         raise ValueError(
-            f"no pattern matches {some(unmatched)}; '**' matches whatever is left"
+            f"no pattern matches {first_few(unmatched)}; '**' matches whatever is left"
         )
     if torn:
         raise ValueError(f"patterns of one rank match {'; '.join(torn[:MOST])}")

@@ -14,8 +14,8 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.core.arithmetic import abs2
-from gradtx.core.context import Leaf, Step, Tree
-from gradtx.core.errors import told
+from gradtx.core.context import Leaf, SettleContext, Tree
+from gradtx.core.errors import short_repr
 from gradtx.core.prng import key_of_leaf
 
 
@@ -29,7 +29,7 @@ class Node:
     needs: tuple[str, ...] = ()
     key: Any = None
     takes_batch: bool = False
-    setting: Callable[[Any], Any] | None = None
+    static: Callable[[Any], Any] | None = None
     evaluate: Callable[..., Any] | None = None
     freezes: bool = False
     sees_entry: bool = False
@@ -55,7 +55,7 @@ class Rule(Node):
         key: A seed or a PRNG key: `leaf.key` is `key_of(key of this update, index)`.
         out: What flows out, given what flows in, in shape and dtype.
         takes_batch: Whether it takes an axis of examples in front away.
-        setting: `(params) -> tree` of `leaf.setting`, also given to `slots` and `out`.
+        static: `(params) -> tree` of `leaf.static`, also given to `slots` and `out`.
         evaluate: `(param, slots, shared) -> param`, what to evaluate with in its place.
         freezes: Whether its leaves get zeros, and nothing else acts on them.
         sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.
@@ -69,13 +69,13 @@ class Rule(Node):
     slots: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
     measure: Callable[[Any, Any, Leaf], Any] | None = None
     shared: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
-    settle: Callable[[Any, Any, Step], Any] | None = None
+    settle: Callable[[Any, Any, SettleContext], Any] | None = None
     needs: tuple[str, ...] = ()
     key: Any = None
     key_of: Callable[[Any, Any], Any] = key_of_leaf
-    out: Callable[..., Any] = lambda array, setting=None: array
+    out: Callable[..., Any] = lambda array, static=None: array
     takes_batch: bool = False
-    setting: Callable[[Any], Any] | None = None
+    static: Callable[[Any], Any] | None = None
     evaluate: Callable[[Any, Any, Any], Any] | None = None
     freezes: bool = False
     sees_entry: bool = False
@@ -131,7 +131,9 @@ def both(given: Any, owner: str) -> Any:
     """What leaves a rule and what it keeps, or an error."""
     if type(given) is tuple and len(given) == 2 and isinstance(given[1], Mapping):
         return given
-    raise TypeError(f"{owner}: update must give (update, slots), got {told(given)}")
+    raise TypeError(
+        f"{owner}: update must give (update, slots), got {short_repr(given)}"
+    )
 
 
 def squared_norm(u: Any, slots: Any, leaf: Leaf) -> Any:

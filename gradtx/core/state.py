@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax import export
 
-from gradtx.core.errors import some, suggest
+from gradtx.core.errors import did_you_mean, first_few
 
 
 class State(dict[Any, Any]):
@@ -82,8 +82,8 @@ class State(dict[Any, Any]):
         if near:  # of one of several that keep it
             own = " or ".join(f"state[{key!r}]" for key in near)
             return f"the state has no {key!r}; write {own}"
-        hint = suggest(key, self) if isinstance(key, str) else ""
-        return f"the state has no {key!r}; it holds {some(sorted(self))}{hint}"
+        hint = did_you_mean(key, self) if isinstance(key, str) else ""
+        return f"the state has no {key!r}; it holds {first_few(sorted(self))}{hint}"
 
 
 def typed_as(given: Any, state: dict[str, Any]) -> dict[str, Any]:

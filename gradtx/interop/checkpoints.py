@@ -14,7 +14,7 @@ from gradtx.compiler.foreign import ours
 from gradtx.compiler.init import shapes_of
 from gradtx.compiler.lower import programs_in
 from gradtx.compiler.transformation import GradientTransformation
-from gradtx.core.errors import some, told
+from gradtx.core.errors import first_few, short_repr
 from gradtx.core.state import State
 from gradtx.interop.saved import ZERO, Paths, Weights, programs_by_path
 
@@ -72,7 +72,7 @@ def restore(
     if not (isinstance(saved, Mapping) and found.counts):
         raise TypeError(
             f"restore: saved must be a state of gradtx, which has a count, "
-            f"got {told(saved)}"
+            f"got {short_repr(saved)}"
         )
     pairs, renamed = _moved(tx, wanted, found)
     renamed |= _renamed(tx, wanted, found, pairs)
@@ -90,7 +90,7 @@ def restore(
     missing = [wanted.names[i] for i in sorted(fresh - numbers - weights.kept.keys())]
     left = [name for j, name in enumerate(found.names) if j not in taken]
     refused = [
-        f"{what} {some(names)} (allow that with {argument}=True)"
+        f"{what} {first_few(names)} (allow that with {argument}=True)"
         for what, names, argument, is_fine in (
             ("not saved:", missing, "new", new),
             ("without a place:", left, "dropped", dropped),
@@ -98,10 +98,10 @@ def restore(
         if names and not is_fine
     ]
     for i, j in sorted(pairs.items()):
-        if found.looks(j) != wanted.looks(i):
-            was = f"{wanted.names[i]!r} was saved as {found.looks(j)} "
+        if found.dtype_and_shape(j) != wanted.dtype_and_shape(i):
+            was = f"{wanted.names[i]!r} was saved as {found.dtype_and_shape(j)} "
             way = "new=True, dropped=True begins anew" if i in unlike else "cast it"
-            refused.append(f"{was}and must be {wanted.looks(i)} ({way})")
+            refused.append(f"{was}and must be {wanted.dtype_and_shape(i)} ({way})")
     if refused:
         raise ValueError(f"restore: {tx.name}: {'; '.join(refused)}")
     first = jax.tree.leaves(tx.init(params)) if fresh else wanted.leaves

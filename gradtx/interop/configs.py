@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gradtx.core.arguments import PLAIN
-from gradtx.core.call import Remembered
+from gradtx.core.call import FactoryValue
 from gradtx.core.context import Private
-from gradtx.core.errors import suggest, told
+from gradtx.core.errors import did_you_mean, short_repr
 from gradtx.core.factory import Factory
 from gradtx.core.numbers import is_concrete
 from gradtx.core.stable import DEFINED, is_public
@@ -38,7 +38,7 @@ def register(function: T) -> T:
     name = _name_of(function)
     if not inspect.isfunction(function) or name == "<lambda>":
         raise TypeError(
-            f"register: takes a function that has a name, got {told(function)}"
+            f"register: takes a function that has a name, got {short_repr(function)}"
         )
     before = REGISTERED.get(name, function)
     is_again = _origin(before) == _origin(function) and "<" not in _origin(function)[1]
@@ -66,9 +66,9 @@ def to_config(made: Any) -> dict[str, Any]:
         TypeError: An argument has no such form: it is foreign, a function that is not
             registered, or an array that has no value yet.
     """
-    if not isinstance(made, Remembered):
+    if not isinstance(made, FactoryValue):
         raise TypeError(
-            f"to_config: takes what gradtx's factories make, got {told(made)}"
+            f"to_config: takes what gradtx's factories make, got {short_repr(made)}"
         )
     factory = made.bound.factory
     if _known().get(factory.name) is not factory.public:
@@ -86,7 +86,7 @@ def to_config(made: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any, place: str) -> Any:
-    if isinstance(value, Remembered):
+    if isinstance(value, FactoryValue):
         return to_config(value)
     if value is None or type(value) in (str, bool, int, float):
         return value
@@ -111,7 +111,9 @@ def _plain(value: Any, place: str) -> Any:
     if _known().get(_name_of(value)) is value:
         return {"function": _name_of(value)}
     hint = "; decorate it with @gradtx.register" if inspect.isfunction(value) else ""
-    raise TypeError(f"to_config: {place} is {told(value)}, which no config holds{hint}")
+    raise TypeError(
+        f"to_config: {place} is {short_repr(value)}, which no config holds{hint}"
+    )
 
 
 def from_config(config: Mapping[str, Any]) -> Any:
@@ -135,7 +137,7 @@ def _built(config: Any, place: str) -> Any:
         if not isinstance(name, str):
             raise TypeError(
                 f"from_config: takes a dict with the name of a factory as its 'type', "
-                f"got {told(config)}"
+                f"got {short_repr(config)}"
             )
         factory = _find(name)
         if not isinstance(getattr(factory, "factory", None), Factory):
@@ -146,7 +148,7 @@ def _built(config: Any, place: str) -> Any:
                 if not isinstance(args, list | tuple):
                     raise TypeError(
                         f"from_config: {key} of {name!r} must be a list, "
-                        f"got {told(args)}"
+                        f"got {short_repr(args)}"
                     )
         return factory(*args, **kwargs)
     except (TypeError, ValueError) as error:
@@ -182,7 +184,7 @@ def _made(value: Any, place: str) -> Any:
 def _find(name: str) -> Any:
     known = _known()
     if name not in known:
-        near = suggest(name, known)
+        near = did_you_mean(name, known)
         raise ValueError(f"from_config: unknown name {name!r}{near}")
     return known[name]
 

@@ -14,7 +14,7 @@ from jax import numpy as jnp
 from gradtx.compiler.init import is_nothing
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.program import Op, Program, recovered
-from gradtx.core.call import Remembered
+from gradtx.core.call import FactoryValue
 from gradtx.core.rule import Rule
 from gradtx.interop.optax_fields import rebuild, structure_of
 from gradtx.introspect.metrics import PREFIX
@@ -84,7 +84,7 @@ def layout(
             name = {**theirs, **op.node.in_optax}.get(slot, slot)
             inner, key = op.node.inner.get(slot), keys[slot]
             path, kept = (*home, key), None if state is None else state.get(key)
-            if name is None and isinstance(inner, Remembered):
+            if name is None and isinstance(inner, FactoryValue):
                 inside, more = layout(inner, kept, path, mine)
                 found += inside
                 homes += more
@@ -112,7 +112,7 @@ def weights(tx: Any, count: Any, home: Path = ()) -> Iterator[tuple[Path, Any]]:
     for op, keys in zip(program.ops, program.keys, strict=True):
         for slot, inner in op.node.inner.items():
             is_passed = op.node.in_optax.get(slot, slot) is None
-            if is_passed and isinstance(inner, Remembered):
+            if is_passed and isinstance(inner, FactoryValue):
                 yield from weights(inner, count, (*home, keys[slot]))
 
 
@@ -134,7 +134,7 @@ def _gets_reals(program: Program) -> set[int]:
         arrays = {0: array}
         for op in program.ops:
             arrays[op.out] = like = arrays[op.inputs[0]]
-            if isinstance(op.node, Rule) and not op.node.setting:
+            if isinstance(op.node, Rule) and not op.node.static:
                 arrays[op.out] = op.node.out(like)
         reals.update(i for i, x in arrays.items() if not jnp.iscomplexobj(x))
 

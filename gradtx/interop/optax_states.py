@@ -18,9 +18,9 @@ from jax import numpy as jnp
 from gradtx.compiler.foreign import ours
 from gradtx.compiler.init import shapes_of
 from gradtx.compiler.transformation import GradientTransformation
-from gradtx.core.call import Remembered
+from gradtx.core.call import FactoryValue
 from gradtx.core.dtypes import wide
-from gradtx.core.errors import differ, looks
+from gradtx.core.errors import dtype_and_shape, set_difference
 from gradtx.core.paths import is_none, name_of
 from gradtx.core.rule import Rule
 from gradtx.core.state import State
@@ -161,15 +161,16 @@ def _fitted(key: str, values: list[Any], like: Any) -> Any:
     places = {jax.tree_util.keystr(path): x for path, x in kept}
     if places.keys() != {jax.tree_util.keystr(path) for path, _ in wanted}:
         there, here = ([name_of(path) for path, _ in it] for it in (kept, wanted))
-        told = differ(there, here) or "has another structure"
+        told = set_difference(there, here) or "has another structure"
         raise ValueError(f"from_optax: optax's {key!r} {told}; {SAME}")
     fit = []
     for path, x in wanted:
         value = jnp.asarray(places[jax.tree_util.keystr(path)])
         if value.shape != x.shape:
             raise ValueError(
-                f"from_optax: optax's {key!r} at {name_of(path)!r} is {looks(value)}, "
-                f"expected {looks(x)}; {SAME}"
+                f"from_optax: optax's {key!r} at {name_of(path)!r} is "
+                f"{dtype_and_shape(value)}, "
+                f"expected {dtype_and_shape(x)}; {SAME}"
             )
         fit.append(_cast(key, value, x))
     return treedef.unflatten(fit)
@@ -293,7 +294,7 @@ def _scheduled(tx: Any, last: State, old: Any, given: Any) -> dict[str, Any]:
 
 def _whole(tx: Any, state: Any, turn: Callable[..., Any], *args: Any) -> Any:
     """The whole state of a transformation: what is foreign has one on both sides."""
-    if isinstance(tx, Remembered):
+    if isinstance(tx, FactoryValue):
         return turn(tx, state, *args)
     return jax.tree.map(jnp.array, state)
 
@@ -319,7 +320,7 @@ def _stored(slot: Slot, value: Any) -> Any:
         if jnp.iscomplexobj(x) and slot.is_real and isinstance(op.node, Rule):
             x = real_part("from_optax", slot.key, x)
         like = None
-        if name in op.slots and isinstance(op.node, Rule) and not op.node.setting:
+        if name in op.slots and isinstance(op.node, Rule) and not op.node.static:
             like = jax.eval_shape(op.slots[name], wide(x))
         is_float = jnp.issubdtype(x.dtype, jnp.inexact)
         like = (wide(x) if is_float else x) if like is None else like

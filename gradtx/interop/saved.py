@@ -14,8 +14,8 @@ from jax import numpy as jnp
 from gradtx.compiler.inventory import follows
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.program import Program, recovered
-from gradtx.core.call import Remembered
-from gradtx.core.errors import looks
+from gradtx.core.call import FactoryValue
+from gradtx.core.errors import dtype_and_shape
 from gradtx.core.paths import name_of
 
 ZERO = np.int32(0)
@@ -74,10 +74,10 @@ class Paths:
         """The shape of a leaf."""
         return jnp.shape(self.leaves[i])
 
-    def looks(self, i: int) -> str:
+    def dtype_and_shape(self, i: int) -> str:
         """The dtype and the shape of a leaf."""
         dtype = jnp.result_type(self.leaves[i])
-        return looks(jax.ShapeDtypeStruct(self.shape(i), dtype))
+        return dtype_and_shape(jax.ShapeDtypeStruct(self.shape(i), dtype))
 
 
 class Weights:
@@ -131,6 +131,6 @@ def programs_by_path(
     program = program_at(ZERO)
     for op, mine in zip(program.ops, program.keys, strict=True):
         for slot, inner in op.node.inner.items():
-            if isinstance(inner, Remembered):
+            if isinstance(inner, FactoryValue):
                 at = jax.tree_util.DictKey(mine[slot])
                 yield from programs_by_path(inner, (*path, at))

@@ -14,10 +14,10 @@ from jax import numpy as jnp
 from gradtx.compiler.foreign import name_of_foreign, ours
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.masks import active_of, masks_of, members_of, seen_by
-from gradtx.compiler.program import Part, Program
+from gradtx.compiler.program import Origin, Program
 from gradtx.compiler.transformation import GradientTransformation
 from gradtx.core.arguments import NumberRole
-from gradtx.core.call import Remembered
+from gradtx.core.call import FactoryValue
 from gradtx.core.internals import Tracer
 from gradtx.core.paths import name_of
 from gradtx.introspect.memory import cost, shapes_given
@@ -48,7 +48,7 @@ def describe(tx: GradientTransformation, params: Any = None) -> Shown:
 
 def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
     """Add a transformation to a tree of rich's, and the state that it has."""
-    if not isinstance(tx, Remembered):
+    if not isinstance(tx, FactoryValue):
         root.add(f"{name_of_foreign(tx)}{cost(jax.tree.leaves(state))}")
         return
     program = _at_any_count(tx)
@@ -86,7 +86,7 @@ def _at_any_count(tx: Any) -> Program:
     return found[0]
 
 
-def _line(part: Part, foreign: str | None) -> str:
+def _line(part: Origin, foreign: str | None) -> str:
     """The factory of a part, its numbers, and what is not as by default."""
     label = "" if part.label is None else f"[green]{escape(part.label)}[/green]  "
     if part.bound is None:
@@ -115,7 +115,7 @@ def _short(value: Any, most: int = 60) -> str:
     if isinstance(value, np.generic):
         return f"{value.item():.6g}"
     text = getattr(value, "__name__", None) or repr(value)
-    if isinstance(value, Remembered) and len(text) > most:
+    if isinstance(value, FactoryValue) and len(text) > most:
         text = f"{value.name}({', '.join(map(_short, value.arguments.values()))})"
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
@@ -161,7 +161,7 @@ def _rows(tx: Any, params: Any) -> Iterator[tuple[str, tuple[int, ...], str]]:
 def _groups_of(tx: Any, params: Any, treedef: Any) -> list[list[str]]:
     """For each leaf the labels of its groups, outermost first."""
     groups: list[list[str]] = [[] for _ in range(treedef.num_leaves)]
-    if not isinstance(tx, Remembered):
+    if not isinstance(tx, FactoryValue):
         return groups
     program = program_of(tx.bound, jnp.zeros([], jnp.int32))
     for mask, flags in zip(

@@ -12,7 +12,7 @@ import jax
 from gradtx.compiler.foreign import pair_of
 from gradtx.compiler.init import shapes_of
 from gradtx.compiler.leaves import is_state, no_array
-from gradtx.core.call import Remembered
+from gradtx.core.call import FactoryValue
 from gradtx.core.paths import name_of
 from gradtx.introspect.shown import escape
 
@@ -44,7 +44,7 @@ def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Mem
     """
     tx = pair_of("memory", tx)
     shapes = shapes_given("memory", params)
-    init, is_ours = tx.init, isinstance(tx, Remembered)
+    init, is_ours = tx.init, isinstance(tx, FactoryValue)
     state: Any = init(shapes) if is_ours else jax.eval_shape(init, shapes)
     slots = dict(_slots(state)) if is_state(state) else {"state": _bytes(state)}
     temporary = None

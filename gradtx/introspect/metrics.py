@@ -17,8 +17,8 @@ from gradtx.compiler.leaves import is_state
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Member
 from gradtx.core.arithmetic import abs2, inner, safe_ratio, safe_sqrt
-from gradtx.core.context import Leaf, Private, Step, Tree
-from gradtx.core.errors import looks, nearly, told
+from gradtx.core.context import Leaf, Private, SettleContext, Tree
+from gradtx.core.errors import dtype_and_shape, hint_for, short_repr
 from gradtx.core.paths import matched
 from gradtx.core.rule import Rule, TreeRule, zero
 from gradtx.core.stable import stable
@@ -43,7 +43,9 @@ def record(name: str, measure: Callable[[Any, Any], Any]):
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         value = jnp.asarray(measure(updates, tree.params))
         if value.shape:
-            raise ValueError(f"record: {name!r} must be a scalar, got {looks(value)}")
+            raise ValueError(
+                f"record: {name!r} must be a scalar, got {dtype_and_shape(value)}"
+            )
         return updates, {PREFIX + name: value.astype(jnp.float32)}
 
     return TreeRule(update, {PREFIX + name: lambda params: jnp.zeros([], jnp.float32)})
@@ -69,7 +71,7 @@ def norms(*patterns: str):
     """
     for pattern in patterns:
         if not isinstance(pattern, str):
-            given = f"{told(pattern)}{nearly(pattern)}"
+            given = f"{short_repr(pattern)}{hint_for(pattern)}"
             raise TypeError(f"norms: patterns must be strings, got {given}")
 
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
@@ -79,10 +81,10 @@ def norms(*patterns: str):
         if not patterns:
             return mine
         return (
-            jnp.zeros((len(patterns), len(mine)), mine.dtype).at[leaf.setting].set(mine)
+            jnp.zeros((len(patterns), len(mine)), mine.dtype).at[leaf.static].set(mine)
         )
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         rows = [(f"/{p}", total[i]) for i, p in enumerate(patterns)] or [("", total)]
         return {
             f"{PREFIX}{name}{suffix}": value
@@ -90,7 +92,7 @@ def norms(*patterns: str):
             for name, value in _norms_of(row).items()
         }
 
-    def setting(params: Any) -> Any:
+    def static(params: Any) -> Any:
         treedef = jax.tree.structure(params)
         labels = matched("norms", patterns, treedef)
         return treedef.unflatten([patterns.index(label) for label in labels])
@@ -102,7 +104,7 @@ def norms(*patterns: str):
         measure=measure,
         shared=dict.fromkeys(names, zero),
         settle=settle,
-        setting=setting if patterns else None,
+        static=static if patterns else None,
         sees_entry=True,
     )
 
@@ -141,7 +143,7 @@ def _share():
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
         return jnp.sum(u != leaf.recall(UNCLIPPED), dtype=jnp.float32)
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         is_clipped, t = (total > 0).astype(jnp.float32), shared["clip_count"] + 1
         return {
             name: shared[name] + (is_clipped - shared[name]) / t,

@@ -27,9 +27,9 @@ def main_directions(
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        if leaf.setting is None:
+        if leaf.static is None:
             return u, slots
-        old, matrix = slots["projector"], leaf.setting.of(u)
+        old, matrix = slots["projector"], leaf.static.of(u)
 
         def compute() -> Any:
             # They are constants: where singular values meet they have no derivative.
@@ -42,11 +42,11 @@ def main_directions(
         new = lax.cond(is_due, compute, lambda: old)
         return new, {"projector": new}
 
-    def first(array: Any, setting: Matrix | None) -> Any:
-        if setting is None:
+    def first(array: Any, static: Matrix | None) -> Any:
+        if static is None:
             return None
-        shape = setting.of(array).shape
+        shape = static.of(array).shape
         return jnp.zeros((max(shape), min(rank, *shape)), array.dtype)
 
     matrices = functools.partial(matrices_of, dimension_numbers)
-    return Rule(update, {"projector": first}, setting=matrices, period=every)
+    return Rule(update, {"projector": first}, static=matrices, period=every)

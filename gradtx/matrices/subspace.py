@@ -26,20 +26,20 @@ def _project(rank: Size, dimension_numbers: Any):
     """Multiply a matrix by its main directions."""
 
     def update(u: Any, leaf: Leaf) -> Any:
-        if leaf.setting is None:
+        if leaf.static is None:
             return u
-        matrix, vectors = leaf.setting.of(u), leaf.recall(PROJECTOR)
+        matrix, vectors = leaf.static.of(u), leaf.recall(PROJECTOR)
         return jnp.conj(vectors.T) @ matrix if is_tall(matrix) else matrix @ vectors
 
-    def out(array: Any, setting: Matrix | None) -> Any:
-        if setting is None:
+    def out(array: Any, static: Matrix | None) -> Any:
+        if static is None:
             return array
-        matrix = setting.of(array)
+        matrix = static.of(array)
         least = min(rank, *matrix.shape)
         return matrix[:least] if is_tall(matrix) else matrix[:, :least]
 
     matrices = functools.partial(matrices_of, dimension_numbers)
-    return memoryless(update, out=out, setting=matrices)
+    return memoryless(update, out=out, static=matrices)
 
 
 @stable
@@ -49,14 +49,14 @@ def _bring_back(transform: Member, scale: Scalar, dimension_numbers: Any):
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
         (step,) = outputs
-        if leaf.setting is None:
+        if leaf.static is None:
             return step
-        matrix, vectors = leaf.setting.of(u), leaf.recall(PROJECTOR)
+        matrix, vectors = leaf.static.of(u), leaf.recall(PROJECTOR)
         whole = vectors @ step if is_tall(matrix) else step @ jnp.conj(vectors.T)
-        return scale * leaf.setting.back(whole, u)
+        return scale * leaf.static.back(whole, u)
 
     matrices = functools.partial(matrices_of, dimension_numbers)
-    return Fork((transform,), join, setting=matrices)
+    return Fork((transform,), join, static=matrices)
 
 
 @transformation

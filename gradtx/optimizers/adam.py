@@ -15,7 +15,7 @@ from gradtx.core.annotations import (
     Scalar,
     ScalarOrSchedule,
 )
-from gradtx.core.context import Leaf, Step
+from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.rule import memoryless
 from gradtx.transforms.averages import running_maximum, scale_by_ema
 from gradtx.transforms.bias import corrected, first_moment
@@ -149,7 +149,7 @@ def scheduled_nesterov_correction(decay: Decay, momentum_decay: NonNegative = 4e
     def momentum(t: Any) -> Any:
         return decay * (1 - 0.5 * 0.96 ** (t * momentum_decay))
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         return {"mu_product": shared["mu_product"] * momentum(step.t)}
 
     def update(u: Any, leaf: Leaf) -> Any:

@@ -15,7 +15,7 @@ from gradtx.core.annotations import (
     ScalarOrSchedule,
 )
 from gradtx.core.arithmetic import abs2, safe_sqrt
-from gradtx.core.context import Leaf, Step
+from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.rule import Rule, unchanged, zero
 from gradtx.transforms.averages import holding
 from gradtx.transforms.combine import chain, identity
@@ -61,7 +61,7 @@ def scale_by_dog(
         size = 1 + norm_of_all(arrays)
         return {"distance": 1.0, "learning_rate": 0.0, "heuristic": size}[kind] * first
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         distance = safe_sqrt(total["distance"])
         return {
             "max_dist": jnp.maximum(shared["max_dist"], distance),
@@ -160,7 +160,7 @@ def scale_by_dowg(init_estim_sq_dist: FirstValue | None = None, eps: Positive = 
     """
     start = eps if init_estim_sq_dist is None else init_estim_sq_dist
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         distance = jnp.maximum(shared["estim_sq_dist"], total["distance"])
         weighted = shared["weighted_sq_norm_grads"] + distance * total["gradient"]
         return {"estim_sq_dist": distance, "weighted_sq_norm_grads": weighted}

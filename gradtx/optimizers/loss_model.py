@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, NonNegative, Scalar, ScalarOrSchedule
 from gradtx.core.arithmetic import inner
-from gradtx.core.context import Leaf, Step
+from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.rule import memoryless, squared_norm, zero
 from gradtx.optimizers.sgd import sgd
 from gradtx.transforms.averages import scale_by_ema
@@ -109,7 +109,7 @@ def scale_by_model_step(
             "slope": inner(average, leaf.param),
         }
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         value = jnp.asarray(step.extra["value"]).astype(float)
         kept, new = decay, decay.complement
         share, weights = weight.settle(shared, step) if is_corrected else (1.0, {})

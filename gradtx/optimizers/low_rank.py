@@ -83,7 +83,7 @@ def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
     """Replace a matrix by random vectors on its shorter side, new every so often."""
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        if leaf.setting is None:
+        if leaf.static is None:
             return u, slots
         old = slots["projector"]
 
@@ -94,14 +94,14 @@ def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
         new = lax.cond(leaf.count % whole(every) == 0, draw, lambda: old)
         return new, {"projector": new}
 
-    def first(array: Any, setting: Matrix | None) -> Any:
-        if setting is None:
+    def first(array: Any, static: Matrix | None) -> Any:
+        if static is None:
             return None
-        shape = setting.of(array).shape
+        shape = static.of(array).shape
         return jnp.zeros((min(shape), min(rank, *shape)), array.real.dtype)
 
-    setting = functools.partial(matrices_of, numbers)
-    return Rule(update, {"projector": first}, key=key, setting=setting, period=every)
+    static = functools.partial(matrices_of, numbers)
+    return Rule(update, {"projector": first}, key=key, static=static, period=every)
 
 
 @stable
@@ -110,19 +110,19 @@ def _project_at_random(rank: Size, numbers: Any):
     """Multiply the shorter side of a matrix by what is let as "projector"."""
 
     def update(u: Any, leaf: Leaf) -> Any:
-        if leaf.setting is None:
+        if leaf.static is None:
             return u
-        matrix, vectors = leaf.setting.of(u), leaf.recall("projector").astype(u.dtype)
+        matrix, vectors = leaf.static.of(u), leaf.recall("projector").astype(u.dtype)
         return matrix @ vectors if is_tall(matrix) else vectors.T @ matrix
 
-    def out(array: Any, setting: Matrix | None) -> Any:
-        if setting is None:
+    def out(array: Any, static: Matrix | None) -> Any:
+        if static is None:
             return array
-        matrix = setting.of(array)
+        matrix = static.of(array)
         least = min(rank, *matrix.shape)
         return matrix[:, :least] if is_tall(matrix) else matrix[:least]
 
-    return memoryless(update, out=out, setting=functools.partial(matrices_of, numbers))
+    return memoryless(update, out=out, static=functools.partial(matrices_of, numbers))
 
 
 @stable
@@ -132,17 +132,17 @@ def _scale_as(projected: Member, transform: Member, tensorwise: bool, numbers: A
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
         low, step = outputs
-        if leaf.setting is None:
+        if leaf.static is None:
             return step
-        matrix = leaf.setting.of(u)
+        matrix = leaf.static.of(u)
         size = functools.partial(
             norm_over, axes=(0, 1) if tensorwise else (int(is_tall(matrix)),)
         )
 
-        return leaf.setting.back(matrix * safe_ratio(size(step), size(low)), u)
+        return leaf.static.back(matrix * safe_ratio(size(step), size(low)), u)
 
-    setting = functools.partial(matrices_of, numbers)
-    return Fork((projected, transform), join, setting=setting)
+    static = functools.partial(matrices_of, numbers)
+    return Fork((projected, transform), join, static=static)
 
 
 @stable

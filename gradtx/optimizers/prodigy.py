@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, Positive, Rate, Scalar, ScalarOrSchedule
 from gradtx.core.arithmetic import abs2, bare_sqrt, inner, safe_ratio, safe_sqrt
-from gradtx.core.context import Leaf, Step
+from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.rule import Rule, real_zeros, unchanged, zero
 from gradtx.transforms.bias import Weight
 from gradtx.transforms.combine import chain
@@ -34,7 +34,9 @@ def _rate_at(leaf: Leaf, learning_rate: Any, weights: tuple[Weight, Weight]) -> 
     return _adam_rate(leaf.before["estim_lr"] * learning_rate, now)
 
 
-def _settled(weights: tuple[Weight, Weight], shared: Any, step: Step | Leaf) -> Any:
+def _settled(
+    weights: tuple[Weight, Weight], shared: Any, step: SettleContext | Leaf
+) -> Any:
     """Both weights at this update, and what is kept of them."""
     (one, kept_one), (two, kept_two) = (w.settle(shared, step) for w in weights)
     return (one, two), kept_one | kept_two
@@ -83,7 +85,7 @@ def scale_by_prodigy(
             "size": jnp.sum(jnp.abs(next_sum(u, slots, leaf))),
         }
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         d = shared["estim_lr"]
         now, kept = _settled(weights, shared, step)
         rate = _adam_rate(d * learning_rate, now)
@@ -177,7 +179,7 @@ def scale_by_dadapt_adam(
             "size": jnp.sum(jnp.abs(next_sum(u, slots, leaf))),
         }
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         d = shared["estim_lr"]
         now, kept = _settled(weights, shared, step)
         rate = _adam_rate(d * learning_rate, now)

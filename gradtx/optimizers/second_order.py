@@ -20,7 +20,7 @@ from gradtx.core.annotations import (
     ScalarOrSchedule,
 )
 from gradtx.core.arithmetic import safe_ratio, whole
-from gradtx.core.context import Leaf, Step
+from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.numbers import is_constant_zero
 from gradtx.core.rule import memoryless
 from gradtx.core.stable import stable
@@ -53,7 +53,7 @@ def _report_win_rate(threshold: Scalar, every: Scalar):
             "all": jnp.asarray(u.size, float),
         }
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         rate = safe_ratio(total["won"], total["all"])
         # A whole number in integers: as a float the count is rounded.
         number = jnp.maximum(whole(every), 1)

@@ -13,17 +13,17 @@ from typing import Any, ParamSpec
 
 import jax
 
-from gradtx.core.call import Bound, Remembered
-from gradtx.core.factory import register, remember
+from gradtx.core.call import FactoryCall, FactoryValue
+from gradtx.core.factory import register_pytree, remember
 from gradtx.schedules.counts import as_count
 
 P = ParamSpec("P")
 
 
-class Schedule(Remembered):
+class Schedule(FactoryValue):
     """A function of the count that remembers what it was built from."""
 
-    def __init__(self, bound: Bound):
+    def __init__(self, bound: FactoryCall):
         """Wrap a bound factory; users call factories instead."""
         self.bound = bound
 
@@ -46,7 +46,7 @@ class Schedule(Remembered):
         return function.at(count) if isinstance(function, Schedule) else function(count)
 
 
-register(Schedule)
+register_pytree(Schedule)
 
 
 def schedule(factory: Callable[P, Any]) -> Callable[P, Schedule]:
@@ -60,7 +60,7 @@ def schedule(factory: Callable[P, Any]) -> Callable[P, Schedule]:
     return remember(jax.numpy_dtype_promotion("standard")(factory), _checked)
 
 
-def _checked(bound: Bound) -> Schedule:
+def _checked(bound: FactoryCall) -> Schedule:
     """The schedule of a body that has run, so has checked; inside other bodies too."""
     if not bound.is_scheduled:
         bound.call()

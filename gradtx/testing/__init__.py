@@ -7,7 +7,7 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.compiler.foreign import name_of_foreign
-from gradtx.core.call import Remembered
+from gradtx.core.call import FactoryValue
 from gradtx.testing.laws import LAWS as LAWS
 from gradtx.testing.laws import Case as Case
 from gradtx.testing.laws import Law as Law
@@ -61,4 +61,4 @@ def _short(error: Exception, most: int = 200) -> str:
 
 
 def _name(tx: Any) -> str:
-    return repr(tx) if isinstance(tx, Remembered) else name_of_foreign(tx)
+    return repr(tx) if isinstance(tx, FactoryValue) else name_of_foreign(tx)

@@ -20,7 +20,7 @@ from jax import numpy as jnp
 
 from gradtx.compiler.lower import programs_in
 from gradtx.compiler.transformation import GradientTransformation
-from gradtx.core.call import Remembered
+from gradtx.core.call import FactoryValue
 from gradtx.interop.configs import from_config, to_config
 from gradtx.transforms.combine import chain, identity, only
 
@@ -86,7 +86,7 @@ class _Closed:
 
 
 def _as_tree(tx: Any) -> Any:
-    return tx if isinstance(tx, Remembered) else _Closed(tx.init, tx.update)
+    return tx if isinstance(tx, FactoryValue) else _Closed(tx.init, tx.update)
 
 
 def _looks(tree: Any) -> Any:
@@ -174,7 +174,7 @@ def abstract_init_equals_init(tx: GradientTransformation, case: Case) -> None:
     """Shapes in, shapes out; and the same in a jitted init."""
     params, shapes = case.params, jax.eval_shape(lambda: case.params)
     state = tx.init(params)
-    if isinstance(tx, Remembered):
+    if isinstance(tx, FactoryValue):
         abstract = tx.init(shapes)
         kinds = {type(x) for x in jax.tree.leaves(abstract)}
         assert kinds == {jax.ShapeDtypeStruct}, "init of shapes gave arrays"
@@ -273,7 +273,7 @@ def a_leaf_without_a_gradient_is_skipped(
     tx: GradientTransformation, case: Case
 ) -> None:
     """Its update is None, and its slots stay as they are."""
-    if not isinstance(tx, Remembered):
+    if not isinstance(tx, FactoryValue):
         return  # optax has no such thing
     grads, treedef = jax.tree.flatten(case.gradients(case.params))
     state = tx.init(case.params)
@@ -330,7 +330,7 @@ def _fits(tx: Any, params: Any) -> bool:
 @law
 def pickling_gives_an_equal(tx: GradientTransformation, case: Case) -> None:
     """Equal, with an equal hash, representation and results."""
-    if not isinstance(tx, Remembered):
+    if not isinstance(tx, FactoryValue):
         return  # functions, which may be local
     again = pickle.loads(pickle.dumps(tx))
     assert again == tx
@@ -342,7 +342,7 @@ def pickling_gives_an_equal(tx: GradientTransformation, case: Case) -> None:
 def chains_nest(tx: GradientTransformation, case: Case) -> None:
     """Nested or not a chain computes and keeps the same; `identity` is its unit."""
     first = case.first(tx, case.params)
-    if not isinstance(tx, Remembered):  # our chain keeps its state whole
+    if not isinstance(tx, FactoryValue):  # our chain keeps its state whole
         first = case.first(chain(tx), case.params)
     for it in (chain(tx), chain(chain(tx, identity())), chain(identity(), tx)):
         _bitwise(first, case.first(it, case.params))

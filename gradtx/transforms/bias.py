@@ -8,7 +8,7 @@ from jax import numpy as jnp
 
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, DType
-from gradtx.core.context import Leaf, Step
+from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.numbers import DecayValue, as_weak
 from gradtx.core.rule import memoryless
 from gradtx.transforms.averages import scale_by_ema
@@ -35,7 +35,9 @@ class Weight:
         """The first value of the weight, where the state keeps it."""
         return {self.slot: zero_weight} if self.decay.changes else {}
 
-    def settle(self, shared: Any, step: Step | Leaf) -> tuple[Any, dict[str, Any]]:
+    def settle(
+        self, shared: Any, step: SettleContext | Leaf
+    ) -> tuple[Any, dict[str, Any]]:
         """The weight at this update, and the scalars that the state keeps."""
         if not self.decay.changes:
             return self.decay.weight_after(step.t), {}
@@ -84,7 +86,7 @@ def kept_weights(*weights: Weight) -> dict[str, Any]:
     recovered = {weight.slot: weight for weight in weights}
     shared = {k: first for weight in weights for k, first in weight.shared.items()}
 
-    def settle(total: Any, before: Any, step: Step) -> Any:
+    def settle(total: Any, before: Any, step: SettleContext) -> Any:
         kept = [weight.settle(before, step)[1] for weight in weights]
         return {name: value for mine in kept for name, value in mine.items()}
 

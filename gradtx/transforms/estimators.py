@@ -12,7 +12,7 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, FirstValue, Scalar
 from gradtx.core.arithmetic import abs2
 from gradtx.core.context import Leaf, refuse_complex
-from gradtx.core.errors import told
+from gradtx.core.errors import short_repr
 from gradtx.core.rule import memoryless
 from gradtx.core.trees import map_with_none
 from gradtx.transforms.averages import scale_by_ema
@@ -67,10 +67,10 @@ def block_mean(block_axes: Any = None):
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
-        return _mean_over(u, leaf.setting)
+        return _mean_over(u, leaf.static)
 
     return memoryless(
-        update, out=_mean_over, setting=functools.partial(_axes_of, block_axes)
+        update, out=_mean_over, static=functools.partial(_axes_of, block_axes)
     )
 
 
@@ -103,7 +103,7 @@ def _axes_of(block_axes: Any, params: Any) -> Any:
             raise
         raise ValueError(
             f"block_mean: block_axes must have axes for each array, a tuple or an int, "
-            f"got {told(tree)}"
+            f"got {short_repr(tree)}"
         ) from None
 
 

@@ -14,7 +14,7 @@ from jax import numpy as jnp
 from gradtx.compiler.masks import is_function, mask_tree
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Member
-from gradtx.core.errors import told
+from gradtx.core.errors import short_repr
 from gradtx.core.members import is_member
 from gradtx.core.nodes import Groups, Masked
 from gradtx.core.paths import is_none, matched, name_of
@@ -94,7 +94,7 @@ def frozen():
 
 def _check_members(owner: str, transforms: Any) -> None:
     if not isinstance(transforms, Mapping):
-        given = told(transforms)
+        given = short_repr(transforms)
         raise TypeError(f"{owner}: transforms must be a mapping, got {given}")
 
 
@@ -131,7 +131,8 @@ def _check_takes(labels: Any, argument: str) -> None:
         inspect.signature(labels).bind("name", None)
     except TypeError:
         raise TypeError(
-            f"{argument} must be a function (name, leaf) -> label, got {told(labels)}"
+            f"{argument} must be a function (name, leaf) -> label, got "
+            f"{short_repr(labels)}"
         ) from None
     except ValueError:  # a function of C's, whose arguments nobody knows
         return
@@ -230,7 +231,7 @@ def named_chain(*args: Any):
         ):
             raise ValueError(
                 f"named_chain: takes pairs of a name and a transformation, "
-                f"got {told(pair)}"
+                f"got {short_repr(pair)}"
             )
     names = [name for name, _ in args]
     if len({*names}) < len(names):

@@ -20,7 +20,7 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import NonNegative, Positive
 from gradtx.core.arguments import NumberRole
 from gradtx.core.context import Tree
-from gradtx.core.errors import looks
+from gradtx.core.errors import dtype_and_shape
 from gradtx.core.rule import TreeRule
 from gradtx.core.trees import like, wide_zeros
 
@@ -100,7 +100,8 @@ class Line:
         value = jnp.asarray(value)
         if value.shape or jnp.iscomplexobj(value):
             raise TypeError(
-                f"{self.owner}: {what} must give a real scalar, got {looks(value)}"
+                f"{self.owner}: {what} must give a real scalar, got "
+                f"{dtype_and_shape(value)}"
             )
         return value.astype(self.dtype)
 

@@ -10,9 +10,9 @@ from gradtx.compiler.lower import program_of
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, Member, NonNegative, Positive, Scalar
 from gradtx.core.arithmetic import inner, safe_ratio
-from gradtx.core.call import Remembered
+from gradtx.core.call import FactoryValue
 from gradtx.core.context import Leaf
-from gradtx.core.errors import told
+from gradtx.core.errors import short_repr
 from gradtx.core.nodes import Fork
 from gradtx.core.rule import memoryless
 from gradtx.transforms.averages import difference, scale_by_ema
@@ -30,11 +30,11 @@ def _check_direction(owner: str, transform: Any) -> None:
     """A step has the opposite sign."""
     if transform is None:  # in a kernel members are laid out already
         return
-    is_ours = isinstance(transform, Remembered)
+    is_ours = isinstance(transform, FactoryValue)
     if not is_ours or program_of(transform.bound, jnp.int32(0)).may_turn_signs:
         raise TypeError(
             f"{owner}: takes a direction of gradtx's, like scale_by_adam(), and goes "
-            f"before weight decay and learning rate; got {told(transform)}"
+            f"before weight decay and learning rate; got {short_repr(transform)}"
         )
 
 

@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from gradtx.compiler.counts import next_count
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Every, NonNegative, OpenDecay, Share
-from gradtx.core.context import Step
+from gradtx.core.context import SettleContext
 from gradtx.core.numbers import is_constant_zero
 from gradtx.core.rule import memoryless, zero
 from gradtx.core.trees import zero_count
@@ -47,7 +47,7 @@ def reduce_on_plateau(
     if is_constant_zero(rtol) and is_constant_zero(atol):
         raise ValueError("reduce_on_plateau: rtol or atol must be positive, got 0 both")
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         value = jnp.asarray(step.extra["value"]).astype(shared["avg_value"].dtype)
         count = next_count(shared["accumulation_count"])
         mean = ((count - 1) * shared["avg_value"] + value) / count

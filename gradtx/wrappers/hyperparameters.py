@@ -29,7 +29,7 @@ from gradtx.compiler.nested import run
 from gradtx.compiler.transformation import GradientTransformation, transformation
 from gradtx.core.annotations import Member
 from gradtx.core.context import Tree
-from gradtx.core.errors import differ, some
+from gradtx.core.errors import first_few, set_difference
 from gradtx.core.numbers import DecayValue, scheduled
 from gradtx.core.rule import TreeRule
 
@@ -97,7 +97,7 @@ def adopted(
     """
     if unknown := sorted(theirs.keys() - mine.keys()):
         raise ValueError(
-            f"{owner}: the state keeps {some(unknown)}, and here is no such number"
+            f"{owner}: the state keeps {first_few(unknown)}, and here is no such number"
         )
     numbers = {**mine, **theirs}
     given = {n: x if n in scheduled else mine[n] for n, x in numbers.items()}
@@ -173,7 +173,7 @@ def editable(transform: Member):
 
 def _check_written(written: Any, known: Mapping[str, Number]) -> None:
     """What is in the state must be these numbers."""
-    if other := differ(written, known):
+    if other := set_difference(written, known):
         raise ValueError(f"editable: state['hyperparams'] {other}")
     for name, value in written.items():
         if jnp.shape(value):

@@ -18,9 +18,9 @@ from gradtx.compiler.nested import run
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import DType, Scalar
 from gradtx.core.arguments import NumberRole
-from gradtx.core.call import Remembered
+from gradtx.core.call import FactoryValue
 from gradtx.core.context import Tree
-from gradtx.core.errors import differ
+from gradtx.core.errors import set_difference
 from gradtx.core.numbers import is_number
 from gradtx.core.rule import TreeRule
 from gradtx.core.stable import stable
@@ -104,7 +104,7 @@ def injected_hyperparams(
 
     def made(hyperparams: Any) -> Any:
         inner = factory(**others, **hyperparams)
-        if not isinstance(inner, Remembered):
+        if not isinstance(inner, FactoryValue):
             return inner
         is_its_own = getattr(factory, "factory", None) is inner.bound.factory
         return changing(inner, {*hyperparams} if is_its_own else None)
@@ -122,7 +122,7 @@ def injected_hyperparams(
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         states = slots["hyperparams_states"]
-        if other := differ(slots["hyperparams"], {*numbers, *schedules}):
+        if other := set_difference(slots["hyperparams"], {*numbers, *schedules}):
             raise ValueError(f"inject_hyperparams: state['hyperparams'] {other}")
         now = {n: it(states[n], **tree.extra) for n, it in stateful.items()}
         hyperparams = {n: number(x) for n, x in {**slots["hyperparams"], **now}.items()}

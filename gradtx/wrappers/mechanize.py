@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Member, NonNegative, Positive, Size
 from gradtx.core.arithmetic import inner, safe_sqrt
-from gradtx.core.context import Leaf, Private, Step
+from gradtx.core.context import Leaf, Private, SettleContext
 from gradtx.core.rule import Rule, unchanged
 from gradtx.core.stable import stable
 from gradtx.transforms.combine import chain, identity, let
@@ -66,7 +66,7 @@ def _learn_scale(
             "decay": -inner(param, param - x0),
         }
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         scale = jnp.sum(shared["s"])
         shrink = weight_decay * scale * global_norm(total["gradient"])
         shrink /= global_norm(total["param"]) + eps

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Ahead, DType, Member, OpenDecay, Scalar
 from gradtx.core.arithmetic import safe_ratio
-from gradtx.core.context import Leaf, Step
+from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.dtypes import wide
 from gradtx.core.rule import Rule, zero
 from gradtx.transforms.averages import holding
@@ -45,7 +45,7 @@ def interpolate_iterates(
         weight = jnp.where(is_zero, 1, rate) ** weight_lr_power
         return jnp.where(is_zero, jnp.where(weight_lr_power == 0, 1, 0), weight)
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         largest = jnp.maximum(shared["max_lr"], learning_rate)
         weights = shared["weight_sum"] + weight_of(largest)
         return {"b1": b1.value, "weight_sum": weights, "max_lr": largest}

@@ -14,10 +14,10 @@ from gradtx.compiler.nested import run, run_unless, trained
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, Every, Member, NonNegative
 from gradtx.core.arithmetic import abs2, safe_sqrt
-from gradtx.core.call import Remembered
-from gradtx.core.context import Leaf, Step, Tree
+from gradtx.core.call import FactoryValue
+from gradtx.core.context import Leaf, SettleContext, Tree
 from gradtx.core.dtypes import wide
-from gradtx.core.errors import told
+from gradtx.core.errors import short_repr
 from gradtx.core.rule import Rule, TreeRule, memoryless, squared_norm, zero
 from gradtx.core.trees import map_with_none, zero_count
 from gradtx.wrappers.accumulate import decided, first_info
@@ -51,7 +51,7 @@ def not_finite():
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
         return _nothing_if_finite(u)
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         return {"should_skip": jnp.isnan(total)}
 
     return _condition(measure, settle)
@@ -67,7 +67,7 @@ def norm_above(max_norm: NonNegative):
     Changes no update. Keeps `should_skip`.
     """
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         return {"should_skip": ~(safe_sqrt(total) <= max_norm)}
 
     return _condition(squared_norm, settle)
@@ -92,7 +92,7 @@ def norm_spikes(threshold: NonNegative = 6.0, decay: Decay = 0.99, warmup: Every
     Changes no update. Keeps `should_skip`, `norm_mean`, `norm_variance`, `norm_count`.
     """
 
-    def settle(total: Any, shared: Any, step: Step) -> Any:
+    def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         norm, mean = safe_sqrt(total), shared["norm_mean"]
         deviation = jnp.maximum(safe_sqrt(shared["norm_variance"]), 0.01 * mean)
         is_warm = shared["norm_count"] >= warmup
@@ -132,10 +132,10 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
     Keeps `gradient_step`, the number of steps, `total_skipped`, what the condition
     keeps as `skip_state`, and the state of the transformation whole as `inner`.
     """
-    is_ours, condition = isinstance(when, Remembered), when
+    is_ours, condition = isinstance(when, FactoryValue), when
     if not (is_ours or callable(when)) or hasattr(when, "factory"):
         hint = "; call it to make one" if callable(when) else ""
-        raise TypeError(f"skip: when must be a condition, got {told(when)}{hint}")
+        raise TypeError(f"skip: when must be a condition, got {short_repr(when)}{hint}")
 
     def first(params: Any) -> Any:
         params = trained(transform, params)
@@ -143,7 +143,9 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
             return first_info("skip: when", when, params)
         state: Any = condition.init(params)
         if not _said(state):
-            raise TypeError(f"skip: when must keep 'should_skip', got {told(when)}")
+            raise TypeError(
+                f"skip: when must keep 'should_skip', got {short_repr(when)}"
+            )
         return state
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
