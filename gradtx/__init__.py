@@ -39,6 +39,7 @@ from gradtx.core.context import Leaf as Leaf
 from gradtx.core.context import SettleContext as SettleContext
 from gradtx.core.context import Tree as Tree
 from gradtx.core.fallback import register_submodules as _register_submodules
+from gradtx.core.rule import Node as Node
 from gradtx.core.rule import Rule as Rule
 from gradtx.core.rule import TreeRule as TreeRule
 from gradtx.core.rule import memoryless as memoryless

@@ -18,6 +18,8 @@ import numpy as np
 from jax import numpy as jnp
 
 import gradtx
+from gradtx.compiler.lower import program_of
+from gradtx.compiler.steps import whole_flow
 from gradtx.interop.counterparts import OWN
 from tests import equality
 from tests.settings import OPTAX, OPTIMIZERS, PRIMITIVES, Make
@@ -61,8 +63,9 @@ def settings_of(all_of: dict[str, Make]) -> dict[str, Make]:
 
 
 def is_step(make: Make) -> bool:
-    """Whether a setting takes a learning rate: a mask then freezes the rest."""
-    return make(gradtx).bound.is_step
+    """Whether a setting makes a step, or may: a mask then freezes the rest."""
+    program = program_of(make(gradtx).bound, jnp.zeros([], jnp.int32))
+    return not whole_flow(program).is_direction
 
 
 STEPPING = settings_of(OPTIMIZERS | PRIMITIVES)

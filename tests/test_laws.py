@@ -111,16 +111,26 @@ def test_check_names_the_broken_law_and_the_transformation():
 
         return gradtx.Rule(update)
 
-    message = r"forgetful\(\) breaks 3 of 17 laws:\n  'zero gradients are fine', 'der"
+    message = r"forgetful\(\) breaks 3 of 18 laws:\n  'zero gradients are fine', 'der"
     with pytest.raises(AssertionError, match=message):
         testing.check(forgetful(), parameters("float32"))
+
+
+def test_check_finds_a_step_that_no_rule_declares():
+    @gradtx.transformation
+    def undeclared(size: gradtx.Scalar):
+        return gradtx.memoryless(lambda u, leaf: -size * u)
+
+    found = testing.broken(undeclared(0.1), parameters("float32"))
+    assert {*found} == {"steps are declared", "pickling gives an equal"}  # it is local
+    assert "no rule in it has is_step=True" in str(found["steps are declared"])
 
 
 def test_check_tells_one_mistake_once():
     with pytest.raises(AssertionError) as raised:
         testing.check(gradtx.adam(0.1), extra=lambda params, grads: {"valu": 1.0})
     first, most, masked = str(raised.value).splitlines()
-    assert first.endswith("breaks 14 of 17 laws:") and most.count("TypeError") == 1
+    assert first.endswith("breaks 15 of 18 laws:") and most.count("TypeError") == 1
     assert masked.startswith("  'masked leaves are untouched': TypeError: only: unk")
 
 

@@ -15,7 +15,7 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.compiler.foreign import name_of_foreign, rule_of_foreign
-from gradtx.compiler.program import STEPS, Mask, Op, Origin, Pin, Program, Stage
+from gradtx.compiler.program import Mask, Op, Origin, Pin, Program, Stage
 from gradtx.compiler.slot_names import settle_keys
 from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.context import no_state
@@ -61,7 +61,6 @@ class _Scope:
     masks: tuple[int, ...] = ()
     trail: tuple[str, ...] = ()
     pin: Pin | None = None
-    is_step: bool = False
     splits_extra: bool = False
     part: int | None = None
     label: str | None = None
@@ -84,7 +83,6 @@ class _Lowering:
 
     def run(self, bound: FactoryCall) -> Program:
         out = self.remembered(bound, 0, _Scope())
-        self.check_averages()
         return Program(
             bound.factory.name,
             tuple(self.ops),
@@ -96,18 +94,6 @@ class _Lowering:
             self.is_timed,
             self.is_pure,
         )
-
-    def check_averages(self) -> None:
-        """Nothing scales the steps behind what averages where they lead to."""
-        for k, op in enumerate(self.ops):
-            averages = isinstance(op.node, Rule) and op.node.evaluate is not None
-            behind = self.ops[k + 1 :] if averages else []
-            for later in behind:
-                if later.name in STEPS and {*later.masks} <= {*op.masks}:
-                    raise ValueError(
-                        f"{op.name}: must be around the whole optimizer, "
-                        f"but {later.name} comes after it"
-                    )
 
     def lower(self, tx: Any, u: int, scope: _Scope) -> int:
         """Add a transformation that reads register u; the register that it writes."""
@@ -130,8 +116,6 @@ class _Lowering:
             self.is_pure &= all(map(_is_pure, bound.schedules()))
             bound = bound.at(self.count)
         node, name = bound.call(), bound.factory.name
-        if bound.factory.has_learning_rate:
-            scope = dataclasses.replace(scope, is_step=True)
         match node:
             case Chain(members, is_scope):
                 scope = scope.mark("grad", u) if is_scope else scope
@@ -172,11 +156,7 @@ class _Lowering:
                 return u
             case Named(key, inner):
                 return self.lower(inner, u, self.pinned(scope, key))
-            case TreeRule():
-                is_step = scope.is_step or node.is_step or bound.is_step
-                scope = dataclasses.replace(scope, is_step=is_step)
-                return self.emit(bound, node, (u,), scope, name)
-            case Rule():
+            case Rule() | TreeRule():
                 return self.emit(bound, node, (u,), scope, name)
             case optax.GradientTransformation():
                 trail = (*scope.trail, name)
@@ -211,13 +191,19 @@ class _Lowering:
     ):
         out, self.registers = self.registers, self.registers + 1
         marks = scope.marks + ((("entered", 0),) if node.sees_entry else ())
+        count = jnp.zeros([], jnp.int32)
+        inside = tuple(
+            program_of(tx.bound, count)
+            for tx in node.inner.values()
+            if isinstance(tx, FactoryValue)
+        )
         # Users know the recipe around a private factory, and not that.
         is_private = name.startswith("_") and scope.trail
         trail = scope.trail if is_private else (*scope.trail, name)
         self.ops.append(
             Op(
                 bound, node, inputs, marks, out, scope.masks, trail, scope.pin,
-                scope.is_step, scope.splits_extra, scope.part or 0,
+                inside, scope.splits_extra, scope.part or 0,
             )
         )  # fmt: skip
         return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -98,7 +98,9 @@ def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
         if op.node.static is not None
     }
     if not masks and not settings:
-        return [(True,) * len(program.ops)] * treedef.num_leaves
+        everything = (True,) * len(program.ops)
+        check_averages(program, [everything])
+        return [everything] * treedef.num_leaves
 
     def active(i: int, k: int) -> bool | Static | None:
         off = [m for m in program.ops[k].masks if not masks[m][i]]
@@ -107,10 +109,26 @@ def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
             return False if is_of_others or not program.freezing & {*off} else None
         return Static(settings[k][i]) if k in settings else True
 
-    return [
+    found = [
         tuple(active(i, k) for k in range(len(program.ops)))
         for i in range(treedef.num_leaves)
     ]
+    check_averages(program, {*found})
+    return found
+
+
+def check_averages(program: Program, acting: Iterable[Active]) -> None:
+    """Nothing changes updates behind what averages the parameters they lead to."""
+    for active in acting if program.averages else ():
+        pairs = zip(program.ops, active, strict=True)
+        ops = [op for op, on in pairs if on and "flowing" not in dict(op.marks)]
+        first = next((k for k, op in enumerate(ops) if op.averages), len(ops))
+        for later in ops[first + 1 :]:
+            if not later.node.passes:
+                raise ValueError(
+                    f"{ops[first].name}: must be around the whole optimizer, "
+                    f"but {later.name} comes after it and changes updates"
+                )
 
 
 def seen_by(k: int, tree: Any, treedef: Any, active: list[Active] | None) -> Any:

@@ -13,6 +13,7 @@ import optax
 from gradtx.compiler.conditions import run_if
 from gradtx.compiler.lower import program_of, programs_in
 from gradtx.compiler.masks import active_of, members_of
+from gradtx.compiler.steps import is_frozen
 from gradtx.compiler.update import update_if
 from gradtx.core.call import FactoryValue
 from gradtx.core.context import Tree
@@ -55,7 +56,7 @@ def trained(transform: Any, tree: Any, params: Any = None) -> Any:
     if not any(frozen):
         return tree
     pairs = zip(treedef.flatten_up_to(tree), frozen, strict=True)
-    return treedef.unflatten([None if is_frozen else x for x, is_frozen in pairs])
+    return treedef.unflatten([None if is_off else x for x, is_off in pairs])
 
 
 def _frozen(transform: Any, params: Any, treedef: Any) -> list[bool]:
@@ -72,7 +73,7 @@ def _frozen(transform: Any, params: Any, treedef: Any) -> list[bool]:
     trees = [k for k, op in enumerate(program.ops) if isinstance(op.node, TreeRule)]
     if program.may_freeze:
         frozen = [
-            program.freezes(on) and not any(on[k] for k in trees) for on in active
+            is_frozen(program, on) and not any(on[k] for k in trees) for on in active
         ]
     is_alone = len(program.ops) == 1
     members = members_of(program, params, treedef, active) if is_alone else ()

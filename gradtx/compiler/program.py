@@ -48,7 +48,7 @@ class Op:
         masks: Masks (by index) that a leaf must satisfy.
         trail: Names of the factories around it, outermost first.
         pin: A pinned name for its slots, and who pinned it.
-        is_step: Whether it, or a factory around it, takes a learning rate.
+        inside: The programs of those transformations whose states it keeps whole.
         splits_extra: Whether a mask around it splits the extra arguments, too.
         part: The part of the transformation that it is, by index.
     """
@@ -61,7 +61,7 @@ class Op:
     masks: tuple[int, ...]
     trail: tuple[str, ...]
     pin: Pin | None
-    is_step: bool
+    inside: tuple[Program, ...]
     splits_extra: bool
     part: int
 
@@ -99,6 +99,12 @@ class Op:
         return self.bound is None or self.bound.holds_foreign
 
     @property
+    def averages(self) -> bool:
+        """Whether it, or something in it, averages what its updates lead to."""
+        averages = isinstance(self.node, Rule) and self.node.evaluate is not None
+        return averages or any(program.averages for program in self.inside)
+
+    @property
     def has_key(self) -> bool:
         """Whether this draws random numbers."""
         return self.node.key is not None
@@ -121,7 +127,7 @@ class Mask(NamedTuple):
         owner: The name of the transformation, for messages.
         given: A tree of bools, or of labels; or a function from the parameters to one.
         label: What the tree has for these leaves; None if it holds bools.
-        freezes: Whether it freezes the others, if it keeps the learning rate from them.
+        freezes: Whether it freezes the others, if what makes a step is kept from them.
         within: The masks, by index, around it.
         hides: Whether the transformation sees these leaves only, as in optax: functions
             that give masks get None elsewhere, and random draws number what is left.
@@ -212,19 +218,6 @@ class Program:
             yield self.parts[at]
             at = self.parts[at].around
 
-    def freezes(self, active: Active) -> bool:
-        """Whether a leaf that goes through some operations gets no step.
-
-        That is, one of them freezes it; or a mask that freezes keeps a learning rate
-        from it, and nothing else scales it: its gradient would leave as its update.
-        """
-        pairs = list(zip(self.ops, active, strict=True))
-        if any(on and op.node.freezes for op, on in pairs):
-            return True
-        if any(on and (op.is_step or op.name in SCALES) for op, on in pairs):
-            return False
-        return any(op.is_step and on is None for op, on in pairs)
-
     @functools.cached_property
     def takes_batch(self) -> bool:
         """Whether something in it takes an axis of examples in front away."""
@@ -239,6 +232,11 @@ class Program:
     def freezing(self) -> set[int]:
         """The masks, by index, that freeze what they leave without a step."""
         return {m for m, mask in enumerate(self.masks) if mask.freezes}
+
+    @functools.cached_property
+    def averages(self) -> bool:
+        """Whether something in it averages what its updates lead to."""
+        return any(op.averages for op in self.ops)
 
     @property
     def period(self) -> Any:
@@ -261,13 +259,6 @@ class Program:
         """Whether a foreign transformation declares `**extra`."""
         return "**" in self.foreign_arguments
 
-    @property
-    def may_turn_signs(self) -> bool:
-        """Whether there may be a step in it, and not only a direction."""
-        return any(
-            op.is_step or op.name in SCALES or op.holds_foreign for op in self.ops
-        )
-
     def ignores(self, state: Mapping[str, Any]) -> bool:
         """Whether a state is not of this, which keeps nothing of its own."""
         keys = {key for keys in self.keys for key in keys.values()}
@@ -283,18 +274,6 @@ class Program:
     def needs(self) -> dict[str, str]:
         """The extra arguments that are needed, each with who needs it."""
         return {need: op.name for op in self.ops for need in op.needs}
-
-
-SCALES = ("scale", "scale_by_schedule")
-"""What may be a learning rate under another name."""
-STEPS = (
-    *SCALES,
-    "scale_by_learning_rate",
-    "mechanize",
-    "lookahead",
-    "interpolate_iterates",
-)
-"""What makes other steps of those that it gets."""
 
 
 def recovered(program: Program) -> Iterator[tuple[int, str, str | None, Any]]:

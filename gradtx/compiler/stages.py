@@ -30,6 +30,7 @@ from gradtx.compiler.masks import active_of, places_of
 from gradtx.compiler.plan import Broadcast, Plan, numbers_of, plan_of
 from gradtx.compiler.program import Active, Op, Program, Stage
 from gradtx.compiler.scopes import error_scope
+from gradtx.compiler.steps import is_frozen, is_left_out
 from gradtx.core.context import SettleContext, Tree
 from gradtx.core.dtypes import LeafDTypes, leaf_dtypes_of
 from gradtx.core.rule import Rule, TreeRule, both
@@ -60,6 +61,7 @@ class Update:
         self.active = active_of(program, leaves.reference, leaves.treedef)
         self.places = places_of(program, leaves.reference, leaves.treedef)
         self.fine: dict[Any, LeafDTypes] = {}
+        self.due: dict[Active, Any] = {}
         self.precisions = [self._precision(i) for i in range(len(leaves.updates))]
 
     def _open_state(self) -> dict[str, list[Any]]:
@@ -99,7 +101,7 @@ class Update:
 
     def _freezes(self, i: int) -> bool:
         """Whether leaf i gets no step, where a mask keeps the learning rate from it."""
-        return self.program.may_freeze and self.program.freezes(self.active[i])
+        return self.program.may_freeze and is_frozen(self.program, self.active[i])
 
     def _ops_of(self, i: int) -> list[Op]:
         """The operations that leaf i goes through."""
@@ -303,6 +305,19 @@ class Update:
         triples = zip(active, outs, self.registers[op.inputs[0]], strict=True)
         self.registers[op.out] = [new if on else old for on, new, old in triples]
 
+    def _is_due(self, active: Active) -> Any:
+        """Whether a leaf's update leaves: not its gradient as one, by the factors."""
+        if not self.program.freezing or None not in active:
+            return self.is_due
+        if active not in self.due:
+            due = self.is_due
+            is_left = is_left_out(self.program, active)
+            if is_left is not False:
+                stays = jnp.logical_not(is_left)
+                due = stays if due is None else jnp.logical_and(due, stays)
+            self.due[active] = due
+        return self.due[active]
+
     def results(self) -> Any:
         """The updates that leave: a skipped leaf as it came, float0 as zeros."""
         outs = []
@@ -316,8 +331,9 @@ class Update:
             if is_float0(u) or self._freezes(i):
                 outs.append(jnp.zeros_like(u if p is None else p))
                 continue
+            is_due = self._is_due(self.active[i])
             if precision is None:
-                outs.append(zero_unless(self.is_due, u))
+                outs.append(zero_unless(is_due, u))
                 continue
             out = self.registers[self.program.out][i]
             if out.shape != u.shape and not self._takes_batch(i):
@@ -326,7 +342,7 @@ class Update:
                     f"shape {u.shape} became one of shape {out.shape}"
                 )
             out = _to(precision.out, out) if precision.is_float else out
-            outs.append(zero_unless(self.is_due, out))
+            outs.append(zero_unless(is_due, out))
         return self.leaves.as_given(outs)
 
 

@@ -193,12 +193,6 @@ class FactoryCall:
         return FactoryCall(self.spec, tuple(kept))
 
     @property
-    def is_step(self) -> bool:
-        """Whether what it makes, or a part of it, is a step and not a direction."""
-        members = [x for x in self.children if isinstance(x, FactoryValue)]
-        return self.factory.has_learning_rate or any(x.bound.is_step for x in members)
-
-    @property
     def holds_foreign(self) -> bool:
         """Whether a foreign transformation is among the arguments, at any depth."""
         return any(

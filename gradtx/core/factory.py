@@ -43,16 +43,6 @@ class Factory:
         return inspect.signature(self.function)
 
     @functools.cached_property
-    def has_learning_rate(self) -> bool:
-        """Whether what it makes is a step, and not a direction.
-
-        Not if it only weighs with the learning rate of what it is around.
-        """
-        if self.name in ("schedule_free", "interpolate_iterates"):
-            return False
-        return any("learning_rate" in name for name in self.signature.parameters)
-
-    @functools.cached_property
     def roles(self) -> tuple[Role, ...]:
         """A role for each parameter."""
         hints = typing.get_type_hints(self.function, include_extras=True)

@@ -29,7 +29,6 @@ class Fork(Node):
         static: As of a `Rule`.
         shared: As of a `Rule`.
         settle: As of a `Rule`.
-        recovered: As of a `Rule`.
     """
 
     branches: tuple[Any, ...]
@@ -38,7 +37,6 @@ class Fork(Node):
     static: Callable[[Any], Any] | None = None
     shared: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
     settle: Callable[[Any, Any, SettleContext], Any] | None = None
-    recovered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Recall(Node):
     """The outcome that an enclosing `Let` has under a name."""
 
     name: str | Private
-    takes_integers = True
+    takes_integers: bool = dataclasses.field(default=True, kw_only=True)
 
     def update(self, u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         """As of a rule, for where a mask switches leaves off."""

@@ -19,8 +19,8 @@ from gradtx.core.errors import short_repr
 from gradtx.core.prng import key_of_leaf
 
 
-class Node:
-    """What is written as an operation has, unless it says otherwise."""
+class _Defaults:
+    """What an operation has that does not say otherwise."""
 
     slots: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
     shared: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
@@ -28,22 +28,45 @@ class Node:
     settle: Callable[[Any, Any, Any], Any] | None = None
     needs: tuple[str, ...] = ()
     key: Any = None
-    takes_batch: bool = False
     static: Callable[[Any], Any] | None = None
     evaluate: Callable[..., Any] | None = None
+    inner: Mapping[str, Any] = types.MappingProxyType({})
+    in_optax: Mapping[str, str | None] = types.MappingProxyType({})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Node(_Defaults):
+    """What a rule declares of itself, for others to know.
+
+    Attributes:
+        is_step: Whether an update leaves it, and no longer a direction. A tree rule is
+            one, too, if what is inside makes a step.
+        factor: The number that it multiplies by, if it does no more.
+        passes: Whether updates leave as they came.
+        freezes: Whether its leaves get zeros, and nothing else acts on them.
+        takes_batch: Whether it takes an axis of examples in front away.
+        takes_integers: Whether leaves of integers go through it, in their dtype.
+        period: The whole number that it takes the count modulo, if it does.
+        sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.
+        recovered: The `Weight`s of averages that it looks at, by scalar, kept or not.
+        is_of_input: Whether keys of scalars begin as the slot that flows in: `mu_...`.
+    """
+
+    is_step: bool = False
+    factor: Any = None
+    passes: bool = False
     freezes: bool = False
-    sees_entry: bool = False
+    takes_batch: bool = False
     takes_integers: bool = False
     period: Any = None
-    inner: Mapping[str, Any] = types.MappingProxyType({})
-    recovered: Mapping[str, Any] = types.MappingProxyType({})
+    sees_entry: bool = False
+    recovered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     is_of_input: bool = False
-    in_optax: Mapping[str, str | None] = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule(Node):
-    """A gradient transformation of one array.
+    """A gradient transformation of one array; what else it declares, see `Node`.
 
     Attributes:
         update: `(u, slots, leaf) -> (u, slots)`, u in at least float32.
@@ -53,16 +76,11 @@ class Rule(Node):
         settle: `(total, shared, step) -> shared`, once an update, after measuring.
         needs: Extra arguments of `update` that `leaf.extra` must hold.
         key: A seed or a PRNG key: `leaf.key` is `key_of(key of this update, index)`.
+        key_of: As optax splits keys, if not given.
         out: What flows out, given what flows in, in shape and dtype.
-        takes_batch: Whether it takes an axis of examples in front away.
         static: `(params) -> tree` of `leaf.static`, also given to `slots` and `out`.
-        evaluate: `(param, slots, shared) -> param`, what to evaluate with in its place.
-        freezes: Whether its leaves get zeros, and nothing else acts on them.
-        sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.
-        recovered: The `Weight`s of averages that it looks at, by scalar, kept or not.
-        takes_integers: Whether leaves of integers go through it, in their dtype.
-        period: The whole number that it takes the count modulo, if it does.
-        is_of_input: Whether keys of scalars begin as the slot that flows in: `mu_...`.
+        evaluate: `(param, slots, shared) -> param`, the average to evaluate with, if it
+            averages the parameters: nothing may change updates behind it.
     """
 
     update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
@@ -74,15 +92,8 @@ class Rule(Node):
     key: Any = None
     key_of: Callable[[Any, Any], Any] = key_of_leaf
     out: Callable[..., Any] = lambda array, static=None: array
-    takes_batch: bool = False
     static: Callable[[Any], Any] | None = None
     evaluate: Callable[[Any, Any, Any], Any] | None = None
-    freezes: bool = False
-    sees_entry: bool = False
-    recovered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    takes_integers: bool = False
-    period: Any = None
-    is_of_input: bool = False
 
 
 def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
@@ -92,7 +103,7 @@ def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
 
 @dataclasses.dataclass(frozen=True)
 class TreeRule(Node):
-    """A gradient transformation that truly needs the tree.
+    """A gradient transformation that truly needs the tree; for the rest see `Node`.
 
     Attributes:
         update: `(updates, slots, tree) -> (updates, slots)`, where `tree` has `params`
@@ -102,15 +113,11 @@ class TreeRule(Node):
         takes: Extra arguments that it knows, given or not; "**" for any.
         evaluate: `(params, slots) -> params`, what to evaluate with in their place; if
             None, as the inner transformations say.
-        is_step: Whether it takes a learning rate, which its arguments do not show.
         inner: For each slot that is the whole state of a transformation, which one.
         waits: Whether it leaves its slots as they are where `tree.is_skipped` is true.
             Else it is run under a condition, which XLA may copy its slots for.
-        takes_batch: Whether it, or what is inside, takes an axis of examples away.
         in_optax: The fields of optax's state that slots are, where names differ; None
             for the one that is the whole of optax's state.
-        takes_integers: Whether leaves of integers go into it: what is inside checks.
-        period: As of a `Rule`.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
@@ -118,13 +125,9 @@ class TreeRule(Node):
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     evaluate: Callable[[Any, Any], Any] | None = None
-    is_step: bool = False
     inner: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     waits: bool = False
-    takes_batch: bool = False
     in_optax: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
-    takes_integers: bool = False
-    period: Any = None
 
 
 def both(given: Any, owner: str) -> Any:

@@ -48,7 +48,8 @@ def record(name: str, measure: Callable[[Any, Any], Any]):
             )
         return updates, {PREFIX + name: value.astype(jnp.float32)}
 
-    return TreeRule(update, {PREFIX + name: lambda params: jnp.zeros([], jnp.float32)})
+    slots = {PREFIX + name: lambda params: jnp.zeros([], jnp.float32)}
+    return TreeRule(update, slots, passes=True)
 
 
 @transformation
@@ -104,6 +105,7 @@ def norms(*patterns: str):
         measure=measure,
         shared=dict.fromkeys(names, zero),
         settle=settle,
+        passes=True,
         static=static if patterns else None,
         sees_entry=True,
     )
@@ -155,6 +157,7 @@ def _share():
         measure=measure,
         shared={name: zero, "clip_count": zero},
         settle=settle,
+        passes=True,
     )
 
 

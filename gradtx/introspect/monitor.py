@@ -46,7 +46,8 @@ def snapshot(measure_name: str, measure: Callable[[Any], Any]):
         seen = measure(lax.optimization_barrier(updates))
         return updates, {measure_name: like(seen, slots[measure_name])}
 
-    return TreeRule(update, {measure_name: functools.partial(_of_params, measure)})
+    slots = {measure_name: functools.partial(_of_params, measure)}
+    return TreeRule(update, slots, passes=True)
 
 
 @transformation
@@ -90,7 +91,7 @@ def monitor(measures: Mapping[str, Any]):
 
     slots: dict[str, Any] = {name: functools.partial(first, name) for name in measures}
     slots |= {f"{name}.state": transform.init for name, transform in kept.items()}
-    return TreeRule(update, slots, takes=("**",))
+    return TreeRule(update, slots, takes=("**",), passes=True)
 
 
 def _is_transformation(measure: Any) -> bool:

@@ -149,6 +149,7 @@ def scale_by_model_step(
         shared=shared,
         settle=settle,
         needs=("value",),
+        is_step=True,
         recovered={weight.slot: weight} if is_corrected else {},
     )
 

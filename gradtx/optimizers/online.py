@@ -39,7 +39,7 @@ def scale_by_falling_rate(
     def update(u: Any, leaf: Leaf) -> Any:
         return -learning_rate / (1 + lambd * learning_rate * (leaf.t - 1)) ** alpha * u
 
-    return memoryless(update)
+    return memoryless(update, is_step=True)
 
 
 @transformation
@@ -121,7 +121,7 @@ def scale_by_ftrl(
         return jnp.where(is_idle, 0, new - leaf.param), kept
 
     slots = {"accumulator": full(initial_accumulator_value), "linear": full(0.0)}
-    return Rule(update, slots)
+    return Rule(update, slots, is_step=True)
 
 
 @transformation
@@ -174,7 +174,7 @@ def scale_by_madgrad(
         return step, slots | {"grad_sum_sq": squares, "s": total}
 
     slots = {"grad_sum_sq": real_zeros, "s": jnp.zeros_like, "x0": unchanged}
-    return Rule(update, slots)
+    return Rule(update, slots, is_step=True)
 
 
 @transformation
@@ -226,18 +226,16 @@ def scale_by_cocob(alpha: NonNegative = 100.0, eps: Rate = 1e-8):
             "reward": reward,
         }
 
-    def zeros(array: Any) -> Any:
-        return jnp.zeros_like(array.real)
-
     return Rule(
         update,
         {
             "init_particles": unchanged,
             "cumulative_gradients": jnp.zeros_like,
             "scale": lambda array: jnp.full_like(array.real, eps),
-            "subgradients": zeros,
-            "reward": zeros,
+            "subgradients": real_zeros,
+            "reward": real_zeros,
         },
+        is_step=True,
     )
 
 

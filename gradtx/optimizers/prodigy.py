@@ -112,7 +112,7 @@ def scale_by_prodigy(
         "params0": unchanged,
     }
     kept = _kept(estim_lr0, weights)
-    return Rule(update, slots, measure, settle=settle, **kept)
+    return Rule(update, slots, measure, settle=settle, is_step=True, **kept)
 
 
 @transformation
@@ -202,7 +202,7 @@ def scale_by_dadapt_adam(
         "grad_sum": jnp.zeros_like,
     }
     kept = _kept(estim_lr0, weights)
-    return Rule(update, slots, measure, settle=settle, **kept)
+    return Rule(update, slots, measure, settle=settle, is_step=True, **kept)
 
 
 @transformation

@@ -58,6 +58,7 @@ def scale_by_rprop(
             "step_sizes": lambda array: jnp.full_like(array.real, learning_rate),
             "prev_updates": jnp.zeros_like,
         },
+        is_step=True,
     )
 
 

@@ -19,6 +19,7 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.compiler.lower import programs_in
+from gradtx.compiler.steps import whole_flow
 from gradtx.compiler.transformation import GradientTransformation
 from gradtx.core.call import FactoryValue
 from gradtx.interop.configs import from_config, to_config
@@ -325,6 +326,25 @@ def _fits(tx: Any, params: Any) -> bool:
             raise
         return False
     return True
+
+
+@law
+def steps_are_declared(tx: GradientTransformation, case: Case) -> None:
+    """Updates that go against the gradient are those of a step, as its rules say."""
+    if not isinstance(tx, FactoryValue):
+        return
+    grads, (updates, _) = case.gradients(case.params), case.first(tx, case.params)
+    pairs = zip(jax.tree.leaves(grads), jax.tree.leaves(updates), strict=True)
+    alike = [(np.ravel(g), np.ravel(u)) for g, u in pairs if g.shape == u.shape]
+    if not alike:  # gradients of examples
+        return
+    g, u = map(np.concatenate, zip(*alike, strict=True))
+    goes_against = np.vdot(g, u).real < -0.5 * np.linalg.norm(g) * np.linalg.norm(u)
+    whole, *_ = programs_in(tx)
+    assert not (goes_against and whole_flow(whole).is_direction), (
+        "no rule in it has is_step=True, so a mask around it hands leaves that it "
+        "keeps from it their gradient as their update"
+    )
 
 
 @law

@@ -29,9 +29,10 @@ def masked(inner: Member, mask: Any, *, mask_compatible_extra_args: bool = False
     """Apply a transformation where a mask is true; others pass, and keep nothing.
 
     As optax, but for its trap: there `masked(adam(0.1), mask)` gives the other leaves
-    their gradient as their update, which `apply_updates` adds. Here such a leaf, on
-    which nothing in the whole transformation scales the gradient, gets zeros. (That is
-    not seen of foreign members: `masked(optax.adam(0.1), mask)` is as in optax.)
+    their gradient as their update, which `apply_updates` adds. Here such a leaf gets
+    zeros, if `inner` makes a step (a rule in it says so, or it multiplies by a negative
+    number) and nothing around it scales the leaf. `masked(optax.adam(0.1), mask)` is as
+    in optax: of foreign members that is not known.
 
     Args:
         inner: The transformation.

@@ -281,7 +281,7 @@ def scale_by_backtracking_linesearch(
         return line.step(stepsize), kept
 
     slots = first_slots("decrease_error", stores_grad=store_grad)
-    return TreeRule(update, slots, NEEDS)
+    return TreeRule(update, slots, NEEDS, is_step=True)
 
 
 def value_and_grad_from_state(value_fn: Callable) -> Callable:

@@ -7,6 +7,7 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.compiler.lower import program_of
+from gradtx.compiler.steps import whole_flow
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, Member, NonNegative, Positive, Scalar
 from gradtx.core.arithmetic import inner, safe_ratio
@@ -30,8 +31,10 @@ def _check_direction(owner: str, transform: Any) -> None:
     """A step has the opposite sign."""
     if transform is None:  # in a kernel members are laid out already
         return
-    is_ours = isinstance(transform, FactoryValue)
-    if not is_ours or program_of(transform.bound, jnp.int32(0)).may_turn_signs:
+    is_known = isinstance(transform, FactoryValue)
+    if is_known:
+        is_known = whole_flow(program_of(transform.bound, jnp.int32(0))).is_direction
+    if not is_known:
         raise TypeError(
             f"{owner}: takes a direction of gradtx's, like scale_by_adam(), and goes "
             f"before weight decay and learning rate; got {short_repr(transform)}"

@@ -20,7 +20,7 @@ from gradtx.transforms.vector_norms import global_norm, norm, norms_apart, over
 @transformation
 def scale(step_size: Scalar):
     """Multiply the update by a number of any sign, or by a schedule of it."""
-    return memoryless(lambda u, leaf: step_size * u)
+    return memoryless(lambda u, leaf: step_size * u, factor=step_size)
 
 
 @transformation
@@ -43,8 +43,8 @@ def scale_by_learning_rate(
     if learning_rate is None:
         return identity()
     if flip_sign:
-        return memoryless(lambda u, leaf: -learning_rate * u)
-    return scale(learning_rate)
+        return memoryless(lambda u, leaf: -learning_rate * u, is_step=True)
+    return memoryless(lambda u, leaf: learning_rate * u, is_step=True)
 
 
 @transformation

@@ -281,4 +281,4 @@ def scale_by_zoom_linesearch(
         return line.step(end.stepsize), kept | errors
 
     slots = first_slots("decrease_error", "curvature_error", stores_grad=True)
-    return TreeRule(update, slots, NEEDS)
+    return TreeRule(update, slots, NEEDS, is_step=True)

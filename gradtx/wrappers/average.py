@@ -69,7 +69,9 @@ def _average(
         share = jnp.where(before < 0, 1, share)
         return u, {slot: slots[slot] + share * way}
 
-    return Rule(update, {slot: unchanged}, evaluate=_slot(slot), period=every)
+    return Rule(
+        update, {slot: unchanged}, evaluate=_slot(slot), period=every, passes=True
+    )
 
 
 @transformation

@@ -147,7 +147,6 @@ def injected_hyperparams(
         slots,
         takes=("**",),
         evaluate=evaluate,
-        is_step="learning_rate" in {*numbers, *schedules, *others},
         inner={"inner_state": inner},
         takes_batch=takes_batch(inner),
         takes_integers=True,
