@@ -1,4 +1,4 @@
-"""Where an optimizer goes on a function."""
+"""Trajectories: the path of an optimizer on a function."""
 
 from __future__ import annotations
 

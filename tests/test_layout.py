@@ -2,10 +2,15 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
+from jax import numpy as jnp
 
 import gradtx
+from gradtx.compiler.lower import program_of
+from gradtx.compiler.plan import numbers_of, plan_of
+from tests import folder_readmes
 
 PACKAGE = pathlib.Path(gradtx.__path__[0])
 ABOVE_CORE = {"core", "compiler"}
@@ -80,3 +85,33 @@ def test_where_users_look_for_functions_no_file_has_the_name_of_one():
     for folder in (PACKAGE, PACKAGE / "transforms", PACKAGE / "schedules"):
         for path in folder.iterdir():
             assert not callable(vars(gradtx).get(path.stem)), path
+
+
+@pytest.mark.parametrize("folder", folder_readmes.FOLDERS, ids=lambda path: path.name)
+def test_the_readme_of_a_folder_has_its_files_and_what_it_may_import(folder):
+    text = (folder / "README.md").read_text()
+    assert text == folder_readmes.readme(folder), "run python -m tests.folder_readmes"
+    said = re.search(r"^May import: (.*)$", text, re.M)
+    assert said and {*re.findall(r"`(\w+)`", said[1])} == MAY_IMPORT[folder.name]
+
+
+def test_the_map_has_every_folder_in_order_and_its_links_lead_somewhere():
+    text = (PACKAGE / "README.md").read_text()
+    assert re.findall(r"^\| \[`(\w+)`\]", text, re.M) == [*MAY_IMPORT]
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links and all((PACKAGE / link).exists() for link in links)
+
+
+def test_the_map_tells_the_program_of_adamw_as_it_is():
+    text = (PACKAGE / "README.md").read_text()
+    rows = re.findall(
+        r"^ +\| `(\w+)` \| ([\d, ]+) \| (\d+) \| ?`?(\w*)`? ?\|$", text, re.M
+    )
+    program = program_of(gradtx.adamw(1e-3).bound, jnp.zeros([], jnp.int32))
+    assert rows == [
+        (op.name, ", ".join(map(str, op.inputs)), str(op.out), "".join(keys.values()))
+        for op, keys in zip(program.ops, program.keys, strict=True)
+    ]
+    assert len(program.stages) == 1
+    numbers, _ = numbers_of(plan_of(program.stages[0], program.ops), program.ops)
+    assert f"{len(numbers)} numbers are one vector" in text.replace("\n  ", "")

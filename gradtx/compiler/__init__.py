@@ -1,1 +1,1 @@
-"""From a recipe to `init` and `update`, in the order of the passes."""
+"""The compiler: from a recipe to `init` and `update`, in the order of the passes."""

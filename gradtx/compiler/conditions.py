@@ -1,4 +1,4 @@
-"""Computations that run only where a condition holds."""
+"""Conditions: computations that run only where a bool is true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parameters to evaluate with, where they are not the ones that are trained."""
+"""Evaluation: the parameters to evaluate with, such as an average of those trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transformations that are not ours, among ours."""
+"""Foreign transformations: optax's pairs of functions as members of ours."""
 
 from __future__ import annotations
 

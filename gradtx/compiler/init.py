@@ -1,4 +1,4 @@
-"""The state that a transformation starts with.
+"""`init`: the first state, for arrays or for shapes.
 
 It is a flat dict: `count`; by name one tree a slot, with the structure of the
 parameters; one scalar a whole-tree value; one pytree a slot of a tree rule.

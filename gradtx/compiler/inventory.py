@@ -1,4 +1,4 @@
-"""The numbers of a transformation: which there are, and what they are now."""
+"""The inventory of a transformation's numbers: their places and values now."""
 
 from __future__ import annotations
 

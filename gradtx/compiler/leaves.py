@@ -1,4 +1,4 @@
-"""What `update` is given, leaf by leaf, in one order."""
+"""Leaves: the trees that `update` is given, flattened in one order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a transformation to a program: rules in order, their wiring, their slots.
+"""Lowering: a transformation becomes a program of rules on registers.
 
 Numbers are resolved first (schedules are evaluated at the count), then recipes run, and
 what they are made of is laid out as operations on registers. A rule that measures

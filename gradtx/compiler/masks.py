@@ -1,4 +1,4 @@
-"""Which leaves an operation acts on, and what it sees of trees."""
+"""Masks and groups: the leaves that each operation acts on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of numbers: the shortest that tells one from all others, and longer ones."""
+"""Names of numbers: the shortest unique suffix of a path, and longer ones."""
 
 from __future__ import annotations
 

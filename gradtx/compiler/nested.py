@@ -1,4 +1,4 @@
-"""Transformations inside tree rules: run, run under a condition.
+"""Nested transformations: run inside a tree rule, also under a condition.
 
 Through a condition go the inner state, which is not copied, and the updates.
 """

@@ -1,4 +1,4 @@
-"""The plan of a stage: all that is static in it, and where its numbers are passed."""
+"""The plan of a stage: its static part, and the places of its numbers."""
 
 from __future__ import annotations
 

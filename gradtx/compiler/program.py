@@ -1,4 +1,4 @@
-"""What a transformation does: operations on registers, in stages, their slots.
+"""Programs: operations on registers, their stages and their slots.
 
 Register 0 holds what enters `update`. Consecutive rules form a stage, which is one
 kernel a leaf. `lowering.py` makes it.

@@ -1,4 +1,4 @@
-"""Another transformation with some arguments and some numbers inside it changed."""
+"""`replace`: another transformation with some numbers inside it changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs inside a transformation: named in modules and in errors."""
+"""Scopes: names of transformations in compiled modules and in errors."""
 
 from __future__ import annotations
 

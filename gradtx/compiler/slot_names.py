@@ -1,4 +1,4 @@
-"""The state's keys: under which name each operation keeps each of its slots."""
+"""Slot names: the key of the state that each operation keeps a slot under."""
 
 from __future__ import annotations
 

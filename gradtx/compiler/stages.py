@@ -1,4 +1,4 @@
-"""One call of `update` on its way through the stages of a program."""
+"""One call of `update`, stage by stage."""
 
 from __future__ import annotations
 

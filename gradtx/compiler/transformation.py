@@ -1,4 +1,4 @@
-"""The one type, and the decorator that makes factories of it."""
+"""`GradientTransformation`, the one type, and the decorator `@transformation`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine: lifts rules to trees, and makes the next state of the one before."""
+"""`update`: run a program, and make the next state of the one before."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a transformation is: factories that remember, arguments, rules, states."""
+"""The core: factories that remember their arguments, rules, states."""

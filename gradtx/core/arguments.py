@@ -1,4 +1,4 @@
-"""What an argument of a factory is, as its annotation declares.
+"""Arguments of factories: their kinds, as annotations declare them, and their checks.
 
 A factory annotates its numbers (`b1: Decay`, `eps: NonNegative`), also inside a tuple
 or a dict (`weights: Sequence[Scalar]`), its member transformations and its dtypes.

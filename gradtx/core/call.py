@@ -1,4 +1,4 @@
-"""The call of a factory, which what it made remembers.
+"""The call of a factory, which a transformation remembers.
 
 It is split in two: `children` (numbers, nested transformations, schedules), which JAX
 may trace, stack and differentiate, and a `CallSpec` (all else), which is hashable.

@@ -1,4 +1,4 @@
-"""What a rule may look at beside the update."""
+"""The context of a rule: all that it may look at beside the update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers of a transformation: their weak type, and decays with their complement."""
+"""Dtypes of a leaf: rules compute in one, and the update leaves in another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When two leaves of a transformation are interchangeable, and a hash to go with it.
+"""Equality and hashes of the arguments of transformations.
 
 Mappings of all kinds are one kind of container.
 """

@@ -1,4 +1,4 @@
-"""Words that errors have in common: names, near misses, and what was given."""
+"""Words that error messages share: names, near misses, shapes and dtypes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that is known of the libraries that call gradtx."""
+"""Hosts: all that gradtx knows of the libraries that call it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs: the names of JAX that no promise covers, in one place.
+"""JAX's internals: every name that no promise covers, in one place.
 
 `jax.core` and `jax.extend` change without deprecation. Three of their names are used,
 all here; programs are otherwise read by their attributes, which jax 0.8 to 0.11 share

@@ -1,4 +1,4 @@
-"""What stands for a gradient transformation."""
+"""Members: the objects that count as a gradient transformation."""
 
 from __future__ import annotations
 

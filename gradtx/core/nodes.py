@@ -1,4 +1,4 @@
-"""How rules are put together: one after the other, in branches, for some leaves."""
+"""Connectives as nodes: chains, branches, masks, groups, named outcomes."""
 
 from __future__ import annotations
 

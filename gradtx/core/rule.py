@@ -1,4 +1,4 @@
-"""What a primitive is written as: a rule for one array, or one for a whole tree.
+"""Rules: a primitive for one array, or for a whole tree.
 
 A rule contains no tree map, no counter, no cast and no `None` check; the engine lifts
 it.

@@ -1,4 +1,4 @@
-"""The type of states: a dict that is also read as states of optax are."""
+"""`State`: a dict of slots that is also read as optax's states are."""
 
 from __future__ import annotations
 

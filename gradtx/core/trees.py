@@ -1,4 +1,4 @@
-"""What tree rules keep: trees in at least float32, with None where nothing is."""
+"""Trees of slots: in at least float32, with None where there is no leaf."""
 
 from __future__ import annotations
 

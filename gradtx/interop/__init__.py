@@ -1,1 +1,1 @@
-"""States and configurations from and for elsewhere."""
+"""States and configurations that come from elsewhere, or go there."""

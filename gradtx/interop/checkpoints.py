@@ -1,4 +1,4 @@
-"""States that were saved by another version of a pipeline, part by part."""
+"""`restore`: states that another version of a pipeline saved, part by part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transformations and schedules as plain dicts, for JSON and YAML, and back."""
+"""Configs: transformations and schedules as plain dicts, and back."""
 
 from __future__ import annotations
 

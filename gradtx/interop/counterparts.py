@@ -1,4 +1,4 @@
-"""Slots and their counterparts: the fields of optax's states."""
+"""Counterparts: for each slot the field of optax's state."""
 
 from __future__ import annotations
 

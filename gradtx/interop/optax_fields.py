@@ -1,4 +1,4 @@
-"""The fields of optax's states: where they are, and what they are as slots."""
+"""Fields of optax's states: their places, and their values as slots."""
 
 from __future__ import annotations
 

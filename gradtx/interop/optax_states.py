@@ -1,4 +1,4 @@
-"""States of optax as states of gradtx, and back: a half-finished run continues.
+"""`from_optax` and `to_optax`: states of half-finished runs, both ways.
 
 Slots have the names of the fields of optax's states, so that a value is found by its
 name; of several with one name, the first in the chain belongs to the first.

@@ -1,4 +1,4 @@
-"""What was saved, by path, and the weights of averages that it implies."""
+"""Saved states: their leaves by path, and the weights of averages they imply."""
 
 from __future__ import annotations
 

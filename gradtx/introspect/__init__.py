@@ -1,1 +1,1 @@
-"""What a transformation is and does, shown."""
+"""Looking into a transformation: its parts, memory, metrics."""

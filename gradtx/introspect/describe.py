@@ -1,4 +1,4 @@
-"""What a transformation does, in words: its parts, and which parameters they see."""
+"""`describe` and `explain`: parts of a transformation, and the leaves they see."""
 
 from __future__ import annotations
 

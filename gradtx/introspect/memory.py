@@ -1,4 +1,4 @@
-"""What a state takes in memory."""
+"""`memory`: the bytes of a state, slot by slot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is seen inside a chain: scalars in the state, read with `metrics`.
+"""Metrics from inside a chain: scalars that the state keeps.
 
 Measuring reads arrays again. But whoever does not return these scalars from the jitted
 step pays nothing for them: XLA drops what nobody reads.

@@ -1,4 +1,4 @@
-"""What is seen of the updates from outside: measurements in the state.
+"""Measurements of the updates that pass: `snapshot` and `monitor`.
 
 Updates are written out to be measured, unless they are the gradients.
 """

@@ -1,4 +1,4 @@
-"""Tables that are shown: in text, and in notebooks."""
+"""Tables for terminals and notebooks."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What treats a weight as a matrix."""
+"""Methods that treat a weight as a matrix."""

@@ -1,4 +1,4 @@
-"""The main directions of matrices, to project them on."""
+"""Projections on the main directions of a matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is a matrix, and how tall."""
+"""Matrices: the parameters that count as one, and their orientation."""
 
 from __future__ import annotations
 

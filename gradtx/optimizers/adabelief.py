@@ -1,4 +1,4 @@
-"""AdaBelief and ACProp: divide by how far gradients are from their average."""
+"""AdaBelief and ACProp: divide by the distance of gradients from their average."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adam and its kin: averages of the gradient over estimates of its size."""
+"""Adam: momentum chained with RMSProp; NAdam, AMSGrad, AdamC."""
 
 from __future__ import annotations
 

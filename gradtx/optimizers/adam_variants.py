@@ -1,4 +1,4 @@
-"""Adam with another denominator, another warmup, another bound."""
+"""Adam with another denominator, warmup or bound: Adamax, Yogi, RAdam, atan2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step sizes from the distance that parameters have come: DoG and DoWG."""
+"""DoG and DoWG: step sizes from the distance to the first parameters."""
 
 from __future__ import annotations
 

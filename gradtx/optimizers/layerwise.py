@@ -1,4 +1,4 @@
-"""A step size for each layer: LARS, LAMB, Fromage, NovoGrad."""
+"""LARS, LAMB, Fromage, NovoGrad: a step size for each layer."""
 
 from __future__ import annotations
 

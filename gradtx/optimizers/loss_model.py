@@ -1,4 +1,4 @@
-"""Step sizes from a model of the loss: Polyak's and MoMo's."""
+"""Polyak's step and MoMo: step sizes from a model of the loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Second moments in less memory than parameters: Adafactor, SM3, Adam-mini, CAME."""
+"""Adafactor, SM3, Adam-mini, CAME: second moments in less memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moments of low rank: GaLore and APOLLO."""
+"""GaLore and APOLLO: moments of low rank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Momenta that are made of several: averages, sums, differences, the gradient."""
+"""Adan, AdEMAMix, Lion, QHAdam, AggMo: momenta mixed from several parts."""
 
 from __future__ import annotations
 

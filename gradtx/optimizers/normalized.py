@@ -1,4 +1,4 @@
-"""Momentum of gradients that were divided by their size before."""
+"""LaProp and ADOPT: momentum of gradients that are normalized first."""
 
 from __future__ import annotations
 

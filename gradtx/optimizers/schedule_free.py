@@ -1,4 +1,4 @@
-"""Optimizers that average their iterates in the place of a falling learning rate."""
+"""Schedule-free SGD and AdamW: averaged iterates instead of a falling rate."""
 
 from __future__ import annotations
 

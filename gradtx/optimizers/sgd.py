@@ -1,4 +1,4 @@
-"""Gradient descent with momentum, its sign, its noise."""
+"""Gradient descent: momentum, signs, noise, privacy."""
 
 from __future__ import annotations
 

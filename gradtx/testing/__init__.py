@@ -1,4 +1,4 @@
-"""Whether a transformation keeps the laws: `check(tx)`, for anyone's."""
+"""`check`: whether a transformation keeps the laws."""
 
 from __future__ import annotations
 

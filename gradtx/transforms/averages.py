@@ -1,4 +1,4 @@
-"""Averages, sums and maxima of the updates so far, and the bias of those."""
+"""Averages, sums and maxima of the updates so far."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bias correction: what an average that started at zero falls short of."""
+"""Bias correction of averages that started at zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What estimates of the gradient's size are made of."""
+"""Parts of estimates of the gradient's size."""
 
 from __future__ import annotations
 

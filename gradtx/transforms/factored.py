@@ -1,4 +1,4 @@
-"""Estimates of the gradient's size that keep less than the gradient's own shape."""
+"""Factored estimates: less memory than the gradient's own shape."""
 
 from __future__ import annotations
 

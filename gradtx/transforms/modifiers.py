@@ -1,4 +1,4 @@
-"""What goes around anyone's direction, or in front of anyone's optimizer."""
+"""Modifiers of any direction: cautious, Grams, MARS, Grokfast, OrthoGrad."""
 
 from __future__ import annotations
 

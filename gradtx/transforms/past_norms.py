@@ -1,4 +1,4 @@
-"""Clipping of each array to what its norms were before."""
+"""Clipping by the norms of earlier updates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens every so many updates."""
+"""Periodic transformations: every so many updates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scale that falls where the loss does not."""
+"""Reduce the step size when the loss plateaus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Norms for what is divided by them: they neither over- nor underflow.
+"""Norms to divide by, which neither over- nor underflow.
 
 The square of 1e20 is infinite in float32, that of 1e-25 is 0; a gradient of such
 elements has a direction all the same. (Clipping takes the plain sum of squares: there

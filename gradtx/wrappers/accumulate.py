@@ -1,4 +1,4 @@
-"""One step for several gradients."""
+"""Accumulation: one step for several gradients."""
 
 from __future__ import annotations
 

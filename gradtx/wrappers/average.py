@@ -1,4 +1,4 @@
-"""Averages of the parameters, which are what to evaluate with."""
+"""Averages of the parameters to evaluate with, and lookahead."""
 
 from __future__ import annotations
 

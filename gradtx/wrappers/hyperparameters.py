@@ -1,4 +1,4 @@
-"""The numbers of a transformation: read by name, kept in the state, changed there."""
+"""Hyperparameters: read by name, kept in the state, edited there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A factory whose numbers are in the state, as optax has it."""
+"""`inject_hyperparams`: numbers in the state, under optax's names."""
 
 from __future__ import annotations
 

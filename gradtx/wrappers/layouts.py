@@ -1,4 +1,4 @@
-"""Transformations of parameters in another layout: one vector, real pairs."""
+"""Other layouts of the parameters: one vector, pairs of reals."""
 
 from __future__ import annotations
 

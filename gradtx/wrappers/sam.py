@@ -1,4 +1,4 @@
-"""Gradients where the loss is worst nearby, for flat minima."""
+"""Sharpness-aware minimization: gradients at the worst point nearby."""
 
 from __future__ import annotations
 

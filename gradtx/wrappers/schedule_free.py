@@ -1,4 +1,4 @@
-"""Schedule-free: steps of iterates whose mean is what to evaluate with."""
+"""Schedule-free training: the parameters between an iterate and the mean of all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients that are not followed: those that are not finite, large, or outliers."""
+"""Skipping: gradients that are not finite, too large, or outliers."""
 
 from __future__ import annotations
 
