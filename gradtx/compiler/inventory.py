@@ -87,11 +87,11 @@ class Place:
             around = {id(part.bound) for part in parts}
             for slot, tx in op.node.inner.items():
                 self.found.append((around, labels, tx, state[keys[slot]]))
-            if "hyperparams" in op.slots:
+            if op.bound is not None and keeps_numbers(op.bound):
                 kept = {slot: state[key] for slot, key in keys.items()}
                 self.found.append((around, labels, None, kept))
-            if "gradient_step" in op.slots:
-                self.steps[id(parts[0].bound)] = state[keys["gradient_step"]]
+            if op.node.clock is not None:
+                self.steps[id(parts[0].bound)] = state[keys[op.node.clock]]
 
     def take(self, bound: FactoryCall, labels: Labels, member: Any = None) -> Any:
         """A member as it is run and its state, or the slots with the numbers.
@@ -116,7 +116,7 @@ def _is_run_as(member: Any, it: Any) -> bool:
 
 def numbers_of(tx: Any, place: Place | None = None) -> Iterator[Number]:
     """Every number of a transformation of ours, in the order of its leaves."""
-    return _numbers(tx.bound, _called(tx, ()), place or Place())
+    return _numbers(tx.bound, units_of(tx, ()), place or Place())
 
 
 def _numbers(
@@ -127,7 +127,8 @@ def _numbers(
     where: Where = (),
 ) -> Iterator[Number]:
     if keeps_numbers(bound):
-        kept = _edited if bound.factory.name == "editable" else _injected
+        kept = bound.factory.facts.lists_numbers
+        assert kept is not None
         yield from kept(bound, trail, place, labels, where)
         return
     spec = bound.spec
@@ -144,13 +145,13 @@ def _numbers(
         elif is_ours(leaf):
             groups = tuple(str(key.key) for key in path if hasattr(key, "key"))
             around = (*trail, *(Unit(group, at) for group in groups))
-            called = _called(leaf, at, names.get(path[:-1]))
-            yield from _inside(
-                bound, leaf, (*around, *called), place, labels, groups, at
+            units = units_of(leaf, at, names.get(path[:-1]))
+            yield from numbers_inside(
+                bound, leaf, (*around, *units), place, labels, groups, at
             )
 
 
-def _inside(
+def numbers_inside(
     bound: FactoryCall, leaf: Any, trail: Trail, place: Place,
     labels: Labels, groups: Labels, where: Where,
 ) -> Iterator[Number]:  # fmt: skip
@@ -161,45 +162,6 @@ def _inside(
     return _numbers(it.bound, trail, Place(it.bound, state), (), where)
 
 
-def _edited(
-    bound: FactoryCall, trail: Trail, place: Place, labels: Labels, where: Where
-) -> Iterator[Number]:
-    """The numbers in an `editable`, as the next update will use them."""
-    slots, inside = place.take(bound, labels)[1], bound.values()[0]
-    at = (*where, 0)
-    around = (*trail, *_called(inside, at))
-    numbers = [*_inside(bound, inside, around, place, labels, (), at)]
-    keys = keys_of(numbers, len(trail))
-    for number in numbers:
-        key = keys.get(number.where)
-        if key is None or slots is None:
-            yield number._replace(is_kept=number.is_kept or key is not None)
-            continue
-        written, given = slots["hyperparams"], slots["given"]
-        value = number.value
-        if key in written:
-            value = now(number, written[key], given[key])
-        yield number._replace(given=value, is_kept=True)
-
-
-def _injected(
-    bound: FactoryCall, trail: Trail, place: Place, labels: Labels, where: Where
-) -> Iterator[Number]:
-    """The numbers of `inject_hyperparams`, as they are in the state."""
-    slots, spec = place.take(bound, labels)[1], bound.spec
-    trail = (*trail, Unit(_name_of_factory(bound.values()[0]), where))
-    places = zip(spec.roles, spec.names, spec.paths(), strict=True)
-    for i, (role, name, path) in enumerate(places):
-        if name in ("numbers", "schedules"):
-            key, at = path[0].key, (*where, i)
-            given = slots["hyperparams"].get(key) if slots else None
-            yield Number((*trail, Unit(key, at)), at, role, given, is_kept=True)
-
-
-def _name_of_factory(factory: Any) -> str:
-    return getattr(factory, "__name__", type(factory).__name__)
-
-
 def is_ours(leaf: Any) -> bool:
     """Whether a leaf is a transformation of ours, and no schedule or condition."""
     return isinstance(leaf, FactoryValue) and isinstance(
@@ -207,12 +169,13 @@ def is_ours(leaf: Any) -> bool:
     )
 
 
-def _called(tx: Any, where: Where, name: str | None = None) -> Trail:
+def units_of(tx: Any, where: Where, name: str | None = None) -> Trail:
     """What a transformation adds to the names of its numbers."""
-    if tx.name == "named":
-        own = Unit(tx.arguments["key"], where)
+    facts = tx.bound.factory.facts
+    if facts.pins:
+        own = Unit(tx.arguments[facts.pins], where)
     else:
-        own = Unit(tx.name, where, tx.name != "chain" and name is None)
+        own = Unit(tx.name, where, not facts.is_sequence and name is None)
     return (own,) if name is None else (Unit(name, where), own)
 
 
@@ -234,7 +197,7 @@ def _is_number(role: Role, leaf: Any) -> bool:
 
 def keeps_numbers(bound: FactoryCall) -> bool:
     """Whether the state has the numbers of what a factory makes."""
-    return bound.factory.name in ("editable", "injected_hyperparams")
+    return bound.factory.facts.lists_numbers is not None
 
 
 def keys_of(numbers: Sequence[Number], start: int = 0) -> dict[Where, str]:

@@ -140,7 +140,7 @@ class _Lowering:
                     return self.emit(bound, node, (u,), scope, name)
                 return registers[mark]
             case Masked(inner, mask, splits_extra, freezes, hides):
-                owner = scope.trail[-1] if name[0] == "_" else name
+                owner = scope.trail[-1] if bound.factory.facts.is_part else name
                 mask = Mask(owner, mask, freezes=freezes, hides=hides)
                 return self.lower(inner, u, self.masked(scope, mask, splits_extra))
             case Groups(members, labels, splits_extra, pins, hides):
@@ -198,8 +198,8 @@ class _Lowering:
             if isinstance(tx, FactoryValue)
         )
         # Users know the recipe around a private factory, and not that.
-        is_private = name.startswith("_") and scope.trail
-        trail = scope.trail if is_private else (*scope.trail, name)
+        is_part = bound is not None and bound.factory.facts.is_part and scope.trail
+        trail = scope.trail if is_part else (*scope.trail, name)
         self.ops.append(
             Op(
                 bound, node, inputs, marks, out, scope.masks, trail, scope.pin,

@@ -6,12 +6,13 @@ the pytree registration of every transformation and schedule.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import operator
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -22,6 +23,25 @@ from gradtx.core.equality import with_dicts
 from gradtx.core.errors import did_you_mean
 from gradtx.core.stable import stable
 
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a factory declares of itself, for tools that show or name transformations.
+
+    Attributes:
+        is_part: Whether users know only the recipe around it, which errors then name.
+        is_sequence: Whether it only puts members one after the other: it is no name.
+        pins: The argument that names what is inside, if there is one.
+        lists_numbers: How its numbers are listed, if the state keeps them.
+    """
+
+    is_part: bool = False
+    is_sequence: bool = False
+    pins: str | None = None
+    lists_numbers: Callable[..., Any] | None = None
+
 
 class Factory:
     """A function that makes transformations or schedules, and what its signature says.
@@ -30,12 +50,14 @@ class Factory:
         function: The body as it was written.
         cls: What it makes.
         public: The function that users call; pickles go by its qualified name.
+        facts: What it declares of itself.
     """
 
     def __init__(self, function: Callable, cls: Callable[[FactoryCall], Any]):
         self.function, self.cls = function, cls
         self.name = function.__name__
         self.public: Any = None
+        self.facts = Facts()
 
     @functools.cached_property
     def signature(self) -> inspect.Signature:
@@ -149,6 +171,22 @@ def remember(function: Callable, cls: Callable[[FactoryCall], Any]) -> Any:
     factory.public = public
     public.factory = factory  # pyright: ignore[reportAttributeAccessIssue]
     return public
+
+
+def declare(**facts: Any) -> Callable[[T], T]:
+    """A decorator, above that of a factory: what it declares of itself, see `Facts`."""
+
+    def declared(public: T) -> T:
+        factory: Factory = public.factory  # pyright: ignore[reportAttributeAccessIssue]
+        factory.facts = dataclasses.replace(factory.facts, **facts)
+        return public
+
+    return declared
+
+
+def part(public: T) -> T:
+    """A decorator, above that of a factory: of gradtx, and a part of its recipes."""
+    return stable(declare(is_part=True)(public))
 
 
 def register_pytree(cls: type[FactoryValue]) -> None:

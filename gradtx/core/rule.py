@@ -32,6 +32,7 @@ class _Defaults:
     evaluate: Callable[..., Any] | None = None
     inner: Mapping[str, Any] = types.MappingProxyType({})
     in_optax: Mapping[str, str | None] = types.MappingProxyType({})
+    clock: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,6 +119,7 @@ class TreeRule(Node):
             Else it is run under a condition, which XLA may copy its slots for.
         in_optax: The fields of optax's state that slots are, where names differ; None
             for the one that is the whole of optax's state.
+        clock: The slot with the count that schedules of its own arguments see.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
@@ -128,6 +130,7 @@ class TreeRule(Node):
     inner: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     waits: bool = False
     in_optax: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    clock: str | None = None
 
 
 def both(given: Any, owner: str) -> Any:

@@ -58,9 +58,9 @@ def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
     nodes: list[Any] = []
     for i, part in enumerate(program.parts):
         parent = root if part.around is None else nodes[part.around]
-        line = _line(part, foreign.get(i))
-        is_seen = part.around is None or line != "[bold]chain[/bold]"
-        nodes.append(parent.add(line) if is_seen else parent)
+        is_only_chain = part.bound is not None and part.bound.factory.facts.is_sequence
+        is_hidden = is_only_chain and not (part.around is None or part.label)
+        nodes.append(parent if is_hidden else parent.add(_line(part, foreign.get(i))))
     for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
         node = nodes[op.part]
         for slot, key in keys.items():

@@ -19,9 +19,9 @@ from gradtx.core.annotations import Member
 from gradtx.core.arithmetic import abs2, inner, safe_ratio, safe_sqrt
 from gradtx.core.context import Leaf, Private, SettleContext, Tree
 from gradtx.core.errors import dtype_and_shape, hint_for, short_repr
+from gradtx.core.factory import part
 from gradtx.core.paths import matched
 from gradtx.core.rule import Rule, TreeRule, zero
-from gradtx.core.stable import stable
 from gradtx.transforms.combine import chain, identity, let
 
 PREFIX = "metrics."
@@ -137,7 +137,7 @@ def clipping(transform: Member):
 UNCLIPPED = Private("unclipped")
 
 
-@stable
+@part
 @transformation
 def _share():
     name = f"{PREFIX}clipped_share"

@@ -10,9 +10,9 @@ from jax import numpy as jnp
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Every, Member, Scalar, Size
 from gradtx.core.context import Leaf, Private
+from gradtx.core.factory import part
 from gradtx.core.nodes import Fork
 from gradtx.core.rule import memoryless
-from gradtx.core.stable import stable
 from gradtx.matrices.projections import main_directions
 from gradtx.matrices.shapes import Matrix, is_tall, matrices_of
 from gradtx.transforms.combine import chain, let
@@ -20,7 +20,7 @@ from gradtx.transforms.combine import chain, let
 PROJECTOR = Private("projector")
 
 
-@stable
+@part
 @transformation
 def _project(rank: Size, dimension_numbers: Any):
     """Multiply a matrix by its main directions."""
@@ -42,7 +42,7 @@ def _project(rank: Size, dimension_numbers: Any):
     return memoryless(update, out=out, static=matrices)
 
 
-@stable
+@part
 @transformation
 def _bring_back(transform: Member, scale: Scalar, dimension_numbers: Any):
     """Bring what a transformation makes of the projection back."""

@@ -10,8 +10,8 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, DType, NonNegative, Scalar, ScalarOrSchedule
 from gradtx.core.arithmetic import safe_sqrt
 from gradtx.core.context import Leaf
+from gradtx.core.factory import part
 from gradtx.core.rule import Rule, memoryless
-from gradtx.core.stable import stable
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.transforms.averages import running_sum, trace
 from gradtx.transforms.combine import chain, only
@@ -114,7 +114,7 @@ def fromage(learning_rate: ScalarOrSchedule, min_norm: NonNegative = 1e-6):
     )
 
 
-@stable
+@part
 @transformation
 def _moving_norm(decay: Decay, eps_root: NonNegative):
     """The root of the moving average `nu` of squared norms.

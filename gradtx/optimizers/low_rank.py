@@ -23,6 +23,7 @@ from gradtx.core.annotations import (
 )
 from gradtx.core.arithmetic import safe_ratio, whole
 from gradtx.core.context import Leaf
+from gradtx.core.factory import part
 from gradtx.core.nodes import Fork
 from gradtx.core.rule import Rule, memoryless
 from gradtx.core.stable import stable
@@ -77,7 +78,7 @@ def galore(
     )
 
 
-@stable
+@part
 @transformation
 def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
     """Replace a matrix by random vectors on its shorter side, new every so often."""
@@ -104,7 +105,7 @@ def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
     return Rule(update, {"projector": first}, key=key, static=static, period=every)
 
 
-@stable
+@part
 @transformation
 def _project_at_random(rank: Size, numbers: Any):
     """Multiply the shorter side of a matrix by what is let as "projector"."""
@@ -125,7 +126,7 @@ def _project_at_random(rank: Size, numbers: Any):
     return memoryless(update, out=out, static=functools.partial(matrices_of, numbers))
 
 
-@stable
+@part
 @transformation
 def _scale_as(projected: Member, transform: Member, tensorwise: bool, numbers: Any):
     """Scale by how much a transformation scales the projection."""

@@ -21,9 +21,9 @@ from gradtx.core.annotations import (
 )
 from gradtx.core.arithmetic import safe_ratio, whole
 from gradtx.core.context import Leaf, SettleContext
+from gradtx.core.factory import part
 from gradtx.core.numbers import is_constant_zero
 from gradtx.core.rule import memoryless
-from gradtx.core.stable import stable
 from gradtx.transforms.bias import first_moment
 from gradtx.transforms.combine import chain, identity, moments
 from gradtx.transforms.divide import divide_by
@@ -37,7 +37,7 @@ from gradtx.transforms.weight_decay import add_decayed_weights
 DIAGONAL = hutchinson_estimator_diag_hessian()
 
 
-@stable
+@part
 @transformation
 def _report_win_rate(threshold: Scalar, every: Scalar):
     """Print the share of elements below a threshold, every so many updates.

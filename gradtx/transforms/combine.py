@@ -12,9 +12,11 @@ import optax
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Member, Scalar
 from gradtx.core.context import Leaf, Private
+from gradtx.core.factory import declare
 from gradtx.core.nodes import Chain, Fork, Let, Masked, Named, Recall
 
 
+@declare(is_sequence=True)
 @transformation
 def chain(*transforms: Member):
     """Apply transformations one after the other, each to what the one before gives.
@@ -73,6 +75,7 @@ def add(*branches: Member, weights: Sequence[Scalar] | None = None):
     return Fork(branches, join)
 
 
+@declare(pins="key")
 @transformation
 def named(key: str, transform: Member):
     """Pin the names of a transformation's slots: `mu` is kept as `<key>.mu`.

@@ -100,6 +100,7 @@ def _accumulating(
         takes=("**",),
         waits=True,
         in_optax={key: "inner_opt_state"},
+        clock="gradient_step",
     )
 
 

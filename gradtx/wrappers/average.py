@@ -11,8 +11,8 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, Every, Member, NonNegative, Share
 from gradtx.core.arithmetic import whole
 from gradtx.core.context import Leaf, Tree
+from gradtx.core.factory import part
 from gradtx.core.rule import Rule, TreeRule, unchanged
-from gradtx.core.stable import stable
 from gradtx.core.trees import where
 from gradtx.transforms.combine import chain
 
@@ -49,7 +49,7 @@ def average_params(
     return chain(transform, _average(decay, start, every, slot))
 
 
-@stable
+@part
 @transformation
 def _average(
     decay: Decay | Literal["polyak"], start: NonNegative, every: Every, slot: str
@@ -104,7 +104,7 @@ def _is_last(count: Any, period: Any) -> Any:
     return count % whole(period) == whole(period) - 1
 
 
-@stable
+@part
 @transformation
 def _synchronize(period: Every, step_size: Share):
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -117,7 +117,7 @@ def _synchronize(period: Every, step_size: Share):
     return Rule(update, {"slow": unchanged}, evaluate=_slot("slow"), period=period)
 
 
-@stable
+@part
 @transformation
 def _restart(transform: Member, period: Every):
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:

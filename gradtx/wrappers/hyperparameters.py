@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,24 +12,30 @@ from gradtx.compiler.checks import check_state
 from gradtx.compiler.evaluate import eval_params
 from gradtx.compiler.foreign import ours
 from gradtx.compiler.inventory import (
+    Labels,
     Number,
     Place,
+    Where,
     changing,
     float32,
     follows,
     keeps_numbers,
     keys_of,
     now,
+    numbers_inside,
     numbers_of,
+    units_of,
     with_numbers,
 )
 from gradtx.compiler.lower import takes_batch
-from gradtx.compiler.naming import Names, Numbers
+from gradtx.compiler.naming import Names, Numbers, Trail
 from gradtx.compiler.nested import run
 from gradtx.compiler.transformation import GradientTransformation, transformation
 from gradtx.core.annotations import Member
+from gradtx.core.call import FactoryCall
 from gradtx.core.context import Tree
 from gradtx.core.errors import first_few, set_difference
+from gradtx.core.factory import declare
 from gradtx.core.numbers import DecayValue, scheduled
 from gradtx.core.rule import TreeRule
 
@@ -104,6 +110,28 @@ def adopted(
     return numbers, jax.tree.map(jnp.array, given)  # buffers of their own
 
 
+def _edited_numbers(
+    bound: FactoryCall, trail: Trail, place: Place, labels: Labels, where: Where
+) -> Iterator[Number]:
+    """The numbers in an `editable`, as the next update will use them."""
+    slots, inside = place.take(bound, labels)[1], bound.values()[0]
+    at = (*where, 0)
+    around = (*trail, *units_of(inside, at))
+    numbers = [*numbers_inside(bound, inside, around, place, labels, (), at)]
+    keys = keys_of(numbers, len(trail))
+    for number in numbers:
+        key = keys.get(number.where)
+        if key is None or slots is None:
+            yield number._replace(is_kept=number.is_kept or key is not None)
+            continue
+        written, given = slots["hyperparams"], slots["given"]
+        value = number.value
+        if key in written:
+            value = now(number, written[key], given[key])
+        yield number._replace(given=value, is_kept=True)
+
+
+@declare(lists_numbers=_edited_numbers)
 @transformation
 def editable(transform: Member):
     """Keep the numbers of a transformation in the state, where they can be changed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,15 +12,17 @@ from jax import numpy as jnp
 from optax.schedules import StatefulSchedule, WrappedSchedule
 
 from gradtx.compiler.evaluate import eval_params
-from gradtx.compiler.inventory import changing
+from gradtx.compiler.inventory import Labels, Number, Place, Where, changing
 from gradtx.compiler.lower import takes_batch
+from gradtx.compiler.naming import Trail, Unit
 from gradtx.compiler.nested import run
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import DType, Scalar
 from gradtx.core.arguments import NumberRole
-from gradtx.core.call import FactoryValue
+from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.context import Tree
 from gradtx.core.errors import set_difference
+from gradtx.core.factory import declare
 from gradtx.core.numbers import is_number
 from gradtx.core.rule import TreeRule
 from gradtx.core.stable import stable
@@ -87,7 +89,24 @@ def _kind(factory: Any, name: str, value: Any, static: set[str]) -> str:
     return "schedule" if callable(value) else "other"
 
 
+def _injected_numbers(
+    bound: FactoryCall, trail: Trail, place: Place, labels: Labels, where: Where
+) -> Iterator[Number]:
+    """The numbers of `inject_hyperparams`, as they are in the state."""
+    slots, spec = place.take(bound, labels)[1], bound.spec
+    factory = bound.values()[0]
+    name_of_factory = getattr(factory, "__name__", type(factory).__name__)
+    trail = (*trail, Unit(name_of_factory, where))
+    places = zip(spec.roles, spec.names, spec.paths(), strict=True)
+    for i, (role, name, path) in enumerate(places):
+        if name in ("numbers", "schedules"):
+            key, at = path[0].key, (*where, i)
+            given = slots["hyperparams"].get(key) if slots else None
+            yield Number((*trail, Unit(key, at)), at, role, given, is_kept=True)
+
+
 @stable
+@declare(lists_numbers=_injected_numbers)
 @transformation
 def injected_hyperparams(
     factory: Any,

@@ -12,8 +12,8 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Member, NonNegative, Positive, Size
 from gradtx.core.arithmetic import inner, safe_sqrt
 from gradtx.core.context import Leaf, Private, SettleContext
+from gradtx.core.factory import part
 from gradtx.core.rule import Rule, unchanged
-from gradtx.core.stable import stable
 from gradtx.transforms.combine import chain, identity, let
 from gradtx.transforms.vector_norms import global_norm, squares_apart
 
@@ -47,7 +47,7 @@ def mechanize(
 GRADIENT = Private("gradient")
 
 
-@stable
+@part
 @transformation
 def _learn_scale(
     weight_decay: NonNegative, eps: Positive, s_init: Positive, num_betas: Size
