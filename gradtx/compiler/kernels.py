@@ -24,6 +24,7 @@ from gradtx.core.dtypes import LeafDTypes
 from gradtx.core.errors import current_path, dtype_and_shape
 from gradtx.core.nodes import Fork
 from gradtx.core.rule import both
+from gradtx.core.trees import is_none
 
 
 class LeafInput(NamedTuple):
@@ -130,7 +131,7 @@ def update_kernel(
                 for r, x in zip(plan.writes, outs, strict=True)
             ]
         )
-        return jax.tree.leaves(LeafOutput(outs, new_slots), is_leaf=lambda x: x is None)
+        return jax.tree.leaves(LeafOutput(outs, new_slots), is_leaf=is_none)
 
     return Kernel(update)
 

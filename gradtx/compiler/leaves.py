@@ -10,7 +10,8 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.core.errors import set_difference, short_repr
-from gradtx.core.paths import is_none, name_of, names_of, widened
+from gradtx.core.paths import name_of, names_of, widened
+from gradtx.core.trees import is_none
 
 
 def floats(tree: Any, owner: str) -> Any:

@@ -10,7 +10,8 @@ import numpy as np
 
 from gradtx.compiler.program import Active, Mask, Program, Static
 from gradtx.core.numbers import is_concrete
-from gradtx.core.paths import is_none, names_of
+from gradtx.core.paths import names_of
+from gradtx.core.trees import is_none
 
 
 def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool]]:

@@ -17,9 +17,8 @@ from gradtx.compiler.steps import is_frozen
 from gradtx.compiler.update import update_if
 from gradtx.core.call import FactoryValue
 from gradtx.core.context import Tree
-from gradtx.core.paths import is_none
 from gradtx.core.rule import TreeRule
-from gradtx.core.trees import like, zero_count, zeros
+from gradtx.core.trees import is_none, like, zero_count, zeros
 
 
 def run(transform: Any, updates: Any, state: Any, tree: Tree) -> tuple[Any, Any]:

@@ -42,6 +42,16 @@ def whole(number: Any) -> Any:
     return jnp.asarray(number).astype(jnp.int32)
 
 
+def is_first_of(count: Any, period: Any) -> Any:
+    """Whether a count is the first of every so many."""
+    return count % whole(period) == 0
+
+
+def is_last_of(count: Any, period: Any) -> Any:
+    """Whether a count is the last of every so many."""
+    return count % whole(period) == whole(period) - 1
+
+
 @jax.custom_jvp
 def ratio(x: Any, y: Any) -> Any:
     """X / y for reals, its derivative without the square of y, which may underflow."""

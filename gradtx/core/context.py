@@ -12,6 +12,7 @@ from jax import numpy as jnp
 from gradtx.core.errors import current_path
 from gradtx.core.numbers import as_weak
 from gradtx.core.stable import stable
+from gradtx.core.trees import is_none
 
 Slots = Mapping[str, Any]
 
@@ -23,6 +24,12 @@ class NoStateError(ValueError):
 def no_state(owner: str, what: str) -> NoStateError:
     """The error for None as the state of what keeps or counts something."""
     return NoStateError(f"{owner}: {what}; give the state that init makes, not None")
+
+
+def no_params(owner: str, *more: str) -> ValueError:
+    """The error for no parameters, where they are needed, with the call to write."""
+    call = ", ".join(["updates, state, params", *more])
+    return ValueError(f"{owner}: needs the parameters; call update({call})")
 
 
 @stable
@@ -102,8 +109,7 @@ class Leaf:
     def param(self) -> Any:
         """The parameter, in the precision of the update."""
         if self.array is None:
-            call = "call update(updates, state, params)"
-            raise ValueError(f"{self.owner}: needs the parameters; {call}")
+            raise no_params(self.owner)
         return self.array
 
     def recall(self, name: str | Private) -> Any:
@@ -155,15 +161,11 @@ class Tree:
         def one(mine: Any, whole: Any) -> Any:
             return whole if mine is None else mine
 
-        return jax.tree.map(one, params, self.whole, is_leaf=_is_none)
+        return jax.tree.map(one, params, self.whole, is_leaf=is_none)
 
     def at(self, own: Any) -> Tree:
         """The same where its own parameters are others."""
         params = jax.tree.map(
-            lambda p, o: None if p is None else o, self.params, own, is_leaf=_is_none
+            lambda p, o: None if p is None else o, self.params, own, is_leaf=is_none
         )
         return dataclasses.replace(self, params=params, own=own, whole=self.filled(own))
-
-
-def _is_none(x: Any) -> bool:
-    return x is None

@@ -16,16 +16,12 @@ from typing import Any
 import jax
 
 from gradtx.core.errors import MOST, first_few
+from gradtx.core.trees import is_none
 
 REGEX = "re:"
 """What a pattern begins with that is a regular expression and no glob."""
 Rank = tuple[float, ...]
 """How much of a path a pattern spells out; more outranks less."""
-
-
-def is_none(x: Any) -> bool:
-    """Whether this is None: where it is a leaf, an absent one."""
-    return x is None
 
 
 def widened(tree: Any, whole: Any) -> Any:

@@ -12,9 +12,14 @@ from jax import numpy as jnp
 from gradtx.core.dtypes import wide
 
 
+def is_none(x: Any) -> bool:
+    """Whether this is None: where it is a leaf, an absent one."""
+    return x is None
+
+
 def map_with_none(function: Callable[..., Any], *trees: Any) -> Any:
     """What a function makes of the leaves of several trees, None among them."""
-    return jax.tree.map(function, *trees, is_leaf=lambda x: x is None)
+    return jax.tree.map(function, *trees, is_leaf=is_none)
 
 
 def zero_count(params: Any) -> jax.Array:

@@ -21,9 +21,10 @@ from gradtx.compiler.transformation import GradientTransformation
 from gradtx.core.call import FactoryValue
 from gradtx.core.dtypes import wide
 from gradtx.core.errors import dtype_and_shape, set_difference
-from gradtx.core.paths import is_none, name_of
+from gradtx.core.paths import name_of
 from gradtx.core.rule import Rule
 from gradtx.core.state import State
+from gradtx.core.trees import is_none
 from gradtx.interop.counterparts import (
     NUMBERS,
     SCHEDULES,

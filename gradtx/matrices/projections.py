@@ -10,7 +10,7 @@ from jax import numpy as jnp
 
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Every, Size
-from gradtx.core.arithmetic import whole
+from gradtx.core.arithmetic import is_first_of
 from gradtx.core.context import Leaf
 from gradtx.core.rule import Rule
 from gradtx.matrices.shapes import Matrix, is_tall, matrices_of
@@ -38,7 +38,7 @@ def main_directions(
             vectors = left if is_tall(matrix) else jnp.conj(right.T)
             return vectors[:, : old.shape[1]].astype(old.dtype)
 
-        is_due = leaf.count % whole(every) == 0
+        is_due = is_first_of(leaf.count, every)
         new = lax.cond(is_due, compute, lambda: old)
         return new, {"projector": new}
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 from optax.contrib import GaLoreDimensionNumbers
 
+from gradtx.core.trees import is_none
+
 
 class Matrix(NamedTuple):
     """How an array is a matrix."""
@@ -51,7 +53,7 @@ def matrices_of(numbers: Any, params: Any) -> Any:
             )
         return Matrix(rows, columns)
 
-    return jax.tree.map(matrix, params, numbers, is_leaf=lambda x: x is None)
+    return jax.tree.map(matrix, params, numbers, is_leaf=is_none)
 
 
 def is_tall(matrix: Any) -> bool:

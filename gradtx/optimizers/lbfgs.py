@@ -12,10 +12,10 @@ from jax import numpy as jnp
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Member, ScalarOrSchedule, Size
 from gradtx.core.arithmetic import inner, safe_sqrt
-from gradtx.core.context import Tree
+from gradtx.core.context import Tree, no_params
 from gradtx.core.dtypes import wide
 from gradtx.core.rule import TreeRule
-from gradtx.core.trees import wide_zeros
+from gradtx.core.trees import is_none, wide_zeros
 from gradtx.transforms.combine import chain, identity
 from gradtx.transforms.scaling import scale, scale_by_learning_rate
 from gradtx.transforms.zoom import scale_by_zoom_linesearch
@@ -23,7 +23,7 @@ from gradtx.transforms.zoom import scale_by_zoom_linesearch
 Arrays = list[Any]
 
 
-class Memory(NamedTuple):
+class History(NamedTuple):
     """What L-BFGS keeps: lists of arrays, and the weights of the steps.
 
     The memories have an axis of steps in front, which is a ring: update t writes the
@@ -60,7 +60,7 @@ def last_kept(weights: Any, oldest: Any) -> Any:
     return backwards[jnp.argmax(weights[backwards] > 0)]
 
 
-def multiply(gradients: Arrays, memory: Memory, scale: Any, oldest: Any) -> Arrays:
+def multiply(gradients: Arrays, memory: History, scale: Any, oldest: Any) -> Arrays:
     """Multiply by the inverse Hessian: the two loops over past steps.
 
     Nocedal and Wright, Numerical Optimization, Algorithm 7.4. Before any step the
@@ -85,8 +85,8 @@ def multiply(gradients: Arrays, memory: Memory, scale: Any, oldest: Any) -> Arra
 
 @functools.partial(jax.jit, static_argnames="scales")
 def precondition(
-    gradients: Arrays, params: Arrays, memory: Memory, count: Any, scales: bool
-) -> tuple[Arrays, Memory]:
+    gradients: Arrays, params: Arrays, memory: History, count: Any, scales: bool
+) -> tuple[Arrays, History]:
     """Remember the step that led here, and multiply by the inverse Hessian.
 
     But no step along which the gradient does not grow, or that is not finite: with it
@@ -109,7 +109,7 @@ def precondition(
     curvature, size = product(step, change), product(change, change)
     weight = inverse(curvature)
     is_kept = (weight > 0) & jnp.isfinite(curvature) & jnp.isfinite(size)
-    memory = Memory(
+    memory = History(
         list(map(copy, memory.params, params)),
         list(map(copy, memory.updates, gradients)),
         list(map(write, memory.diff_params_memory, step)),
@@ -162,9 +162,8 @@ def scale_by_lbfgs(memory_size: Size = 10, scale_init_precond: bool = True):
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         if tree.params is None:
-            call = "call update(updates, state, params)"
-            raise ValueError(f"scale_by_lbfgs: needs the parameters; {call}")
-        leaves, treedef = jax.tree.flatten(updates, is_leaf=lambda x: x is None)
+            raise no_params("scale_by_lbfgs")
+        leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
         here = [i for i, u in enumerate(leaves) if u is not None]
 
         def only(tree: Any) -> Arrays:
@@ -177,9 +176,9 @@ def scale_by_lbfgs(memory_size: Size = 10, scale_init_precond: bool = True):
                 flat[i] = x
             return treedef.unflatten(flat)
 
-        trees = {name: slots[name] for name in Memory._fields[:-1]}
+        trees = {name: slots[name] for name in History._fields[:-1]}
         lists = {name: only(tree) for name, tree in trees.items()}
-        memory = Memory(**lists, weights_memory=slots["weights_memory"])
+        memory = History(**lists, weights_memory=slots["weights_memory"])
         params = list(map(wide, only(tree.params)))
         outs, memory = precondition(
             only(updates), params, memory, tree.count, scale_init_precond
@@ -194,7 +193,7 @@ def scale_by_lbfgs(memory_size: Size = 10, scale_init_precond: bool = True):
         )
 
     first = wide_zeros, wide_zeros, past, past, lambda params: jnp.zeros(memory_size)
-    slots = dict(zip(Memory._fields, first, strict=True))
+    slots = dict(zip(History._fields, first, strict=True))
     return TreeRule(update, slots, period=memory_size)
 
 

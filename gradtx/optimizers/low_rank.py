@@ -21,7 +21,7 @@ from gradtx.core.annotations import (
     ScalarOrSchedule,
     Size,
 )
-from gradtx.core.arithmetic import safe_ratio, whole
+from gradtx.core.arithmetic import is_first_of, safe_ratio
 from gradtx.core.context import Leaf
 from gradtx.core.factory import part
 from gradtx.core.nodes import Fork
@@ -92,7 +92,7 @@ def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
             normal = jax.random.normal(leaf.key, old.shape, old.real.dtype)
             return (normal / old.shape[1] ** 0.5).astype(old.dtype)
 
-        new = lax.cond(leaf.count % whole(every) == 0, draw, lambda: old)
+        new = lax.cond(is_first_of(leaf.count, every), draw, lambda: old)
         return new, {"projector": new}
 
     def first(array: Any, static: Matrix | None) -> Any:

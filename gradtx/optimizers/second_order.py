@@ -19,7 +19,7 @@ from gradtx.core.annotations import (
     Scalar,
     ScalarOrSchedule,
 )
-from gradtx.core.arithmetic import safe_ratio, whole
+from gradtx.core.arithmetic import is_last_of, safe_ratio, whole
 from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.factory import part
 from gradtx.core.numbers import is_constant_zero
@@ -56,8 +56,7 @@ def _report_win_rate(threshold: Scalar, every: Scalar):
     def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         rate = safe_ratio(total["won"], total["all"])
         # A whole number in integers: as a float the count is rounded.
-        number = jnp.maximum(whole(every), 1)
-        is_due = (every > 0) & (step.count % number == number - 1)
+        is_due = (every > 0) & is_last_of(step.count, jnp.maximum(whole(every), 1))
         lax.cond(
             is_due,
             lambda: jax.debug.print("Sophia optimizer win rate: {}", rate),

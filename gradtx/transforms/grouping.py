@@ -17,9 +17,10 @@ from gradtx.core.annotations import Member
 from gradtx.core.errors import short_repr
 from gradtx.core.members import is_member
 from gradtx.core.nodes import Groups, Masked
-from gradtx.core.paths import is_none, matched, name_of
+from gradtx.core.paths import matched, name_of
 from gradtx.core.rule import memoryless
 from gradtx.core.stable import stable
+from gradtx.core.trees import is_none
 from gradtx.transforms.combine import chain, named, only
 from gradtx.transforms.scaling import set_to_zero
 

@@ -9,6 +9,7 @@ from jax import numpy as jnp
 
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Key
+from gradtx.core.context import no_params
 from gradtx.core.prng import key_of_leaf, raw_key
 from gradtx.core.rule import TreeRule
 
@@ -30,10 +31,7 @@ def hutchinson_estimator_diag_hessian(random_seed: Key | None = None):
 
     def update(updates: Any, slots: Any, tree: Any) -> tuple[Any, Any]:
         if tree.params is None:
-            call = "call update(updates, state, params, obj_fn=...)"
-            raise ValueError(
-                f"hutchinson_estimator_diag_hessian: needs the parameters; {call}"
-            )
+            raise no_params("hutchinson_estimator_diag_hessian", "obj_fn=...")
         leaves, treedef = jax.tree.flatten(tree.params)
         # Of all leaves at once: to compile a loop for each key takes longer.
         keys = jax.vmap(key_of_leaf, (None, 0))(slots["key"], jnp.arange(len(leaves)))

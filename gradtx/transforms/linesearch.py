@@ -19,10 +19,10 @@ from gradtx.compiler.leaves import is_state
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import NonNegative, Positive
 from gradtx.core.arguments import NumberRole
-from gradtx.core.context import Tree
+from gradtx.core.context import Tree, no_params
 from gradtx.core.errors import dtype_and_shape
 from gradtx.core.rule import TreeRule
-from gradtx.core.trees import like, wide_zeros
+from gradtx.core.trees import is_none, like, wide_zeros
 
 NEEDS = ("value", "grad", "value_fn")
 Retries = Annotated[Any, NumberRole("at least 0", low=0, is_count=True)]
@@ -49,8 +49,7 @@ class Line:
 
     def __init__(self, owner: str, updates: Any, slots: Any, tree: Tree):
         if tree.params is None:
-            call = "call update(updates, state, params)"
-            raise ValueError(f"{owner}: needs the parameters; {call}")
+            raise no_params(owner)
         self.owner, self.updates, self.params = owner, updates, tree.whole
         self.dtype, self.kept = slots["value"].dtype, slots.get("grad")
         self.value_fn = tree.extra["value_fn"]
@@ -60,7 +59,7 @@ class Line:
             lambda u, g: None if u is None else jnp.conj(g),
             updates,
             tree.extra["grad"],
-            is_leaf=_is_none,
+            is_leaf=is_none,
         )
         value = self.scalar("value", tree.extra["value"])
         self.start = Point(jnp.zeros_like(value), value, self.slope(self.grad))
@@ -80,13 +79,13 @@ class Line:
             lambda u, p: None if u is None else (p + stepsize * u).astype(p.dtype),
             self.updates,
             self.params,
-            is_leaf=_is_none,
+            is_leaf=is_none,
         )
 
     def value(self, moved: Any) -> Any:
         """The objective at parameters, those that do not move in their places."""
         params = jax.tree.map(
-            lambda m, p: p if m is None else m, moved, self.params, is_leaf=_is_none
+            lambda m, p: p if m is None else m, moved, self.params, is_leaf=is_none
         )
         return self.scalar("value_fn", self.value_fn(params, **self.given))
 
@@ -132,11 +131,7 @@ def _check_arguments(owner: str, value_fn: Callable, given: Mapping[str, Any]) -
         )
 
 
-def _is_none(x: Any) -> bool:
-    return x is None
-
-
-def first_slots(*more: str, stores_grad: bool) -> dict[str, Callable[[Any], Any]]:
+def slots_of_search(*more: str, stores_grad: bool) -> dict[str, Callable[[Any], Any]]:
     """The slots of a line search: what is the same in all, and more scalars."""
     return {
         "learning_rate": _scalar(1.0),
@@ -280,7 +275,7 @@ def scale_by_backtracking_linesearch(
         }
         return line.step(stepsize), kept
 
-    slots = first_slots("decrease_error", stores_grad=store_grad)
+    slots = slots_of_search("decrease_error", stores_grad=store_grad)
     return TreeRule(update, slots, NEEDS, is_step=True)
 
 

@@ -10,7 +10,7 @@ from jax import numpy as jnp
 from gradtx.compiler.nested import run
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, Every, Member
-from gradtx.core.arithmetic import whole
+from gradtx.core.arithmetic import is_first_of, is_last_of
 from gradtx.core.context import Leaf, Tree
 from gradtx.core.rule import Rule, TreeRule
 from gradtx.core.trees import like, map_with_none, wide_zeros
@@ -28,10 +28,8 @@ def apply_every(k: Every = 1):
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        every = whole(k)
-        place = leaf.count % every
-        total = jnp.where(place == 0, u, slots["grad_acc"] + u)
-        return jnp.where(place == every - 1, total, 0), {"grad_acc": total}
+        total = jnp.where(is_first_of(leaf.count, k), u, slots["grad_acc"] + u)
+        return jnp.where(is_last_of(leaf.count, k), total, 0), {"grad_acc": total}
 
     return Rule(update, {"grad_acc": full(0.0)}, period=k)
 
@@ -64,7 +62,7 @@ def average_every(every: Every, transform: Member, decay: Decay):
             new = map_with_none(average, nu, new)
             return like(new, nu), after
 
-        is_due = tree.count % whole(every) == 0
+        is_due = is_first_of(tree.count, every)
         new, after = lax.cond(is_due, refresh, lambda: (nu, state))
         return nu, {"nu": new, "hessian_fn_state": after}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-import jax
 from jax import lax
 from jax import numpy as jnp
 
@@ -16,15 +15,15 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Every, NonNegative, Positive
 from gradtx.core.context import Tree
 from gradtx.core.rule import TreeRule
-from gradtx.core.trees import like
+from gradtx.core.trees import like, where
 from gradtx.transforms.linesearch import (
     NEEDS,
     Line,
     Point,
     excess,
-    first_slots,
     last_stepsize,
     report,
+    slots_of_search,
 )
 
 
@@ -211,11 +210,6 @@ def bracket_between(last: Point, new: Point, is_high: Any) -> tuple[Bracket, Any
     return Bracket(low, high, reference=low), is_high | is_rising
 
 
-def where(flag: Any, a: Any, b: Any) -> Any:
-    """One of two trees."""
-    return jax.tree.map(lambda x, y: jnp.where(flag, x, y), a, b)
-
-
 @transformation
 def scale_by_zoom_linesearch(
     max_linesearch_steps: Every,
@@ -280,5 +274,5 @@ def scale_by_zoom_linesearch(
         }
         return line.step(end.stepsize), kept | errors
 
-    slots = first_slots("decrease_error", "curvature_error", stores_grad=True)
+    slots = slots_of_search("decrease_error", "curvature_error", stores_grad=True)
     return TreeRule(update, slots, NEEDS, is_step=True)

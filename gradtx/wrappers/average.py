@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from gradtx.compiler.nested import anew, run
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, Every, Member, NonNegative, Share
-from gradtx.core.arithmetic import whole
+from gradtx.core.arithmetic import is_last_of, whole
 from gradtx.core.context import Leaf, Tree
 from gradtx.core.factory import part
 from gradtx.core.rule import Rule, TreeRule, unchanged
@@ -57,9 +57,9 @@ def _average(
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         way = leaf.param + u - slots[slot]
         # Of updates before this one, since one more than the last count is none.
-        before, period = leaf.count - whole(start), whole(every)
-        is_due = before % period == period - 1
-        points = before // period + is_due
+        before = leaf.count - whole(start)
+        is_due = is_last_of(before, every)
+        points = before // whole(every) + is_due
         share = (
             1 / jnp.maximum(points, 1).astype(u.real.dtype)
             if isinstance(decay, str)
@@ -99,16 +99,11 @@ def lookahead(
     return chain(fast, _synchronize(sync_period, slow_step_size))
 
 
-def _is_last(count: Any, period: Any) -> Any:
-    """Whether an update is the last of so many."""
-    return count % whole(period) == whole(period) - 1
-
-
 @part
 @transformation
 def _synchronize(period: Every, step_size: Share):
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        slow, is_last = slots["slow"], _is_last(leaf.count, period)
+        slow, is_last = slots["slow"], is_last_of(leaf.count, period)
         way = leaf.param + u - slow
         back = jnp.where(is_last, u - (1 - step_size) * way, u)
         # Of the parameters as they are applied, which XLA then computes once.
@@ -122,7 +117,7 @@ def _synchronize(period: Every, step_size: Share):
 def _restart(transform: Member, period: Every):
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         out, after = run(transform, updates, slots["inner"], tree)
-        is_last = _is_last(tree.count, period)
+        is_last = is_last_of(tree.count, period)
         first = anew(transform, tree.own, after)
         return out, {"inner": where(is_last, first, after)}
 
