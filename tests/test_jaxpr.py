@@ -10,7 +10,6 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.compiler import hoist
 from gradtx.core import internals
 
 PACKAGE = pathlib.Path(gradtx.__path__[0])
@@ -104,11 +103,11 @@ def test_a_program_is_split_also_where_programs_are_of_one_class(merge):
     program = jax.make_jaxpr(compute)(0.5, jnp.ones(3))
     if merge:
         program = Merged(program.jaxpr, program.consts)
-    scalars, arrays, number = hoist._split(program, 1)
+    scalars, arrays, number = internals.split(program, 1)
     assert type(scalars) is type(arrays) is type(program) and number == 1
     assert scalars.eqns[0].primitive.name == "cos"
     assert "cos" not in {eqn.primitive.name for eqn in arrays.eqns}
-    assert hoist._signature(scalars) is scalars or not scalars.consts
+    assert internals.signature_of(scalars) is scalars or not scalars.consts
 
 
 def test_the_programs_inside_of_an_equation_are_found_in_either_form():

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from jax import lax
 
-from gradtx.core.internals import jaxpr_as_fun, subprograms, xla_options
+from gradtx.core.internals import equations, jaxpr_as_fun, xla_options
 
 OPTION = "xla_cpu_use_multi_output_fusion"
 FLAGS = (
@@ -113,11 +113,7 @@ def separated(program: Any, numbers: int) -> Callable[..., list[Any]]:
 
 def _is_elementwise(program: Any) -> bool:
     """Whether all operations on arrays are; what only touches scalars may be any."""
-
-    def is_fine(eqn: Any) -> bool:
-        if eqn.primitive.name in CALLS:
-            return all(map(_is_elementwise, subprograms(eqn.params)))
-        touches_arrays = any(x.aval.ndim for x in eqn.invars + eqn.outvars)
-        return eqn.primitive.name in ELEMENTWISE or not touches_arrays
-
-    return not program.effects and all(map(is_fine, program.eqns))
+    return not program.effects and all(
+        name in ELEMENTWISE or not touches_arrays
+        for name, touches_arrays in equations(program, CALLS)
+    )

@@ -8,22 +8,20 @@ merge.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from gradtx.compiler.fusion import separated
 from gradtx.core.errors import at_path
 from gradtx.core.internals import (
     Tracer,
-    is_variable,
     jaxpr_as_fun,
-    replaced,
+    signature_of,
+    split,
     token_of_context,
 )
 
@@ -94,10 +92,10 @@ class Kernel:
     def _trace(self, shared: Shared, leaf: Any) -> Hoisted:
         program = jax.make_jaxpr(self.compute, return_shape=True)
         traced, shape = program(shared.whole, leaf)
-        scalars, arrays, number = _split(traced, len(shared.leaves))
+        scalars, arrays, number = split(traced, len(shared.leaves))
         out = jax.tree.structure(shape)
         hoists = self.hoists.setdefault(shared.token, {})
-        same = _signature(scalars)  # mostly for all shapes
+        same = signature_of(scalars)  # mostly for all shapes
         if same not in hoists:
             hoists[same] = jax.jit(jaxpr_as_fun(scalars), inline=True)
         make = separated(arrays, number)
@@ -116,49 +114,3 @@ def _type_of(x: Any) -> Any:
     if is_plain and type(x.sharding) is SingleDeviceSharding:
         return x.aval
     return None if x is None else jax.typeof(x)
-
-
-def _split(program: Any, number: int) -> tuple[Any, Any, int]:
-    """A program in two: the first operands make scalars, which the second one takes.
-
-    Also returns how many these are.
-    """
-    jaxpr = program.jaxpr
-    known = dict.fromkeys(jaxpr.invars[:number])
-    first, rest = [], []
-    for eqn in jaxpr.eqns:
-        reads = {*filter(is_variable, eqn.invars)}
-        makes_scalars = all(x.aval.size == 1 for x in eqn.outvars)
-        if reads <= known.keys() and makes_scalars and not eqn.effects:
-            first.append(eqn)
-            known |= dict.fromkeys(eqn.outvars)
-        else:
-            rest.append(eqn)
-    read = {x for eqn in rest for x in filter(is_variable, eqn.invars)}
-    read |= {*filter(is_variable, jaxpr.outvars)}
-    passed = [x for x in known if x in read]
-    before, after = jaxpr.invars[:number], jaxpr.invars[number:]
-    scalars = replaced(program, invars=before, outvars=passed, eqns=first)
-    arrays = replaced(program, invars=[*passed, *after], eqns=rest)
-    return scalars, arrays, len(passed)
-
-
-def _signature(program: Any) -> Hashable:
-    """What is equal for programs that are; of one with constants, itself."""
-    jaxpr, number = program.jaxpr, itertools.count()
-    numbers: dict[Any, int] = dict(zip(jaxpr.invars, number, strict=False))
-
-    def sign(x: Any) -> Hashable:
-        return numbers[x] if is_variable(x) else (x.aval, np.asarray(x.val).item())
-
-    signs: list[Hashable] = []
-    for eqn in jaxpr.eqns:
-        given = tuple(map(sign, eqn.invars))
-        signs.append((eqn.primitive, given, tuple(eqn.params.items()), eqn.ctx))
-        numbers.update(zip(eqn.outvars, number, strict=False))
-    signature = (*signs, *map(sign, jaxpr.outvars))
-    try:
-        hash(signature)
-    except TypeError:
-        return program
-    return program if program.consts else signature

@@ -20,7 +20,7 @@ from gradtx.compiler.slot_names import settle_keys
 from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.context import no_state
 from gradtx.core.errors import short_repr
-from gradtx.core.internals import Tracer
+from gradtx.core.internals import is_staging
 from gradtx.core.nodes import Chain, Fork, Groups, Let, Masked, Named, Recall
 from gradtx.core.rule import Rule, TreeRule
 
@@ -33,7 +33,7 @@ def program_of(bound: FactoryCall, count: Any) -> Program:
     """
     if bound.program is None:
         program = _Lowering(count).run(bound)
-        if program.is_timed or isinstance(jnp.zeros(()), Tracer):
+        if program.is_timed or is_staging():
             return program
         bound.program = program
     return bound.program

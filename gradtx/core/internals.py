@@ -1,16 +1,20 @@
 """JAX's internals: every name that no promise covers, in one place.
 
 `jax.core` and `jax.extend` change without deprecation. Three of their names are used,
-all here; programs are otherwise read by their attributes, which jax 0.8 to 0.11 share
-though 0.11 merged `Jaxpr` and `ClosedJaxpr` into one class.
+all here. Programs have no public interface either: they are read by their attributes,
+which jax 0.8 to 0.11 share though 0.11 merged `Jaxpr` and `ClosedJaxpr` into one class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
 
 WORKS_WITH = "jax 0.8.0 to 0.10.2"
 """The versions that the suite was run on."""
@@ -76,3 +80,88 @@ class _Token:
 @jax.jit
 def _probe(arguments: Any) -> _Token:
     return _Token()
+
+
+def is_staging() -> bool:
+    """Whether what is computed now becomes part of a program, and has no value yet.
+
+    JAX tells nobody whether it traces, but all that is made meanwhile is a tracer.
+    """
+    return isinstance(jnp.zeros(()), Tracer)
+
+
+def weak(array: jax.Array, dtype: np.dtype) -> jax.Array:
+    """An array in a dtype that gives way to those that it meets, as a Python number's.
+
+    Public functions make weak only what is a Python number.
+    """
+    if array.dtype == dtype and array.weak_type:
+        return array
+    return lax.convert_element_type_p.bind(
+        array, new_dtype=dtype, weak_type=True, sharding=None
+    )
+
+
+def equations(program: Any, calls: Collection[str]) -> Iterator[tuple[str, bool]]:
+    """For each equation its primitive's name, and whether it touches arrays.
+
+    Args:
+        program: The program.
+        calls: Names of primitives whose programs are looked into instead.
+    """
+    for eqn in program.eqns:
+        if eqn.primitive.name in calls:
+            for inner in subprograms(eqn.params):
+                yield from equations(inner, calls)
+        else:
+            touches_arrays = any(x.aval.ndim for x in eqn.invars + eqn.outvars)
+            yield eqn.primitive.name, touches_arrays
+
+
+def split(program: Any, number: int) -> tuple[Any, Any, int]:
+    """A program in two: the first operands make scalars, which the second one takes.
+
+    Also returns how many these are.
+    """
+    jaxpr = program.jaxpr
+    known = dict.fromkeys(jaxpr.invars[:number])
+    first, rest = [], []
+    for eqn in jaxpr.eqns:
+        reads = {*filter(is_variable, eqn.invars)}
+        makes_scalars = all(x.aval.size == 1 for x in eqn.outvars)
+        if reads <= known.keys() and makes_scalars and not eqn.effects:
+            first.append(eqn)
+            known |= dict.fromkeys(eqn.outvars)
+        else:
+            rest.append(eqn)
+    read = {x for eqn in rest for x in filter(is_variable, eqn.invars)}
+    read |= {*filter(is_variable, jaxpr.outvars)}
+    passed = [x for x in known if x in read]
+    before, after = jaxpr.invars[:number], jaxpr.invars[number:]
+    scalars = replaced(program, invars=before, outvars=passed, eqns=first)
+    arrays = replaced(program, invars=[*passed, *after], eqns=rest)
+    return scalars, arrays, len(passed)
+
+
+def signature_of(program: Any) -> Hashable:
+    """What is equal for programs that are; of one with constants, itself.
+
+    The context of an equation (`ctx`) says under which settings it was traced.
+    """
+    jaxpr, number = program.jaxpr, itertools.count()
+    numbers: dict[Any, int] = dict(zip(jaxpr.invars, number, strict=False))
+
+    def sign(x: Any) -> Hashable:
+        return numbers[x] if is_variable(x) else (x.aval, np.asarray(x.val).item())
+
+    signs: list[Hashable] = []
+    for eqn in jaxpr.eqns:
+        given = tuple(map(sign, eqn.invars))
+        signs.append((eqn.primitive, given, tuple(eqn.params.items()), eqn.ctx))
+        numbers.update(zip(eqn.outvars, number, strict=False))
+    signature = (*signs, *map(sign, jaxpr.outvars))
+    try:
+        hash(signature)
+    except TypeError:
+        return program
+    return program if program.consts else signature

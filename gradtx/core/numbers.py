@@ -10,7 +10,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.core.dtypes import default_float
-from gradtx.core.internals import Tracer
+from gradtx.core.internals import Tracer, weak
 from gradtx.core.stable import stable
 
 
@@ -63,9 +63,7 @@ def as_weak(value: Any) -> Any:
         return float(value)
     if not isinstance(value, jax.Array) or value.weak_type:
         return value
-    return lax.convert_element_type_p.bind(
-        value, new_dtype=default_float(), weak_type=True, sharding=None
-    )
+    return weak(value, default_float())
 
 
 @stable

@@ -19,6 +19,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.core.dtypes import default_float
+from gradtx.core.internals import weak
 
 
 def default_int() -> np.dtype:
@@ -42,23 +43,15 @@ def as_count(count: Any) -> Any:
     if not jnp.issubdtype(count.dtype, jnp.floating):
         if jnp.issubdtype(count.dtype, jnp.unsignedinteger):
             count = jnp.minimum(count, np.array(_largest()).astype(count.dtype))
-        count = _weak(count, default_int())
+        count = weak(count, default_int())
     else:
         count = as_float(count)
     return jnp.maximum(count, 0)
 
 
-def _weak(value: Any, dtype: np.dtype) -> Any:
-    if value.dtype == dtype and value.weak_type:
-        return value
-    return lax.convert_element_type_p.bind(
-        value, new_dtype=dtype, weak_type=True, sharding=None
-    )
-
-
 def as_float(count: Any) -> Any:
     """The count in the default float dtype, weakly typed."""
-    return _weak(jnp.asarray(count), default_float())
+    return weak(jnp.asarray(count), default_float())
 
 
 def is_whole(count: Any) -> bool:
