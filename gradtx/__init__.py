@@ -10,6 +10,7 @@ import optax as _optax
 from optax import with_extra_args_support as with_extra_args_support
 from optax.contrib import GaLoreDimensionNumbers as GaLoreDimensionNumbers
 
+from gradtx import annotations as annotations
 from gradtx import contrib as contrib
 from gradtx import estimate as estimate
 from gradtx import transforms as transforms
@@ -24,12 +25,15 @@ from gradtx.core.annotations import Decay as Decay
 from gradtx.core.annotations import DType as DType
 from gradtx.core.annotations import Every as Every
 from gradtx.core.annotations import FirstValue as FirstValue
+from gradtx.core.annotations import Fixed as Fixed
+from gradtx.core.annotations import Fraction as Fraction
 from gradtx.core.annotations import Key as Key
 from gradtx.core.annotations import Member as Member
 from gradtx.core.annotations import NonNegative as NonNegative
 from gradtx.core.annotations import NonPositive as NonPositive
 from gradtx.core.annotations import OpenDecay as OpenDecay
 from gradtx.core.annotations import Positive as Positive
+from gradtx.core.annotations import PositiveInt as PositiveInt
 from gradtx.core.annotations import Scalar as Scalar
 from gradtx.core.annotations import ScalarOrSchedule as ScalarOrSchedule
 from gradtx.core.annotations import Share as Share
@@ -365,6 +369,9 @@ _register_old_modules()
 
 
 _ON_DEMAND = ("plot", "testing")
+_INTERNAL = (
+    "core", "compiler", "matrices", "wrappers", "optimizers", "introspect", "interop",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:
@@ -383,5 +390,5 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    theirs = (name for name in dir(_optax) if not name.startswith("_"))
-    return sorted({*globals(), *theirs})
+    names = {*globals(), *_ON_DEMAND, *dir(_optax)} - {*_INTERNAL}
+    return sorted(name for name in names if name.startswith("__") or name[0] != "_")

@@ -18,7 +18,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.compiler.leaves import floats
-from gradtx.core.annotations import Rate, Size
+from gradtx.core.annotations import Fixed, Positive, Size
 from gradtx.core.arithmetic import safe_ratio
 from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.dtypes import default_float, wide
@@ -239,7 +239,9 @@ def _checked(bound: FactoryCall) -> Estimator:
 @stable
 @estimator
 def central_differences(
-    perturbation: Rate = 1e-2, directions: Size = 16, at_once: Size | None = None
+    perturbation: Fixed[Positive] = 1e-2,
+    directions: Size = 16,
+    at_once: Size | None = None,
 ):
     """Central differences along random directions of one length.
 
@@ -261,7 +263,11 @@ def central_differences(
 
 @stable
 @estimator
-def spsa(perturbation: Rate = 1e-2, directions: Size = 1, at_once: Size | None = None):
+def spsa(
+    perturbation: Fixed[Positive] = 1e-2,
+    directions: Size = 1,
+    at_once: Size | None = None,
+):
     """Simultaneous perturbation: each parameter moves by one amount, or by minus it.
 
     g = mean of (f(x + c d) - f(x - c d)) / 2c d, d of random signs; unbiased on a
@@ -281,7 +287,7 @@ def spsa(perturbation: Rate = 1e-2, directions: Size = 1, at_once: Size | None =
 @stable
 @estimator
 def evolution_strategies(
-    perturbation: Rate = 0.1,
+    perturbation: Fixed[Positive] = 0.1,
     directions: Size = 32,
     at_once: Size | None = None,
     shaping: Callable[[Any], Any] | None = None,
@@ -339,7 +345,7 @@ def centered_ranks(values: Any) -> Any:
 @stable
 @estimator
 def augmented_random_search(
-    perturbation: Rate = 0.03,
+    perturbation: Fixed[Positive] = 0.03,
     directions: Size = 16,
     top: Size | None = None,
     at_once: Size | None = None,

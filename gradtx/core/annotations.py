@@ -1,17 +1,20 @@
 """Annotations of factories: what an argument is, and the range of a number.
 
-Only declared numbers become traced leaves and take schedules.
+Only declared numbers become traced leaves and take schedules. Eight kinds of numbers
+(`Scalar`, `Positive`, `NonNegative`, `NonPositive`, `Fraction`, `Decay`, `OpenDecay`,
+`PositiveInt`), each also as `Fixed[...]`, which refuses a schedule; and transformations
+(`Member`), dtypes (`DType`), keys (`Key`), sizes that fix shapes (`Size`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import typing
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import optax
 
 from gradtx.core.arguments import (
+    FIXED,
     DTypeRole,
     KeyRole,
     MemberRole,
@@ -20,6 +23,8 @@ from gradtx.core.arguments import (
     SizeRole,
 )
 
+T = TypeVar("T")
+
 # `Any`, because one argument is a number or a schedule where the user gives it, a
 # number where a recipe computes with it, and a `DecayValue` where a rule reads it.
 Scalar = Annotated[Any, NumberRole()]
@@ -27,35 +32,39 @@ ScalarOrSchedule = Scalar
 Positive = Annotated[Any, NumberRole("positive", low=0, is_open=True)]
 NonNegative = Annotated[Any, NumberRole("at least 0", low=0)]
 NonPositive = Annotated[Any, NumberRole("at most 0", high=0)]
+Fraction = Annotated[Any, NumberRole("in [0, 1]", low=0, high=1)]
 Decay = Annotated[Any, NumberRole("in [0, 1)", low=0, high=1, is_decay=True)]
 OpenDecay = Annotated[
     Any, NumberRole("in (0, 1)", low=0, high=1, is_open=True, is_decay=True)
 ]
-Ahead = Annotated[Any, NumberRole(steps_ahead=1)]
-Length = Annotated[Any, NumberRole("at least 4", low=4)]
-Share = Annotated[Any, NumberRole("in [0, 1]", low=0, high=1)]
-_EVERY = NumberRole("whole and at least 1", low=1, is_count=True, is_whole=True)
-Every = Annotated[Any, _EVERY]
-EveryAtItsOwnCount = Annotated[Any, dataclasses.replace(_EVERY, keeps_schedule=True)]
+_WHOLE = NumberRole("whole and at least 1", low=1, is_count=True, is_whole=True)
+PositiveInt = Annotated[Any, _WHOLE]
 
+Fixed = Annotated[T, FIXED]
+"""A number that only `init` reads, or that a schedule is made of: no schedule fits."""
 
-def _constant(words: str = "a number", **more: Any) -> Any:
-    return Annotated[Any, NumberRole(words, takes_schedule=False, **more)]
-
-
-# Numbers that only `init` reads, or that schedules are made of: no schedule fits.
-if typing.TYPE_CHECKING:
-    Constant = Rate = Factor = Portion = FirstValue = Count = Steps = Duration = Any
-else:
-    Constant = _constant()
-    Rate = _constant("positive", low=0, is_open=True)
-    Factor = FirstValue = _constant("at least 0", low=0)
-    Portion = _constant("in [0, 1]", low=0, high=1)
-    Count = _constant(is_count=True)
-    Steps = _constant("at least 0", low=0, is_count=True)
-    Duration = _constant("positive", low=0, is_open=True, is_count=True)
-SubSchedule = Annotated[Any, ScheduleRole()]
 Member = Annotated[optax.GradientTransformation, MemberRole()]
 DType = Annotated[Any, DTypeRole()]
 Key = Annotated[Any, KeyRole()]
 Size = Annotated[int, SizeRole()]
+
+# Of one or two factories each.
+Ahead = Annotated[Any, NumberRole(steps_ahead=1)]
+Length = Annotated[Any, NumberRole("at least 4", low=4)]
+PositiveIntAtItsOwnCount = Annotated[
+    Any, dataclasses.replace(_WHOLE, keeps_schedule=True)
+]
+SubSchedule = Annotated[Any, ScheduleRole()]
+
+# Counts of updates that schedules are made of: fractions are fine, and are shown.
+Count = Fixed[Annotated[Any, NumberRole(is_count=True)]]
+Steps = Fixed[Annotated[Any, NumberRole("at least 0", low=0, is_count=True)]]
+Duration = Fixed[
+    Annotated[Any, NumberRole("positive", low=0, is_open=True, is_count=True)]
+]
+
+# The names that these had up to 0.6.0.
+Share = Fraction
+Every = PositiveInt
+FirstValue = Fixed[NonNegative]
+Constant = Fixed[Scalar]

@@ -330,11 +330,15 @@ class ScheduleRole(Role):
 
 
 PLAIN = Role()
+FIXED = object()
+"""Marks an annotation of a number that takes no schedule."""
 
 
 def role_of(annotation: Any) -> Role:
     """The role that an annotation declares, at any depth."""
     for item in getattr(annotation, "__metadata__", ()):
+        if isinstance(item, NumberRole) and FIXED in annotation.__metadata__:
+            return dataclasses.replace(item, takes_schedule=False)
         if isinstance(item, Role):
             return item
     if annotation is bool:

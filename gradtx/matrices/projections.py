@@ -9,7 +9,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import Every, Size
+from gradtx.core.annotations import PositiveInt, Size
 from gradtx.core.arithmetic import is_first_of
 from gradtx.core.context import Leaf
 from gradtx.core.rule import Rule
@@ -18,7 +18,7 @@ from gradtx.matrices.shapes import Matrix, is_tall, matrices_of
 
 @transformation
 def main_directions(
-    rank: Size = 128, every: Every = 200, dimension_numbers: Any = None
+    rank: Size = 128, every: PositiveInt = 200, dimension_numbers: Any = None
 ):
     """Replace a matrix by its main singular vectors on its longer side.
 

@@ -8,7 +8,7 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import Every, Member, Scalar, Size
+from gradtx.core.annotations import Member, PositiveInt, Scalar, Size
 from gradtx.core.context import Leaf, Private
 from gradtx.core.factory import part
 from gradtx.core.nodes import Fork
@@ -63,7 +63,7 @@ def _bring_back(transform: Member, scale: Scalar, dimension_numbers: Any):
 def in_subspace(
     transform: Member,
     rank: Size = 128,
-    every: Every = 200,
+    every: PositiveInt = 200,
     scale: Scalar = 1.0,
     dimension_numbers: Any = None,
 ):

@@ -10,7 +10,7 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import (
     Decay,
     DType,
-    FirstValue,
+    Fixed,
     Length,
     Member,
     NonNegative,
@@ -92,7 +92,7 @@ def scale_by_yogi(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-3,
     eps_root: NonNegative = 0.0,
-    initial_accumulator_value: FirstValue = 1e-6,
+    initial_accumulator_value: Fixed[NonNegative] = 1e-6,
 ):
     """Adam whose second moment moves by the size of the square only, not the gap.
 

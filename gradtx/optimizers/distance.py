@@ -9,7 +9,8 @@ from jax import numpy as jnp
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import (
     DType,
-    FirstValue,
+    Fixed,
+    NonNegative,
     Positive,
     Scalar,
     ScalarOrSchedule,
@@ -37,7 +38,9 @@ def _measure_distance(u: Any, slots: Any, leaf: Leaf) -> Any:
 
 @transformation
 def scale_by_dog(
-    init_step: tuple[Literal["distance", "learning_rate", "heuristic"], FirstValue] = (
+    init_step: tuple[
+        Literal["distance", "learning_rate", "heuristic"], Fixed[NonNegative]
+    ] = (
         "heuristic",
         1e-6,
     ),
@@ -86,7 +89,7 @@ def scale_by_dog(
 
 @transformation
 def scale_by_distance_over_gradients(
-    reps_rel: FirstValue = 1e-6,
+    reps_rel: Fixed[NonNegative] = 1e-6,
     eps: Positive = 1e-8,
     param_dtype: DType = jnp.float32,
     global_scale: Scalar = 1.0,
@@ -127,7 +130,9 @@ def scale_by_distance_over_gradients(
 @transformation
 def dog(
     learning_rate: ScalarOrSchedule = 1.0,
-    init_step: tuple[Literal["distance", "learning_rate", "heuristic"], FirstValue] = (
+    init_step: tuple[
+        Literal["distance", "learning_rate", "heuristic"], Fixed[NonNegative]
+    ] = (
         "heuristic",
         1e-6,
     ),
@@ -147,7 +152,9 @@ def dog(
 
 
 @transformation
-def scale_by_dowg(init_estim_sq_dist: FirstValue | None = None, eps: Positive = 1e-4):
+def scale_by_dowg(
+    init_estim_sq_dist: Fixed[NonNegative] | None = None, eps: Positive = 1e-4
+):
     """Scale by the squared distance over gradients that are weighted by it (DoWG).
 
     Khaled et al. 2023: https://arxiv.org/abs/2305.16284. As optax.
@@ -180,7 +187,7 @@ def scale_by_dowg(init_estim_sq_dist: FirstValue | None = None, eps: Positive = 
 @transformation
 def dowg(
     learning_rate: ScalarOrSchedule = 1.0,
-    init_estim_sq_dist: FirstValue | None = None,
+    init_estim_sq_dist: Fixed[NonNegative] | None = None,
     eps: Positive = 1e-4,
     weight_decay: Scalar | None = None,
     mask: Any = None,

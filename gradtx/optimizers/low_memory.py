@@ -13,11 +13,11 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import (
     Decay,
     DType,
+    Fraction,
     NonNegative,
     Positive,
     Scalar,
     ScalarOrSchedule,
-    Share,
     Size,
 )
 from gradtx.core.stable import stable
@@ -118,7 +118,7 @@ def adafactor(
 
 
 @transformation
-def scale_by_sm3(b1: Decay = 0.9, b2: Share = 1.0, eps: NonNegative = 1e-8):
+def scale_by_sm3(b1: Decay = 0.9, b2: Fraction = 1.0, eps: NonNegative = 1e-8):
     """Divide by the root of a covered sum of squares, then average.
 
     Anil et al. 2019: https://arxiv.org/abs/1901.11150. As optax, and for scalars and

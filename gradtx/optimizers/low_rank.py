@@ -12,11 +12,11 @@ from jax import numpy as jnp
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import (
     Decay,
-    Every,
     Key,
     Member,
     NonNegative,
     Positive,
+    PositiveInt,
     Scalar,
     ScalarOrSchedule,
     Size,
@@ -41,7 +41,7 @@ from gradtx.transforms.weight_decay import add_decayed_weights, decayed_step
 @transformation
 def scale_by_galore(
     rank: Size = 128,
-    update_proj_gap: Every = 200,
+    update_proj_gap: PositiveInt = 200,
     scale: Scalar = 1.0,
     base_optimizer: Member | None = None,
     weight_dimension_numbers: Any = None,
@@ -58,7 +58,7 @@ def scale_by_galore(
 def galore(
     learning_rate: ScalarOrSchedule,
     rank: Size = 128,
-    update_proj_gap: Every = 200,
+    update_proj_gap: PositiveInt = 200,
     scale: Scalar = 1.0,
     base_optimizer: Member | None = None,
     weight_decay: Scalar = 0.0,
@@ -80,7 +80,7 @@ def galore(
 
 @part
 @transformation
-def _random_directions(rank: Size, every: Every, numbers: Any, key: Key):
+def _random_directions(rank: Size, every: PositiveInt, numbers: Any, key: Key):
     """Replace a matrix by random vectors on its shorter side, new every so often."""
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -159,7 +159,7 @@ def _is_projected(numbers: Any, params: Any) -> Any:
 @transformation
 def scale_by_apollo(
     rank: Size = 128,
-    every: Every = 200,
+    every: PositiveInt = 200,
     scale: Positive = 1.0,
     granularity: Literal["channel", "tensor"] = "channel",
     b1: Decay = 0.9,
@@ -204,7 +204,7 @@ def scale_by_apollo(
 def apollo(
     learning_rate: ScalarOrSchedule,
     rank: Size = 128,
-    every: Every = 200,
+    every: PositiveInt = 200,
     scale: Positive = 1.0,
     granularity: Literal["channel", "tensor"] = "channel",
     b1: Decay = 0.9,

@@ -9,10 +9,10 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import (
     Decay,
     DType,
+    Fraction,
     NonNegative,
     Scalar,
     ScalarOrSchedule,
-    Share,
 )
 from gradtx.transforms.averages import difference, running_sum, scale_by_ema
 from gradtx.transforms.bias import corrected, first_moment
@@ -243,8 +243,8 @@ def lion(
 def scale_by_qhadam(
     b1: Decay = 0.995,
     b2: Decay = 0.999,
-    nu1: Share = 0.7,
-    nu2: Share = 1.0,
+    nu1: Fraction = 0.7,
+    nu2: Fraction = 1.0,
     eps: NonNegative = 1e-8,
 ):
     """Adam whose moments are mixed with the gradient and its square of this update.
@@ -273,8 +273,8 @@ def qhadam(
     learning_rate: ScalarOrSchedule,
     b1: Decay = 0.995,
     b2: Decay = 0.999,
-    nu1: Share = 0.7,
-    nu2: Share = 1.0,
+    nu1: Fraction = 0.7,
+    nu2: Fraction = 1.0,
     eps: NonNegative = 1e-8,
     weight_decay: Scalar = 0.0,
     mask: Any = None,

@@ -9,11 +9,10 @@ from jax import numpy as jnp
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import (
     Decay,
-    FirstValue,
+    Fixed,
     NonNegative,
     NonPositive,
     Positive,
-    Rate,
     Scalar,
     ScalarOrSchedule,
 )
@@ -75,7 +74,7 @@ def asgd(
 def scale_by_ftrl(
     learning_rate: NonNegative,
     learning_rate_power: NonPositive = -0.5,
-    initial_accumulator_value: FirstValue = 0.1,
+    initial_accumulator_value: Fixed[NonNegative] = 0.1,
     l1: NonNegative = 0.0,
     l2: NonNegative = 0.0,
     l2_shrinkage: NonNegative = 0.0,
@@ -128,7 +127,7 @@ def scale_by_ftrl(
 def ftrl(
     learning_rate: NonNegative,
     learning_rate_power: NonPositive = -0.5,
-    initial_accumulator_value: FirstValue = 0.1,
+    initial_accumulator_value: Fixed[NonNegative] = 0.1,
     l1: NonNegative = 0.0,
     l2: NonNegative = 0.0,
     l2_shrinkage: NonNegative = 0.0,
@@ -196,7 +195,7 @@ def madgrad(
 
 
 @transformation
-def scale_by_cocob(alpha: NonNegative = 100.0, eps: Rate = 1e-8):
+def scale_by_cocob(alpha: NonNegative = 100.0, eps: Fixed[Positive] = 1e-8):
     """Bet on each coordinate, a share of what past bets have won (COCOB-Backprop).
 
     Orabona and Tommasi 2017: https://arxiv.org/abs/1705.07795, Algorithm 2. As optax;
@@ -243,7 +242,7 @@ def scale_by_cocob(alpha: NonNegative = 100.0, eps: Rate = 1e-8):
 def cocob(
     learning_rate: ScalarOrSchedule = 1.0,
     alpha: NonNegative = 100.0,
-    eps: Rate = 1e-8,
+    eps: Fixed[Positive] = 1e-8,
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):

@@ -7,7 +7,13 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import Decay, Positive, Rate, Scalar, ScalarOrSchedule
+from gradtx.core.annotations import (
+    Decay,
+    Fixed,
+    Positive,
+    Scalar,
+    ScalarOrSchedule,
+)
 from gradtx.core.arithmetic import abs2, bare_sqrt, inner, safe_ratio, safe_sqrt
 from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.rule import Rule, real_zeros, unchanged, zero
@@ -155,7 +161,7 @@ def scale_by_dadapt_adam(
     learning_rate: Scalar = 1.0,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
     eps: Positive = 1e-8,
-    estim_lr0: Rate = 1e-6,
+    estim_lr0: Fixed[Positive] = 1e-6,
     weight_decay: Scalar = 0.0,
 ):
     """Adam's step, its learning rate in units of an estimated distance.
@@ -210,7 +216,7 @@ def dadapt_adamw(
     learning_rate: ScalarOrSchedule = 1.0,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
     eps: Positive = 1e-8,
-    estim_lr0: Rate = 1e-6,
+    estim_lr0: Fixed[Positive] = 1e-6,
     weight_decay: Scalar = 0.0,
 ):
     """D-Adaptation of AdamW: an estimate of the distance as its learning rate.

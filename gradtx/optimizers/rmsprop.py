@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import (
     Decay,
-    FirstValue,
+    Fixed,
     NonNegative,
     Positive,
     Scalar,
@@ -37,7 +37,7 @@ def _divide(estimator: Any, eps: Any, eps_in_sqrt: bool) -> Any:
 def scale_by_rms(
     decay: Decay = 0.9,
     eps: NonNegative = 1e-8,
-    initial_scale: FirstValue = 0.0,
+    initial_scale: Fixed[NonNegative] = 0.0,
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
 ):
@@ -60,7 +60,7 @@ def scale_by_rms(
 def scale_by_stddev(
     decay: Decay = 0.9,
     eps: NonNegative = 1e-8,
-    initial_scale: FirstValue = 0.0,
+    initial_scale: Fixed[NonNegative] = 0.0,
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
 ):
@@ -77,7 +77,7 @@ def rmsprop(
     learning_rate: ScalarOrSchedule,
     decay: Decay = 0.9,
     eps: NonNegative = 1e-8,
-    initial_scale: FirstValue = 0.0,
+    initial_scale: Fixed[NonNegative] = 0.0,
     eps_in_sqrt: bool = True,
     centered: bool = False,
     momentum: Scalar | None = None,
@@ -109,7 +109,9 @@ def rmsprop(
 
 
 @transformation
-def scale_by_rss(initial_accumulator_value: FirstValue = 0.1, eps: NonNegative = 1e-7):
+def scale_by_rss(
+    initial_accumulator_value: Fixed[NonNegative] = 0.1, eps: NonNegative = 1e-7
+):
     """Divide by the root of the sum of all squares so far.
 
     Duchi et al. 2011: https://jmlr.org/papers/v12/duchi11a.html. As optax.
@@ -125,7 +127,7 @@ def scale_by_rss(initial_accumulator_value: FirstValue = 0.1, eps: NonNegative =
 @transformation
 def adagrad(
     learning_rate: ScalarOrSchedule,
-    initial_accumulator_value: FirstValue = 0.1,
+    initial_accumulator_value: Fixed[NonNegative] = 0.1,
     eps: NonNegative = 1e-7,
 ):
     """Adagrad: divide by the root of the sum of all squares.

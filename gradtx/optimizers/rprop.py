@@ -7,7 +7,7 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import FirstValue, NonNegative, Scalar
+from gradtx.core.annotations import Fixed, NonNegative, Scalar
 from gradtx.core.context import Leaf
 from gradtx.core.rule import Rule
 from gradtx.transforms.combine import chain
@@ -16,7 +16,7 @@ from gradtx.transforms.scaling import scale
 
 @transformation
 def scale_by_rprop(
-    learning_rate: FirstValue,
+    learning_rate: Fixed[NonNegative],
     eta_minus: Scalar = 0.5,
     eta_plus: Scalar = 1.2,
     min_step_size: NonNegative = 1e-6,
@@ -64,7 +64,7 @@ def scale_by_rprop(
 
 @transformation
 def rprop(
-    learning_rate: FirstValue,
+    learning_rate: Fixed[NonNegative],
     eta_minus: Scalar = 0.5,
     eta_plus: Scalar = 1.2,
     min_step_size: NonNegative = 1e-6,

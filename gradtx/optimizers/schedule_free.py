@@ -8,9 +8,10 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import (
     Decay,
     DType,
+    Fixed,
     NonNegative,
     OpenDecay,
-    Rate,
+    Positive,
     Scalar,
     Steps,
 )
@@ -31,7 +32,7 @@ def _warmed(learning_rate: Any, warmup_steps: Any) -> Any:
 
 @transformation
 def schedule_free_sgd(
-    learning_rate: Rate = 1.0,
+    learning_rate: Fixed[Positive] = 1.0,
     warmup_steps: Steps | None = None,
     b1: OpenDecay = 0.9,
     weight_decay: Scalar | None = None,
@@ -54,7 +55,7 @@ def schedule_free_sgd(
 
 @transformation
 def schedule_free_adamw(
-    learning_rate: Rate = 0.0025,
+    learning_rate: Fixed[Positive] = 0.0025,
     warmup_steps: Steps | None = None,
     b1: OpenDecay = 0.9,
     b2: Decay = 0.999,

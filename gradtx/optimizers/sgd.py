@@ -8,11 +8,11 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import (
     Decay,
     DType,
+    Fraction,
     Key,
     NonNegative,
     Scalar,
     ScalarOrSchedule,
-    Share,
 )
 from gradtx.transforms.averages import scale_by_ema, trace
 from gradtx.transforms.bias import ema
@@ -33,7 +33,7 @@ def sgd(
     nesterov: bool = False,
     accumulator_dtype: DType | None = None,
     *,
-    dampening: Share | None = None,
+    dampening: Fraction | None = None,
 ):
     """Gradient descent, with momentum as a decaying sum if asked for.
 

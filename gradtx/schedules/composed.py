@@ -13,12 +13,13 @@ import numpy as np
 from jax import numpy as jnp
 
 from gradtx.core.annotations import (
-    Constant,
     Count,
     Duration,
-    Factor,
-    Portion,
-    Rate,
+    Fixed,
+    Fraction,
+    NonNegative,
+    Positive,
+    Scalar,
     SubSchedule,
 )
 from gradtx.core.numbers import is_concrete, is_number
@@ -101,7 +102,8 @@ def _own(part: Any, count: Any) -> Any:
 
 @schedule
 def piecewise_constant_schedule(
-    init_value: Constant, boundaries_and_scales: dict[int, Factor] | None = None
+    init_value: Fixed[Scalar],
+    boundaries_and_scales: dict[int, Fixed[NonNegative]] | None = None,
 ):
     """`init_value`, scaled by each factor from its boundary on.
 
@@ -128,8 +130,8 @@ def piecewise_constant_schedule(
 @schedule
 def piecewise_interpolate_schedule(
     interpolate_type: Curve,
-    init_value: Constant,
-    boundaries_and_scales: dict[int, Factor] | None = None,
+    init_value: Fixed[Scalar],
+    boundaries_and_scales: dict[int, Fixed[NonNegative]] | None = None,
 ):
     """From `init_value` to its product with each factor, which its boundary completes.
 
@@ -182,11 +184,11 @@ def _positive(steps: Any) -> Any:
 @schedule
 def linear_onecycle_schedule(
     transition_steps: Duration,
-    peak_value: Constant,
-    pct_start: Portion = 0.3,
-    pct_final: Portion = 0.85,
-    div_factor: Rate = 25.0,
-    final_div_factor: Rate = 1e4,
+    peak_value: Fixed[Scalar],
+    pct_start: Fixed[Fraction] = 0.3,
+    pct_final: Fixed[Fraction] = 0.85,
+    div_factor: Fixed[Positive] = 25.0,
+    final_div_factor: Fixed[Positive] = 1e4,
 ):
     """A line up to the peak, a line back, and a line down to where training ends.
 
@@ -219,10 +221,10 @@ def linear_onecycle_schedule(
 @schedule
 def cosine_onecycle_schedule(
     transition_steps: Duration,
-    peak_value: Constant,
-    pct_start: Portion = 0.3,
-    div_factor: Rate = 25.0,
-    final_div_factor: Rate = 1e4,
+    peak_value: Fixed[Scalar],
+    pct_start: Fixed[Fraction] = 0.3,
+    div_factor: Fixed[Positive] = 25.0,
+    final_div_factor: Fixed[Positive] = 1e4,
 ):
     """Half a cosine up to the peak, and one down to where training ends.
 
@@ -241,12 +243,12 @@ def _floor(steps: Any) -> Any:
 
 @schedule
 def cyclic_schedule(
-    init_value: Constant,
-    peak_value: Constant,
+    init_value: Fixed[Scalar],
+    peak_value: Fixed[Scalar],
     up_steps: Duration,
     down_steps: Duration | None = None,
-    cycle_factor: Rate = 1.0,
-    step_factor: Rate = 1.0,
+    cycle_factor: Fixed[Positive] = 1.0,
+    step_factor: Fixed[Positive] = 1.0,
 ):
     """Triangles for ever: a line up to `peak_value`, a line down, and again.
 

@@ -8,7 +8,14 @@ from typing import Any, Literal
 
 from jax import numpy as jnp
 
-from gradtx.core.annotations import Constant, Count, Duration, Factor, Steps
+from gradtx.core.annotations import (
+    Count,
+    Duration,
+    Fixed,
+    NonNegative,
+    Scalar,
+    Steps,
+)
 from gradtx.schedules.core import schedule
 from gradtx.schedules.counts import (
     as_float,
@@ -78,19 +85,19 @@ def _powers(left: Any, done: Any, exponent: Any) -> tuple[Any, Any]:
 
 
 @schedule
-def constant_schedule(value: Constant):
+def constant_schedule(value: Fixed[Scalar]):
     """The same value at every count."""
     return lambda count: value
 
 
 @schedule
 def transition_schedule(
-    init_value: Constant,
-    end_value: Constant,
+    init_value: Fixed[Scalar],
+    end_value: Fixed[Scalar],
     transition_steps: Steps,
     transition_begin: Steps = 0,
     curve: Curve = "linear",
-    power: Factor = 1.0,
+    power: Fixed[NonNegative] = 1.0,
 ):
     """From `init_value` to `end_value` along a curve: what most others are made of.
 
@@ -126,9 +133,9 @@ def transition_schedule(
 
 @schedule
 def polynomial_schedule(
-    init_value: Constant,
-    end_value: Constant,
-    power: Factor,
+    init_value: Fixed[Scalar],
+    end_value: Fixed[Scalar],
+    power: Fixed[NonNegative],
     transition_steps: Count,
     transition_begin: Count = 0,
 ):
@@ -166,8 +173,8 @@ def _from_zero(begin: Any) -> Any:
 
 @schedule
 def linear_schedule(
-    init_value: Constant,
-    end_value: Constant,
+    init_value: Fixed[Scalar],
+    end_value: Fixed[Scalar],
     transition_steps: Count,
     transition_begin: Count = 0,
 ):
@@ -179,8 +186,8 @@ def linear_schedule(
 
 @schedule
 def rex_schedule(
-    init_value: Constant,
-    end_value: Constant,
+    init_value: Fixed[Scalar],
+    end_value: Fixed[Scalar],
     transition_steps: Duration,
     transition_begin: Steps = 0,
 ):
@@ -202,10 +209,10 @@ def rex_schedule(
 
 @schedule
 def cosine_decay_schedule(
-    init_value: Constant,
+    init_value: Fixed[Scalar],
     decay_steps: Duration,
-    alpha: Constant = 0.0,
-    exponent: Factor = 1.0,
+    alpha: Fixed[Scalar] = 0.0,
+    exponent: Fixed[NonNegative] = 1.0,
 ):
     """Half a cosine from `init_value` to `alpha * init_value`.
 
@@ -225,12 +232,12 @@ def cosine_decay_schedule(
 
 @schedule
 def exponential_decay(
-    init_value: Constant,
+    init_value: Fixed[Scalar],
     transition_steps: Count,
-    decay_rate: Factor,
+    decay_rate: Fixed[NonNegative],
     transition_begin: Count = 0,
     staircase: bool = False,
-    end_value: Constant | None = None,
+    end_value: Fixed[Scalar] | None = None,
 ):
     """`init_value * decay_rate**((count - transition_begin) / transition_steps)`.
 
@@ -276,7 +283,9 @@ def exponential_decay(
 
 @schedule
 def inverse_time_decay(
-    init_value: Constant, decay_rate: Factor, interval: Duration | None = None
+    init_value: Fixed[Scalar],
+    decay_rate: Fixed[NonNegative],
+    interval: Duration | None = None,
 ):
     """`init_value / (1 + decay_rate * count)`, or a staircase of it.
 
@@ -294,7 +303,7 @@ def inverse_time_decay(
 
 
 @schedule
-def inverse_sqrt_decay(init_value: Constant, timescale: Duration = 1):
+def inverse_sqrt_decay(init_value: Fixed[Scalar], timescale: Duration = 1):
     """`init_value / sqrt(1 + count / timescale)`: k / sqrt(t) at a timescale of 1.
 
     Such steps keep the regret of gradient descent at O(sqrt(t)): Zinkevich 2003,

@@ -8,7 +8,14 @@ from typing import Any
 
 from jax import numpy as jnp
 
-from gradtx.core.annotations import Constant, Count, Duration, Factor, Steps
+from gradtx.core.annotations import (
+    Count,
+    Duration,
+    Fixed,
+    NonNegative,
+    Scalar,
+    Steps,
+)
 from gradtx.core.numbers import is_concrete
 from gradtx.schedules.composed import join_schedules
 from gradtx.schedules.core import Schedule, schedule
@@ -28,7 +35,7 @@ def _warmed(init_value: Any, peak_value: Any, warmup_steps: Any, then: Any) -> S
 
 @schedule
 def warmup_constant_schedule(
-    init_value: Constant, peak_value: Constant, warmup_steps: Steps
+    init_value: Fixed[Scalar], peak_value: Fixed[Scalar], warmup_steps: Steps
 ):
     """A line from `init_value` to `peak_value`, which stays.
 
@@ -43,12 +50,12 @@ def warmup_constant_schedule(
 
 @schedule
 def warmup_cosine_decay_schedule(
-    init_value: Constant,
-    peak_value: Constant,
+    init_value: Fixed[Scalar],
+    peak_value: Fixed[Scalar],
     warmup_steps: Steps,
     decay_steps: Duration,
-    end_value: Constant = 0.0,
-    exponent: Factor = 1.0,
+    end_value: Fixed[Scalar] = 0.0,
+    exponent: Fixed[NonNegative] = 1.0,
 ):
     """A line from `init_value` to `peak_value`, then half a cosine to `end_value`.
 
@@ -81,14 +88,14 @@ def warmup_cosine_decay_schedule(
 
 @schedule
 def warmup_exponential_decay_schedule(
-    init_value: Constant,
-    peak_value: Constant,
+    init_value: Fixed[Scalar],
+    peak_value: Fixed[Scalar],
     warmup_steps: Steps,
     transition_steps: Count,
-    decay_rate: Factor,
+    decay_rate: Fixed[NonNegative],
     transition_begin: Count = 0,
     staircase: bool = False,
-    end_value: Constant | None = None,
+    end_value: Fixed[Scalar] | None = None,
 ):
     """A line from `init_value` to `peak_value`, then `exponential_decay` from there.
 
@@ -112,7 +119,7 @@ def warmup_exponential_decay_schedule(
 
 @schedule
 def warmup_inverse_sqrt_schedule(
-    init_value: Constant, peak_value: Constant, warmup_steps: Duration
+    init_value: Fixed[Scalar], peak_value: Fixed[Scalar], warmup_steps: Duration
 ):
     """A line to `peak_value`, then `peak_value * sqrt(warmup_steps / count)`.
 
@@ -131,12 +138,12 @@ def warmup_inverse_sqrt_schedule(
 
 @schedule
 def warmup_stable_decay_schedule(
-    init_value: Constant,
-    peak_value: Constant,
+    init_value: Fixed[Scalar],
+    peak_value: Fixed[Scalar],
     warmup_steps: Steps,
     stable_steps: Steps,
     cooldown_steps: Duration,
-    end_value: Constant = 0.0,
+    end_value: Fixed[Scalar] = 0.0,
     cooldown: Curve = "linear",
 ):
     """WSD: a line to `peak_value`, which stays, and a cooldown to `end_value`.
@@ -160,7 +167,7 @@ def warmup_stable_decay_schedule(
 
 
 @schedule
-def sgdr_schedule(cosine_kwargs: Sequence[dict[str, Constant]]):
+def sgdr_schedule(cosine_kwargs: Sequence[dict[str, Fixed[Scalar]]]):
     """Warm restarts: one `warmup_cosine_decay_schedule` after the other.
 
     Loshchilov and Hutter 2016: https://arxiv.org/abs/1608.03983.

@@ -7,7 +7,14 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import Decay, DType, FirstValue, Scalar, Share
+from gradtx.core.annotations import (
+    Decay,
+    DType,
+    Fixed,
+    Fraction,
+    NonNegative,
+    Scalar,
+)
 from gradtx.core.context import Leaf, refuse_complex
 from gradtx.core.rule import Rule, memoryless
 from gradtx.transforms.combine import add, chain, identity
@@ -39,7 +46,7 @@ def scale_by_ema(
     decay: Decay,
     slot: str = "ema",
     dtype: DType | None = None,
-    initial_value: FirstValue | None = 0.0,
+    initial_value: Fixed[NonNegative] | None = 0.0,
     lagged: bool = False,
 ):
     """Replace the update by its exponential moving average.
@@ -71,7 +78,7 @@ def trace(
     nesterov: bool = False,
     accumulator_dtype: DType | None = None,
     *,
-    dampening: Share | None = None,
+    dampening: Fraction | None = None,
 ):
     """Momentum as a decaying sum, `trace = u + decay * trace`.
 
@@ -96,7 +103,7 @@ def trace(
 @transformation
 def running_sum(
     slot: str = "sum_of_squares",
-    initial_value: FirstValue = 0.0,
+    initial_value: Fixed[NonNegative] = 0.0,
     decay: Scalar = 1.0,
     dtype: DType | None = None,
 ):
@@ -117,7 +124,7 @@ def running_sum(
 
 
 @transformation
-def running_maximum(slot: str = "nu_max", decay: Share = 1.0):
+def running_maximum(slot: str = "nu_max", decay: Fraction = 1.0):
     """Replace a non-negative update by its elementwise maximum so far.
 
     Args:
@@ -137,7 +144,9 @@ def running_maximum(slot: str = "nu_max", decay: Share = 1.0):
 
 
 @transformation
-def sign_average(decay: Decay, slot: str = "nu", initial_value: FirstValue = 0.0):
+def sign_average(
+    decay: Decay, slot: str = "nu", initial_value: Fixed[NonNegative] = 0.0
+):
     """Replace a non-negative update by an average that moves by its size only.
 
     `v = v - (1 - decay) * sign(v - u) * u`. Zaheer et al. 2018 (Yogi):
@@ -177,6 +186,6 @@ def at_first(value: Scalar = 0.0):
 
 
 @transformation
-def dampen(dampening: Share):
+def dampen(dampening: Fraction):
     """Multiply by `1 - dampening`, but not the first update. As torch's SGD."""
     return memoryless(lambda u, leaf: jnp.where(leaf.t == 1, u, (1 - dampening) * u))

@@ -9,7 +9,7 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import Decay, FirstValue, Scalar
+from gradtx.core.annotations import Decay, Fixed, NonNegative, Scalar
 from gradtx.core.arithmetic import abs2
 from gradtx.core.context import Leaf, refuse_complex
 from gradtx.core.errors import short_repr
@@ -112,7 +112,7 @@ def second_moment(
     decay: Decay,
     slot: str = "nu",
     bias_correction: bool = True,
-    initial_value: FirstValue = 0.0,
+    initial_value: Fixed[NonNegative] = 0.0,
 ):
     """The moving average of the square, an estimator.
 
@@ -128,7 +128,7 @@ def second_moment(
 
 @transformation
 def centered_second_moment(
-    decay: Decay, initial_scale: FirstValue = 0.0, bias_correction: bool = False
+    decay: Decay, initial_scale: Fixed[NonNegative] = 0.0, bias_correction: bool = False
 ):
     """The moving variance: average of the square less square of the average.
 

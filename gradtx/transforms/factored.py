@@ -9,7 +9,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import Decay, Scalar, Share, Size
+from gradtx.core.annotations import Decay, Fraction, Scalar, Size
 from gradtx.core.arithmetic import ratio, replicated
 from gradtx.core.context import Leaf
 from gradtx.core.numbers import as_weak
@@ -108,7 +108,7 @@ def _factored(shares: Callable[[Leaf], tuple[Any, Any]], least: int | None) -> R
 
 
 @transformation
-def covered_sum(decay: Share = 1.0, slot: str = "mu"):
+def covered_sum(decay: Fraction = 1.0, slot: str = "mu"):
     """The sum of a non-negative update, kept as its maxima over all axes but one.
 
     Anil et al. 2019 (SM3), Algorithm SM3-II: https://arxiv.org/abs/1901.11150.

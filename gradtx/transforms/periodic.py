@@ -9,7 +9,7 @@ from jax import numpy as jnp
 
 from gradtx.compiler.nested import run
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import Decay, Every, Member
+from gradtx.core.annotations import Decay, Member, PositiveInt
 from gradtx.core.arithmetic import is_first_of, is_last_of
 from gradtx.core.context import Leaf, Tree
 from gradtx.core.rule import Rule, TreeRule
@@ -18,7 +18,7 @@ from gradtx.transforms.averages import full
 
 
 @transformation
-def apply_every(k: Every = 1):
+def apply_every(k: PositiveInt = 1):
     """Give the sum of every k updates, and zeros in between. As optax.
 
     Args:
@@ -35,7 +35,7 @@ def apply_every(k: Every = 1):
 
 
 @transformation
-def average_every(every: Every, transform: Member, decay: Decay):
+def average_every(every: PositiveInt, transform: Member, decay: Decay):
     """The average of what a transformation makes at every k-th update only.
 
     Gives the average before this update; at the first update zeros.

@@ -8,7 +8,7 @@ from jax import numpy as jnp
 
 from gradtx.compiler.counts import next_count
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import Every, NonNegative, OpenDecay, Share
+from gradtx.core.annotations import Fraction, NonNegative, OpenDecay, PositiveInt
 from gradtx.core.context import SettleContext
 from gradtx.core.numbers import is_constant_zero
 from gradtx.core.rule import memoryless, zero
@@ -19,10 +19,10 @@ from gradtx.core.trees import zero_count
 def reduce_on_plateau(
     factor: OpenDecay = 0.1,
     patience: NonNegative = 10,
-    rtol: Share = 1e-4,
+    rtol: Fraction = 1e-4,
     atol: NonNegative = 0.0,
     cooldown: NonNegative = 0,
-    accumulation_size: Every = 1,
+    accumulation_size: PositiveInt = 1,
     min_scale: NonNegative = 0.0,
 ):
     """Scale by a number that is reduced when the loss no longer falls. As optax.

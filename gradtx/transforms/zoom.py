@@ -12,7 +12,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import Every, NonNegative, Positive
+from gradtx.core.annotations import NonNegative, Positive, PositiveInt
 from gradtx.core.context import Tree
 from gradtx.core.rule import TreeRule
 from gradtx.core.trees import like, where
@@ -212,7 +212,7 @@ def bracket_between(last: Point, new: Point, is_high: Any) -> tuple[Bracket, Any
 
 @transformation
 def scale_by_zoom_linesearch(
-    max_linesearch_steps: Every,
+    max_linesearch_steps: PositiveInt,
     max_learning_rate: Positive | None = None,
     tol: NonNegative = 0.0,
     increase_factor: Positive = 2.0,

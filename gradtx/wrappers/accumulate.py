@@ -13,7 +13,7 @@ from gradtx.compiler.counts import next_count
 from gradtx.compiler.fusion import apart
 from gradtx.compiler.nested import run_when, trained
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import DType, EveryAtItsOwnCount, Member
+from gradtx.core.annotations import DType, Member, PositiveIntAtItsOwnCount
 from gradtx.core.context import Tree
 from gradtx.core.rule import TreeRule
 from gradtx.core.stable import stable
@@ -107,7 +107,7 @@ def _accumulating(
 @transformation
 def accumulate(
     transform: Member,
-    every: EveryAtItsOwnCount,
+    every: PositiveIntAtItsOwnCount,
     *,
     mean: bool = True,
     dtype: DType | None = None,
@@ -136,7 +136,11 @@ def accumulate(
 @stable
 @transformation
 def multi_steps(
-    opt: Member, every: EveryAtItsOwnCount, mean: bool, skips: Any, dtype: DType | None
+    opt: Member,
+    every: PositiveIntAtItsOwnCount,
+    mean: bool,
+    skips: Any,
+    dtype: DType | None,
 ):
     """As `MultiSteps`, which makes it."""
     return _accumulating(opt, every, mean, dtype, skips, "inner_opt_state")

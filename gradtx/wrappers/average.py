@@ -8,7 +8,13 @@ from jax import numpy as jnp
 
 from gradtx.compiler.nested import anew, run
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import Decay, Every, Member, NonNegative, Share
+from gradtx.core.annotations import (
+    Decay,
+    Fraction,
+    Member,
+    NonNegative,
+    PositiveInt,
+)
 from gradtx.core.arithmetic import is_last_of, whole
 from gradtx.core.context import Leaf, Tree
 from gradtx.core.factory import part
@@ -27,7 +33,7 @@ def average_params(
     transform: Member,
     decay: Decay | Literal["polyak"] = 0.999,
     start: NonNegative = 0,
-    every: Every = 1,
+    every: PositiveInt = 1,
     *,
     slot: str = "average",
 ):
@@ -52,7 +58,7 @@ def average_params(
 @part
 @transformation
 def _average(
-    decay: Decay | Literal["polyak"], start: NonNegative, every: Every, slot: str
+    decay: Decay | Literal["polyak"], start: NonNegative, every: PositiveInt, slot: str
 ):
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         way = leaf.param + u - slots[slot]
@@ -77,8 +83,8 @@ def _average(
 @transformation
 def lookahead(
     fast_optimizer: Member,
-    sync_period: Every,
-    slow_step_size: Share,
+    sync_period: PositiveInt,
+    slow_step_size: Fraction,
     reset_state: bool = False,
 ):
     """Bring parameters back to a slow copy, which follows them, every so many updates.
@@ -101,7 +107,7 @@ def lookahead(
 
 @part
 @transformation
-def _synchronize(period: Every, step_size: Share):
+def _synchronize(period: PositiveInt, step_size: Fraction):
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         slow, is_last = slots["slow"], is_last_of(leaf.count, period)
         way = leaf.param + u - slow
@@ -114,7 +120,7 @@ def _synchronize(period: Every, step_size: Share):
 
 @part
 @transformation
-def _restart(transform: Member, period: Every):
+def _restart(transform: Member, period: PositiveInt):
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         out, after = run(transform, updates, slots["inner"], tree)
         is_last = is_last_of(tree.count, period)

@@ -12,7 +12,7 @@ from jax import numpy as jnp
 from gradtx.compiler.counts import next_count
 from gradtx.compiler.nested import run, run_unless, trained
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import Decay, Every, Member, NonNegative
+from gradtx.core.annotations import Decay, Member, NonNegative, PositiveInt
 from gradtx.core.arithmetic import abs2, safe_sqrt
 from gradtx.core.call import FactoryValue
 from gradtx.core.context import Leaf, SettleContext, Tree
@@ -74,7 +74,9 @@ def norm_above(max_norm: NonNegative):
 
 
 @transformation
-def norm_spikes(threshold: NonNegative = 6.0, decay: Decay = 0.99, warmup: Every = 64):
+def norm_spikes(
+    threshold: NonNegative = 6.0, decay: Decay = 0.99, warmup: PositiveInt = 64
+):
     """A condition of `skip`: the global norm is an outlier among those before, or NaN.
 
     It is when it exceeds their mean by more than so many standard deviations, as in
