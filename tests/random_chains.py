@@ -20,7 +20,8 @@ from jax import numpy as jnp
 import gradtx
 from gradtx.interop.counterparts import OWN
 from tests import equality
-from tests.settings import OPTAX, OPTIMIZERS, PRIMITIVES, Make
+from tests.settings import OPTAX, OPTIMIZERS, Make
+from tests.settings_of_primitives import PRIMITIVES
 
 STEPS = 5
 DEPTH = 3

@@ -12,7 +12,8 @@ import gradtx
 from gradtx import testing
 from tests import equality
 from tests.registry import CASES, TRANSFORMATIONS
-from tests.settings import OPTAX, OPTIMIZERS, PRIMITIVES
+from tests.settings import OPTAX, OPTIMIZERS
+from tests.settings_of_primitives import PRIMITIVES
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}

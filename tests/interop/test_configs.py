@@ -16,7 +16,7 @@ import gradtx
 from gradtx.core.factory import Factory
 from gradtx.interop import configs
 from tests import registry
-from tests.schedules.test_schedules import SCHEDULES
+from tests.schedules.settings import SCHEDULES
 
 anything: Any = gradtx
 

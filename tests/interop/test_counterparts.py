@@ -11,7 +11,8 @@ from jax import numpy as jnp
 import gradtx
 from tests import equality
 from tests.equality import bitwise
-from tests.settings import LINE, OF_EXAMPLES, OPTAX, OPTIMIZERS, PLAIN, PRIMITIVES
+from tests.settings import LINE, OF_EXAMPLES, OPTAX, OPTIMIZERS, PLAIN
+from tests.settings_of_primitives import PRIMITIVES
 
 PARTS = {
     "w": jnp.ones((2, 3)),

@@ -1,6 +1,4 @@
-import functools
 import importlib
-import operator
 from typing import Any
 
 import jax
@@ -9,14 +7,16 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from tests import compiled, registry
 
 anything: Any = gradtx  # what mistakes are made with
+
 PARAMS = {
     "dense": {"kernel": jnp.ones((64, 32)), "bias": jnp.ones(32)},
     "head": {"kernel": jnp.ones((32, 8)), "bias": jnp.ones(8)},
 }
+
 RATE = gradtx.constant_schedule(0.1)
+
 PIPELINE = gradtx.chain(
     gradtx.clip_by_global_norm(1.0),
     gradtx.groups(
@@ -130,44 +130,6 @@ def test_foreign_members_are_described_in_their_place_and_group():
     assert lines.index("trace") < lines.index("sgd")
 
 
-def nbytes(tree):
-    return sum(x.nbytes for x in jax.tree.leaves(tree))
-
-
-@pytest.mark.parametrize("name", sorted({*registry.factories()} - {"recall"}))
-def test_memory_is_that_of_the_state_to_the_byte(name):
-    tx = registry.example(registry.factories()[name])
-    params = {"w": jnp.ones((4, 3)), "b": jnp.ones(3, "bfloat16")}
-    state, told = tx.init(params), gradtx.memory(tx, params)
-    for key, number in told.slots.items():  # `inner/mu` of a wrapper
-        path = [key] if key in state else key.split("/")
-        assert number == nbytes(functools.reduce(operator.getitem, path, state))
-    assert told.total == nbytes(state) == sum(told.slots.values())
-    assert told.temporary is None
-    assert gradtx.memory(tx, jax.eval_shape(lambda: params)) == told
-
-
-def test_memory_of_a_foreign_state_and_of_the_compiled_update():
-    assert gradtx.memory(optax.adam(0.1), PARAMS).slots == {
-        "state": nbytes(optax.adam(0.1).init(PARAMS))
-    }
-    told = gradtx.memory(gradtx.adam(0.1), PARAMS, compiled=True)
-    update = jax.jit(gradtx.adam(0.1).update, donate_argnums=(0, 1))
-    shapes = jax.eval_shape(lambda: PARAMS)
-    state = jax.eval_shape(gradtx.adam(0.1).init, shapes)
-    program = update.lower(shapes, state, shapes).compile()
-    assert told.temporary == compiled.temporary_bytes(program)
-
-
-def test_memory_of_a_compiled_update_takes_functions_as_arguments():
-    tx, grads = gradtx.lbfgs(), PARAMS
-    value_fn = lambda p: sum(jnp.sum(x**2) for x in jax.tree.leaves(p))  # noqa: E731
-    told = gradtx.memory(
-        tx, PARAMS, compiled=True, value=jnp.ones(()), grad=grads, value_fn=value_fn
-    )
-    assert told.temporary is not None
-
-
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
@@ -212,41 +174,3 @@ def test_without_rich_the_error_names_the_extra(name, monkeypatch):
     with pytest.raises(ModuleNotFoundError) as raised:
         getattr(gradtx, name)(PIPELINE, PARAMS)
     assert str(raised.value) == f"{name}: no rich: install gradtx[show]"
-
-
-LIKE = jax.ShapeDtypeStruct
-TREES = {
-    "real": {"w": LIKE((4, 3), "float32"), "b": LIKE((3,), "bfloat16"), "s": 1.0},
-    "complex": {"w": LIKE((4, 3), "complex64"), "b": [LIKE((3,), "float32"), None]},
-}
-
-
-@pytest.mark.parametrize("tree", TREES)
-@pytest.mark.parametrize("name", registry.TRANSFORMATIONS)
-def test_the_state_of_shapes_is_that_of_arrays(name, tree):
-    """To the weak type: it is made without tracing `init`."""
-    if tree == "complex" and name in registry.REAL_ONLY:
-        return
-    tx = registry.TRANSFORMATIONS[name]()
-    shapes, traced = tx.init(TREES[tree]), jax.eval_shape(tx.init, TREES[tree])
-    assert jax.tree.structure(shapes) == jax.tree.structure(traced)
-    looks = [[*map(jax.typeof, jax.tree.leaves(it))] for it in (shapes, traced)]
-    assert looks[0] == looks[1]
-
-
-@pytest.mark.parametrize("name", registry.TRANSFORMATIONS)
-def test_memory_asks_once_for_leaves_that_look_alike(name, monkeypatch):
-    """A tree of 70,000 leaves took minutes, of an `eval_shape` a leaf."""
-    tx, asked = registry.TRANSFORMATIONS[name](), []
-    real = jax.eval_shape
-
-    def counted(*args, **more):
-        asked[-1] += 1
-        return real(*args, **more)
-
-    monkeypatch.setattr(jax, "eval_shape", counted)
-    for n in (2, 40):
-        asked.append(0)
-        params = {f"{i:02}": jnp.ones((3, 2) if i % 2 else 4) for i in range(n)}
-        gradtx.memory(tx, params)
-    assert asked[0] == asked[1] < 40

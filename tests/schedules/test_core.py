@@ -1,6 +1,7 @@
 import inspect
 import pickle
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from tests.schedules.test_schedules import EVERY, each_schedule
+from tests.schedules.settings import EVERY, each_schedule
 
 THEIRS = [
     n for n in dir(optax.schedules) if re.match(r"[a-z]\w+_(schedules?|decay)$", n)
@@ -131,272 +132,97 @@ def test_vmap_over_stacked_schedules_gives_the_value_of_each():
     np.testing.assert_allclose(values, [each(4) for each in schedules], rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (
-            lambda lib: lib.linear_schedule(float("nan"), 0.0, 10),
-            "linear_schedule: init_value must be a number, got nan",
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [3, jnp.int32(3)], ids=["int", "int32"])
+@each_schedule(
+    {
+        "constant": lambda x: gradtx.constant_schedule(x),
+        "linear": lambda x: gradtx.linear_schedule(x, 0.1, 10),
+        "linear with int64 steps": lambda x: gradtx.linear_schedule(
+            x, 0.1, np.int64(10)
         ),
-        (
-            lambda lib: lib.exponential_decay(1.0, 10, -0.5),
-            "exponential_decay: decay_rate must be at least 0, got -0.5",
+        "polynomial": lambda x: gradtx.polynomial_schedule(1.0, x, x, 10),
+        "exponential": lambda x: gradtx.exponential_decay(x, 10, x, end_value=x / 2),
+        "inverse": lambda x: gradtx.inverse_time_decay(x, x, 2),
+        "cosine": lambda x: gradtx.cosine_decay_schedule(1.0, 10, x, x),
+        "warm": lambda x: gradtx.warmup_cosine_decay_schedule(x, 1.0, 4, 10, x),
+        "piecewise": lambda x: gradtx.piecewise_constant_schedule(0.2, {2: x}),
+        "interpolated": lambda x: gradtx.piecewise_interpolate_schedule(
+            "cosine", np.float32(0.2), {2: x, 5: 0.1}
         ),
-        (
-            lambda lib: lib.inverse_time_decay(0.2, -1.0),
-            "inverse_time_decay: decay_rate must be at least 0, got -1.0",
+        "linear onecycle": lambda x: gradtx.linear_onecycle_schedule(
+            9, np.float32(0.2), x, np.float64(0.7)
         ),
-        (
-            lambda lib: lib.inverse_time_decay(0.2, 1.0, 0),
-            "inverse_time_decay: interval must be positive, got 0",
+        "cyclic": lambda x: gradtx.cyclic_schedule(x, 0.7, 2, np.float32(3), x, x),
+        "joined": lambda x: gradtx.join_schedules(
+            (gradtx.constant_schedule(np.float32(1)), gradtx.linear_schedule(x, 0, 9)),
+            (2,),
         ),
-        (
-            lambda lib: lib.cosine_decay_schedule(1.0, 0),
-            "cosine_decay_schedule: decay_steps must be positive, got 0",
-        ),
-        (
-            lambda lib: lib.warmup_cosine_decay_schedule(0.0, 1.0, -1, 5),
-            "warmup_cosine_decay_schedule: warmup_steps must be at least 0, got -1",
-        ),
-        (
-            lambda lib: lib.warmup_cosine_decay_schedule(0.0, 1.0, 10, 10),
-            "warmup_cosine_decay_schedule: decay_steps includes the warmup and must be "
-            "above warmup_steps, got 10 and 10",
-        ),
-        (
-            lambda lib: lib.warmup_cosine_decay_schedule(0.0, 1.0, 10, 50).replace(
-                decay_steps=3
-            ),
-            "warmup_cosine_decay_schedule: decay_steps includes the warmup and must be "
-            "above warmup_steps, got 3 and 10",
-        ),
-        (
-            lambda lib: lib.piecewise_constant_schedule(1.0, {3: -1.0}),
-            "piecewise_constant_schedule: boundaries_and_scales must be at least 0, "
-            "got -1.0",
-        ),
-        (
-            lambda lib: lib.polynomial_schedule(1.0, 0.1, -1.0, 10),
-            "polynomial_schedule: power must be at least 0, got -1.0",
-        ),
-        (
-            lambda lib: lib.cosine_decay_schedule(1.0, 10, exponent=-1.0),
-            "cosine_decay_schedule: exponent must be at least 0, got -1.0",
-        ),
-        (
-            lambda lib: lib.transition_schedule(1.0, 0.1, -1),
-            "transition_schedule: transition_steps must be at least 0, got -1",
-        ),
-        (
-            lambda lib: lib.transition_schedule(1.0, 0.1, 9, curve="sine"),
-            "transition_schedule: curve must be 'linear' or 'cosine' or '1-sqrt' or "
-            "'rex', got 'sine'",
-        ),
-        (
-            lambda lib: lib.rex_schedule(1.0, 0.1, 0),
-            "rex_schedule: transition_steps must be positive, got 0",
-        ),
-        (
-            lambda lib: lib.inverse_sqrt_decay(1.0, 0.0),
-            "inverse_sqrt_decay: timescale must be positive, got 0.0",
-        ),
-        (
-            lambda lib: lib.piecewise_interpolate_schedule("linear", 1.0, {3: -1.0}),
-            "piecewise_interpolate_schedule: boundaries_and_scales must be at least 0, "
-            "got -1.0",
-        ),
-        (
-            lambda lib: lib.piecewise_interpolate_schedule("square", 1.0, {3: 1.0}),
-            "piecewise_interpolate_schedule: interpolate_type must be 'linear' or "
-            "'cosine' or '1-sqrt' or 'rex', got 'square'",
-        ),
-        (
-            lambda lib: lib.linear_onecycle_schedule(0, 1.0),
-            "linear_onecycle_schedule: transition_steps must be positive, got 0",
-        ),
-        (
-            lambda lib: lib.linear_onecycle_schedule(10, 1.0, 1.5),
-            "linear_onecycle_schedule: pct_start must be in [0, 1], got 1.5",
-        ),
-        (
-            lambda lib: lib.linear_onecycle_schedule(10, 1.0, 0.5, 0.25),
-            "linear_onecycle_schedule: pct_final must be at least pct_start, "
-            "got 0.25 and 0.5",
-        ),
-        (
-            lambda lib: lib.cosine_onecycle_schedule(10, 1.0, -0.5),
-            "cosine_onecycle_schedule: pct_start must be in [0, 1], got -0.5",
-        ),
-        (
-            lambda lib: lib.cosine_onecycle_schedule(10, 1.0, div_factor=0.0),
-            "cosine_onecycle_schedule: div_factor must be positive, got 0.0",
-        ),
-        (
-            lambda lib: lib.cosine_onecycle_schedule(10, 1.0, final_div_factor=-1.0),
-            "cosine_onecycle_schedule: final_div_factor must be positive, got -1.0",
-        ),
-        (
-            lambda lib: lib.warmup_constant_schedule(0.0, 1.0, -1),
-            "warmup_constant_schedule: warmup_steps must be at least 0, got -1",
-        ),
-        (
-            lambda lib: lib.warmup_exponential_decay_schedule(0.0, 1.0, 5, 9, -0.5),
-            "warmup_exponential_decay_schedule: decay_rate must be at least 0, "
-            "got -0.5",
-        ),
-        (
-            lambda lib: lib.warmup_inverse_sqrt_schedule(0.0, 1.0, 0),
-            "warmup_inverse_sqrt_schedule: warmup_steps must be positive, got 0",
-        ),
-        (
-            lambda lib: lib.warmup_stable_decay_schedule(0.0, 1.0, 5, -1, 9),
-            "warmup_stable_decay_schedule: stable_steps must be at least 0, got -1",
-        ),
-        (
-            lambda lib: lib.warmup_stable_decay_schedule(0.0, 1.0, 5, 5, 0),
-            "warmup_stable_decay_schedule: cooldown_steps must be positive, got 0",
-        ),
-        (
-            lambda lib: lib.warmup_stable_decay_schedule(
-                0.0, 1.0, 5, 5, 9, cooldown="sqrt"
-            ),
-            "warmup_stable_decay_schedule: cooldown must be 'linear' or 'cosine' or "
-            "'1-sqrt' or 'rex', got 'sqrt'",
-        ),
-        (
-            lambda lib: lib.sgdr_schedule(
-                [dict(init_value=0.0, peak_value=1.0, warmup_steps=5, decay_steps=5)]
-            ),
-            "warmup_cosine_decay_schedule: decay_steps includes the warmup and must be "
-            "above warmup_steps, got 5 and 5",
-        ),
-        (
-            lambda lib: lib.cyclic_schedule(0.1, 1.0, 0),
-            "cyclic_schedule: up_steps must be positive, got 0",
-        ),
-        (
-            lambda lib: lib.cyclic_schedule(0.1, 1.0, 5, -1),
-            "cyclic_schedule: down_steps must be positive, got -1",
-        ),
-        (
-            lambda lib: lib.cyclic_schedule(0.1, 1.0, 5, cycle_factor=0.0),
-            "cyclic_schedule: cycle_factor must be positive, got 0.0",
-        ),
-        (
-            lambda lib: lib.join_schedules([abs, abs], []),
-            "join_schedules: needs at least one schedule, and at least one boundary "
-            "fewer than schedules, got 0 for 2",
-        ),
-        (
-            lambda lib: lib.join_schedules([], []),
-            "join_schedules: needs at least one schedule, and at least one boundary "
-            "fewer than schedules, got 0 for 0",
-        ),
-    ],
+    }
 )
-def test_number_out_of_its_range_raises_where_it_is_given(make, message):
-    with pytest.raises(ValueError) as caught:
-        make(gradtx)
-    assert str(caught.value) == message
+def test_numbers_of_any_dtype_meet_under_strict_promotion(make, count, dtype):
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(make(dtype(0.5))(count), make(0.5)(count), rtol=1e-6)
+
+
+@each_schedule(EVERY)
+def test_factory_takes_traced_numbers_of_several_dtypes(make):
+    numbers, treedef = jax.tree.flatten(make(gradtx))
+
+    def value(numbers):
+        return jnp.asarray(treedef.unflatten(numbers).replace()(3), np.float32)
+
+    with jax.enable_x64(True):
+        mixed = [[np.float32, np.float64][i % 2](x) for i, x in enumerate(numbers)]
+        np.testing.assert_allclose(
+            jax.jit(value)(mixed), make(gradtx)(3), rtol=1e-6, atol=1e-7
+        )
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "argument"),
     [
-        (
-            lambda lib: lib.constant_schedule("1e-3"),
-            "constant_schedule: value must be a number, got '1e-3'",
-        ),
-        (
-            lambda lib: lib.linear_schedule(1.0, 0.0, True),
-            "linear_schedule: transition_steps must be a number, got True",
-        ),
-        (
-            lambda lib: lib.piecewise_constant_schedule(1.0, {3: "half"}),
-            "piecewise_constant_schedule: boundaries_and_scales must be a number, "
-            "got 'half'",
-        ),
-        (
-            lambda lib: lib.piecewise_interpolate_schedule("linear", 1.0, {"3": 1.0}),
-            "piecewise_interpolate_schedule: boundaries_and_scales must be a dict from "
-            "counts to factors, got {'3': 1.0}",
-        ),
-        (
-            lambda lib: lib.cyclic_schedule(0.1, 1.0, lib.constant_schedule(1)),
-            "cyclic_schedule: up_steps takes no schedule, only a number; "
-            "got constant_schedule(value=1.0)",
-        ),
-        (
-            lambda lib: lib.sgdr_schedule([dict(peak_value="high")]),
-            "sgdr_schedule: cosine_kwargs must be a number, got 'high'",
-        ),
-        (
-            lambda lib: lib.sgdr_schedule([dict(init_value=0.0, peak_value=1.0)]),
-            "warmup_cosine_decay_schedule: missing a required argument: 'warmup_steps'",
-        ),
-        (
-            lambda lib: lib.sgdr_schedule([dict(warmup_step=5)]),
-            "warmup_cosine_decay_schedule: unknown argument 'warmup_step'; "
-            "did you mean 'warmup_steps'?",
-        ),
-        (
-            lambda lib: lib.sgd("1e-3"),
-            "sgd: learning_rate must be a number or a schedule, got '1e-3'",
-        ),
-        (
-            lambda lib: lib.linear_schedule(lib.constant_schedule(1), 0.0, 10),
-            "linear_schedule: init_value takes no schedule, only a number; "
-            "got constant_schedule(value=1.0)",
-        ),
-        (
-            lambda lib: lib.linear_schedule(1.0, 0.0, lib.constant_schedule(1)),
-            "linear_schedule: transition_steps takes no schedule, only a number; "
-            "got constant_schedule(value=1.0)",
-        ),
-        (
-            lambda lib: lib.join_schedules([abs, 2.0], [3]),
-            "join_schedules: schedules must be schedules, got 2.0",
-        ),
-        (
-            lambda lib: lib.linear_schedule(1.0, 0.0),
-            "linear_schedule: missing a required argument: 'transition_steps'",
-        ),
-        (
-            lambda lib: lib.linear_schedule(1.0, 0.0, 10, transition_begn=1),
-            "linear_schedule: unknown argument 'transition_begn'; "
-            "did you mean 'transition_begin'?",
-        ),
-        (
-            lambda lib: lib.linear_schedule(1.0, 0.0, 10).replace(init_valu=1.0),
-            "linear_schedule: unknown argument 'init_valu'; did you mean 'init_value'?",
-        ),
+        (gradtx.scale, "step_size"),
+        (gradtx.trace, "decay"),
+        (gradtx.scale_by_ema, "decay"),
+        (gradtx.sgd, "learning_rate"),
     ],
 )
-def test_argument_of_another_kind_raises_where_it_is_given(make, message):
-    with pytest.raises(TypeError) as caught:
-        make(gradtx)
-    assert str(caught.value) == message
+def test_plain_function_is_a_schedule_where_a_number_is_scheduled(make, argument):
+    def plain(count):
+        return jnp.where(count < 1, 0.25, 0.75)
+
+    grads, states = jnp.array([1.0, -2.0]), []
+    for schedule in (plain, gradtx.piecewise_constant_schedule(0.25, {1: 3.0})):
+        tx: Any = make(**{argument: schedule})
+        state = tx.init(grads)
+        for _ in range(3):
+            updates, state = tx.update(grads, state)
+            states.append((updates, state))
+    for one, other in zip(states[:3], states[3:], strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+    assert make(**{argument: plain}) == make(**{argument: plain})
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda lib: lib.linear_schedule(1.0, None, 10),
-        lambda lib: lib.constant_schedule(None),
-        lambda lib: lib.piecewise_constant_schedule(1.0, [3]),
-    ],
-)
-def test_number_that_is_absent_raises_where_it_is_given(make):
-    with pytest.raises(TypeError, match=r"_schedule: .* must be "):
-        make(gradtx)
+@pytest.mark.parametrize("is_jitted", [False, True])
+def test_first_update_sees_count_zero(is_jitted):
+    tx: Any = gradtx.sgd(gradtx.linear_schedule(1.0, 0.0, 4))
+    update = jax.jit(tx.update) if is_jitted else tx.update
+    grads = jnp.array([1.0, -2.0])
+    state = tx.init(grads)
+    for count in range(6):
+        assert int(state["count"]) == count
+        updates, state = update(grads, state)
+        expected = -max(0, 1 - count / 4) * grads
+        np.testing.assert_allclose(updates, expected, rtol=1e-6)
 
 
-@gradtx.schedule
-def composed_by_a_user(warmup_steps: gradtx.Constant):
-    return gradtx.warmup_cosine_decay_schedule(0.0, 1.0, warmup_steps, 10)
-
-
-def test_number_that_a_part_refuses_raises_where_the_whole_is_made():
-    assert composed_by_a_user(5) == composed_by_a_user(5.0)
-    with pytest.raises(ValueError, match="must be above warmup_steps, got 10 and 20"):
-        composed_by_a_user(20)
+def test_schedule_keeps_the_state_that_a_constant_keeps():
+    params = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
+    states = []
+    for learning_rate in (0.1, gradtx.linear_schedule(0.1, 0.0, 3), lambda count: 0.1):
+        tx = gradtx.sgd(learning_rate, momentum=0.9)
+        states.append(tx.init(params))
+        states.append(jax.jit(tx.update)(params, states[-1], params)[1])
+    shapes = [jax.tree.map(jax.typeof, state) for state in states]
+    assert all(shape == shapes[0] for shape in shapes)

@@ -8,21 +8,16 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from tests import registry
 from tests.settings import OPTAX
 
 PARAMS: Any = {"w": jnp.zeros((2, 3)), "b": [jnp.ones(3), None]}
+
 EXAMPLES = jax.tree.map(lambda p: jnp.stack([p + i for i in range(4)]), PARAMS)
 
 
 def loss(params):
     """One whose Hessian is not diagonal, so that the signs matter."""
     return jnp.sum(jnp.sin(params["w"])) + jnp.sum(params["b"][0]) ** 4
-
-
-def separable(params):
-    """One whose Hessian is diagonal."""
-    return jnp.sum(jnp.sin(params["w"])) + jnp.sum(params["b"][0] ** 4)
 
 
 DRAWERS = {
@@ -160,104 +155,6 @@ def test_masked_leaves_get_no_noise_and_others_the_same_as_without_the_mask():
     np.testing.assert_array_equal(partly[1], plain[1])
 
 
-def clipped_mean(examples, most):
-    """Abadi et al. 2016, Algorithm 1, without the noise."""
-    leaves = [np.asarray(leaf, float) for leaf in jax.tree.leaves(examples)]
-    norms = [np.sqrt(sum(np.sum(leaf[i] ** 2) for leaf in leaves)) for i in range(4)]
-    shares = [min(1, most / norm) if norm else 1 for norm in norms]
-    return [np.tensordot(shares, leaf, 1) / 4 for leaf in leaves]
-
-
-@pytest.mark.parametrize("most", [0.0, 1.0, 4.0, 100.0])
-def test_private_aggregate_without_noise_is_the_mean_of_clipped_examples(most):
-    tx = gradtx.differentially_private_aggregate(most, 0.0)
-    updates, _ = run("differentially_private_aggregate", tx, 1)
-    for mine, other in zip(updates, clipped_mean(EXAMPLES, most), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-6)
-
-
-def test_noise_of_the_private_aggregate_is_in_units_of_the_bound():
-    tx = gradtx.differentially_private_aggregate(2.0, 3.0, 1)
-    zeros = jnp.zeros((4, 20_000))
-    noise, _ = tx.update(zeros, tx.init(zeros[0]), zeros[0])
-    assert noise.shape == (20_000,)
-    np.testing.assert_allclose(np.std(noise), 2 * 3 / 4, rtol=0.02)
-
-
-@pytest.mark.parametrize(
-    ("shape", "of"),
-    [((), ()), ((3, 2), (3,)), ((3, 2), (3, 2)), ((2,), (3,))],
-    ids=str,
-)
-def test_gradients_without_an_axis_of_examples_raise(shape, of):
-    tx = gradtx.dpsgd(0.1, 1.0, 1.0, 0)
-    grads, params = {"w": jnp.ones(shape)}, {"w": jnp.ones(of)}
-    with pytest.raises(ValueError) as caught:
-        tx.update(grads, tx.init(params), params)
-    assert str(caught.value) == (
-        "differentially_private_aggregate: takes gradients of examples: an axis of "
-        f"them in front of the parameter's of shape {of}, but at 'w' the update has "
-        f"shape {shape}"
-    )
-
-
-def test_leaves_of_other_numbers_of_examples_raise():
-    tx = gradtx.differentially_private_aggregate(1.0, 1.0)
-    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
-    grads = {"a": jnp.ones((3, 2)), "b": jnp.ones((4, 2))}
-    with pytest.raises(ValueError, match="differentially_private_aggregate"):
-        tx.update(grads, tx.init(params), params)
-
-
-def test_diagonal_of_a_diagonal_hessian_is_exact():
-    params: Any = {
-        "w": jnp.array([[0.1, 2.0, 0.0], [1.0, 0.5, 3.0]]),
-        "b": [jnp.ones(3)],
-    }
-    tx: Any = gradtx.hutchinson_estimator_diag_hessian(4)
-    updates, _ = tx.update(params, tx.init(params), params, obj_fn=separable)
-    np.testing.assert_allclose(updates["w"], -np.sin(params["w"]), rtol=1e-6)
-    np.testing.assert_allclose(updates["b"][0], 12 * np.ones(3), rtol=1e-6)
-
-
-def test_estimates_of_the_diagonal_are_right_on_average():
-    matrix = np.array([[2.0, 1.0, 0.5], [1.0, 3.0, -1.0], [0.5, -1.0, 0.0]], "float32")
-    tx, x = gradtx.hutchinson_estimator_diag_hessian(), jnp.ones(3)
-
-    def step(state, _):
-        update, state = tx.update(x, state, x, obj_fn=lambda x: x @ matrix @ x / 2)
-        return state, update
-
-    _, estimates = jax.lax.scan(step, tx.init(x), None, 2000)
-    np.testing.assert_allclose(np.mean(estimates, 0), np.diag(matrix), atol=0.1)
-    assert np.std(estimates, 0).min() > 0.5
-
-
-def test_the_function_of_the_hessian_sees_the_parameters_that_are_masked_away():
-    inner = gradtx.hutchinson_estimator_diag_hessian()
-    tx: Any = gradtx.only(inner, {"w": True, "b": False})
-    params: Any = {"w": jnp.ones((2, 3)), "b": [jnp.ones(3), None]}
-    updates, _ = tx.update(params, tx.init(params), params, obj_fn=separable)
-    np.testing.assert_allclose(updates["w"], -np.sin(params["w"]), rtol=1e-6)
-    np.testing.assert_array_equal(updates["b"][0], 1)
-
-
-def test_the_hessian_needs_a_function_and_the_parameters():
-    tx, grads = gradtx.hutchinson_estimator_diag_hessian(), jnp.ones(2)
-    name = "hutchinson_estimator_diag_hessian"
-    with pytest.raises(TypeError) as caught:
-        tx.update(grads, tx.init(grads), grads)
-    assert str(caught.value) == (
-        f"{name} needs the extra argument 'obj_fn'; "
-        "call update(updates, state, params, obj_fn=...)"
-    )
-    with pytest.raises(ValueError) as caught:
-        tx.update(grads, tx.init(grads), obj_fn=jnp.sum)
-    assert str(caught.value) == (
-        f"{name}: needs the parameters; call update(updates, state, params, obj_fn=...)"
-    )
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -280,58 +177,3 @@ def test_number_out_of_its_range_raises(make, message):
     with pytest.raises(ValueError) as caught:
         make()
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    "made",
-    [
-        lambda: gradtx.editable(gradtx.dpsgd(0.1, 1.0, 0.5, 7)),
-        lambda: gradtx.inject_hyperparams(gradtx.dpsgd)(0.1, 1.0, 0.5, 7),
-    ],
-)
-def test_numbers_in_the_state_leave_gradients_of_examples_as_they_are(made):
-    params, batch = {"w": jnp.ones(3)}, {"w": jnp.arange(12.0).reshape(4, 3)}
-    plain, tx = gradtx.dpsgd(0.1, 1.0, 0.5, 7), made()
-    expected, _ = plain.update(batch, plain.init(params), params)
-    updates, _ = tx.update(batch, tx.init(params), params)
-    np.testing.assert_allclose(updates["w"], expected["w"], rtol=1e-6)
-
-
-TAKE_EXAMPLES = [
-    name for name, case in registry.CASES.items() if case is registry.EXAMPLES_OF
-]
-AROUND = {
-    "groups": lambda tx, labels: gradtx.groups(tx, lambda name, leaf: labels[name]),
-    "partition": gradtx.partition,
-    "editable": lambda tx, labels: gradtx.editable(gradtx.partition(tx, labels)),
-    "inject_hyperparams": lambda tx, labels: gradtx.inject_hyperparams(
-        gradtx.partition
-    )(tx, labels),
-    "masked": lambda tx, labels: gradtx.chain(
-        *(
-            gradtx.masked(tx[label], {name: labels[name] == label for name in labels})
-            for label in tx
-        )
-    ),
-}
-
-
-@pytest.mark.parametrize("around", AROUND)
-@pytest.mark.parametrize("order", ["ab", "ba", "acb"])
-@pytest.mark.parametrize("name", TAKE_EXAMPLES)
-def test_every_leaf_is_checked_for_its_axis_of_examples(name, order, around):
-    """`c` has the axis, so that a leaf of the same dtypes was checked before."""
-    private = registry.example(registry.factories()[name])
-    made = {"plain": gradtx.scale(2.0), "private": private}
-    kinds = {x: "plain" if x == "a" else "private" for x in order}
-    names = [f"{i}{x}" for i, x in enumerate(order)]  # leaves come sorted
-    tx = AROUND[around](made, {n: kinds[n[1]] for n in names})
-    params = {n: jnp.ones(3) for n in names}
-    right = {
-        n: jnp.ones((2, 3)) if kinds[n[1]] == "private" else jnp.ones(3) for n in names
-    }
-    updates, _ = tx.update(right, tx.init(params), params)
-    assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
-    wrong = {n: jnp.ones(3) if n[1] == "b" else x for n, x in right.items()}
-    with pytest.raises(ValueError, match="takes gradients of examples: an axis of"):
-        tx.update(wrong, tx.init(params), params)
