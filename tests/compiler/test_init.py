@@ -67,6 +67,9 @@ def test_shapes_make_no_array_of_the_size_of_a_parameter():
 def test_a_leaf_that_is_masked_has_nothing_in_the_slots_of_what_is_masked():
     state = gradtx.only(gradtx.trace(0.9), {"w": True, "b": False}).init(PARAMS)
     assert state["trace"]["b"] == [None, None] and state["trace"]["w"].shape == (2, 3)
+    foreign = gradtx.chain(optax.trace(0.9))
+    theirs = gradtx.only(foreign, {"w": True, "b": False}).init(PARAMS)["trace"].trace
+    assert theirs["b"] == [None, None] and theirs["w"].shape == (2, 3)
 
 
 def test_the_slots_of_groups_are_one_tree():

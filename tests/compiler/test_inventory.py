@@ -54,7 +54,7 @@ def test_the_value_of_a_schedule_is_that_of_the_next_update():
 def test_inside_of_a_wrapper_the_count_is_that_of_the_inner_state():
     tx = gradtx.accumulate(gradtx.sgd(LINE), 2)
     numbers = {number.argument: number for number in numbers_of(tx, after(tx, 5))}
-    assert numbers["learning_rate"].count == 2
+    assert numbers["learning_rate"].count == numbers["every"].count == 2
     np.testing.assert_allclose(numbers["learning_rate"].value, 0.8, rtol=1e-6)
 
 

@@ -47,6 +47,13 @@ def test_estimators_in_moments_read_the_gradient_and_see_what_flows_past():
     assert [dict(op.marks) for op in ops] == [*[first] * 2, *[second] * 3, first]
 
 
+def test_of_a_sum_only_its_own_numbers_are_kept():
+    branches = gradtx.scale(2.0), gradtx.trace(0.9)
+    *_, op = program(gradtx.add(*branches, weights=(3.0, 4.0))).ops
+    assert op.inputs == (0, 1, 2)
+    assert op.bound and [*op.bound.children] == [None, None, 3.0, 4.0]
+
+
 def test_the_gradient_of_a_scope_is_what_enters_it():
     tx = gradtx.chain(gradtx.scale(2.0), gradtx.moments(gradtx.trace(0.9)))
     assert [dict(op.marks) for op in program(tx).ops] == [{}, {"grad": 1}]
@@ -115,6 +122,14 @@ def test_a_register_leaves_a_stage_only_where_it_is_read_later():
     first, second = program(tx).stages
     assert first.writes == (2,)
     assert second.reads == (0, 2)  # the scope's gradient, and what is clipped
+
+
+def test_a_register_that_a_later_stage_reads_is_kept_for_it():
+    clip = gradtx.clip_by_global_norm(1.0)
+    twice = gradtx.chain(gradtx.scale(2.0), clip, clip)
+    first, second, third = program(gradtx.add(gradtx.trace(0.9), twice)).stages
+    assert first.writes == (1, 2)
+    assert second.reads == (2,) and third.reads == (0, 1, 3)
 
 
 def test_a_program_is_kept_unless_its_numbers_depend_on_the_count():

@@ -100,6 +100,19 @@ def test_where_a_mask_hides_leaves_those_that_are_shown_are_numbered():
     assert places_of(program(gradtx.sgd(0.1)), PARAMS, TREEDEF) == {}
 
 
+def test_a_function_sees_what_is_not_hidden_from_it():
+    for wrap, is_hidden in ((gradtx.masked, True), (gradtx.only, False)):
+        seen = []
+
+        def mask(params, seen=seen):
+            seen.append(params)
+            return MASK
+
+        active(wrap(gradtx.masked(gradtx.scale(2.0), mask), {**MASK, "c": False}))
+        assert (seen[-1]["c"] is None) == (seen[-1]["b"] is None) == is_hidden
+        assert seen[-1]["a"] is PARAMS["a"]
+
+
 def test_an_operation_sees_none_where_it_does_not_act():
     on = active(gradtx.only(gradtx.scale(2.0), MASK))
     seen = seen_by(0, PARAMS, TREEDEF, on)

@@ -45,9 +45,9 @@ def test_an_array_in_the_place_of_a_number_is_passed_by_itself():
 
 
 def test_what_is_unpacked_is_what_was_packed_as_weak_scalars():
-    plan, ops = planned(gradtx.chain(gradtx.scale(2.0), gradtx.scale_by_ema(0.75)))
+    plan, ops = planned(gradtx.chain(gradtx.scale_by_ema(0.75), gradtx.scale(2.0)))
     vector, arrays = numbers_of(plan, ops)
-    scale, average = unpack(plan, common(jnp.asarray(vector), arrays), (True, True))
+    average, scale = unpack(plan, common(jnp.asarray(vector), arrays), (True, True))
     assert scale[0] == 2.0 and scale[0].weak_type and scale[0].shape == ()
     decay = average[0]
     assert isinstance(decay, DecayValue)

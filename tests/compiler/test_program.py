@@ -20,6 +20,13 @@ def named(tx, name):
     return op
 
 
+def frozen(made):
+    """Whether each of two leaves, b and w, gets no step."""
+    params = {"b": jnp.ones(2), "w": jnp.ones(2)}
+    active = active_of(made, params, jax.tree.structure(params))
+    return [made.freezes(on) for on in active]
+
+
 def test_an_operation_reads_its_inputs_and_whatever_has_a_name():
     op = named(gradtx.scale_by_adam(), "divide_by_root")
     assert op.reads == {*op.inputs, 0}
@@ -68,9 +75,14 @@ def test_a_leaf_is_frozen_if_nothing_makes_a_step_of_it(name):
     }[name]
     made = program(tx)
     assert made.may_freeze and not program(gradtx.sgd(0.1)).may_freeze
-    params = {"b": jnp.ones(2), "w": jnp.ones(2)}
-    active = active_of(made, params, jax.tree.structure(params))
-    assert [made.freezes(on) for on in active] == [True, False]
+    assert frozen(made) == [True, False]
+    assert frozen(program(gradtx.chain(tx, gradtx.trace(0.9)))) == [True, False]
+
+
+def test_a_leaf_that_something_else_makes_a_step_of_is_not_frozen():
+    masked = gradtx.masked(gradtx.sgd(0.1), {"w": True, "b": False})
+    tx = gradtx.chain(masked, gradtx.scale(2.0))
+    assert frozen(program(tx)) == [False, False]
 
 
 def test_foreign_arguments_are_those_that_foreign_members_declare():

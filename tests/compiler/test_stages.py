@@ -105,6 +105,36 @@ def test_what_a_tree_rule_is_given_has_none_where_it_does_not_act():
     assert updates["w"].shape == params["w"].shape == (2, 3)
 
 
+def test_a_foreign_member_gets_the_dtypes_that_it_would_get_in_optax():
+    seen = []
+
+    def update(updates, state, params=None):
+        seen.append(updates["w"].dtype)
+        return updates, state
+
+    foreign = optax.GradientTransformation(lambda params: (), update)
+    half = jax.tree.map(lambda x: x.astype("bfloat16"), PARAMS)
+    tx = gradtx.chain(gradtx.scale(2.0), foreign, gradtx.scale(2.0))
+    run(*opened(tx, half, half))
+    assert seen == [jnp.bfloat16]
+
+
+def test_a_tree_rule_that_waits_is_run_and_told_that_it_is_skipped():
+    seen = []
+
+    @gradtx.transformation
+    def waiting(waits: bool):
+        def update(updates, slots, tree):
+            seen.append(bool(tree.is_skipped))
+            return updates, slots
+
+        return gradtx.TreeRule(update, waits=waits)
+
+    run(*opened(waiting(True), is_due=jnp.asarray(False)))
+    run(*opened(waiting(True), is_due=jnp.asarray(True)))
+    assert seen == [True, False]
+
+
 def test_the_extra_arguments_behind_a_mask_are_masked_where_that_is_asked_for():
     seen = []
 

@@ -51,6 +51,7 @@ def test_a_number_is_declared_inside_of_containers_and_beside_words():
     either = role_of(Scalar | Literal["a"])
     assert isinstance(either, NumberRole)
     assert not either.is_container and either.choices == ("a",)
+    assert not either.is_optional
 
 
 def test_a_pair_of_a_word_and_a_number_is_no_other_pair():

@@ -31,6 +31,15 @@ def test_specs_are_equal_whatever_the_numbers_are():
     assert one != gradtx.adam(0.5).bound.spec
 
 
+def test_arrays_that_are_static_are_compared_by_value():
+    one, same, other = (
+        gradtx.only(gradtx.scale(1.0), {"w": np.array(flag)}).bound.spec
+        for flag in (True, True, False)
+    )
+    assert one == same and hash(one) == hash(other)
+    assert one != other
+
+
 def test_unequal_specs_say_where_they_differ():
     one, other = (
         gradtx.sgd(0.5, nesterov=nesterov).bound.spec for nesterov in (False, True)

@@ -104,3 +104,4 @@ def test_a_weight_that_the_count_tells_is_redundant_and_another_is_not():
         assert weights.kept == {}
         told = [found.names[j] for j in weights.redundant(found, {count})]
         assert told == ["ema_weight"] * is_redundant
+        assert [*weights.redundant(found, {*range(len(found.names))})] == []
