@@ -1,15 +1,8 @@
-import functools
-from typing import Any
-
-import jax
 import numpy as np
 import pytest
 from jax import numpy as jnp
 
 import gradtx
-from tests.oracles.online import madgrad_by_the_paper
-from tests.oracles.rprop import rprop_by_the_paper
-from tests.oracles.runs import COMPLEX, REAL, assert_equals_paper, updates_of
 
 
 def polyak(tx, value, grads=(3.0, 4.0)):
@@ -126,114 +119,9 @@ def test_model_step_is_polyak_step_of_the_model_without_memory():
         np.testing.assert_allclose(state["step_size"], min(value / 25, 1), rtol=1e-5)
 
 
-@pytest.mark.parametrize("is_complex", [False, True])
-@pytest.mark.parametrize(
-    ("rate", "momentum", "eps"), [(0.1, 0.9, 1e-6), (0.5, 0.0, 0.1)]
-)
-def test_madgrad_equals_its_paper(rate, momentum, eps, is_complex):
-    tx = gradtx.scale_by_madgrad(rate, momentum, eps)
-    paper = functools.partial(
-        madgrad_by_the_paper, rate=rate, momentum=momentum, eps=eps
-    )
-    assert_equals_paper(tx, paper, is_complex)
-
-
-BOUNDS = {"eta_minus": 0.3, "eta_plus": 1.7, "min_step_size": 0.05}
-
-
-@pytest.mark.parametrize("most", [0.15, 50.0])
-def test_rprop_that_is_not_delayed_equals_the_paper(most):
-    tx = gradtx.scale_by_rprop(0.1, **BOUNDS, max_step_size=most, delayed=False)
-
-    def paper(grads, params):
-        return rprop_by_the_paper(grads, 0.1, 0.3, 1.7, 0.05, most)
-
-    assert_equals_paper(tx, paper)
-
-
-def test_rprop_gives_the_step_of_the_update_before_as_optax_does():
-    plain, delayed = (
-        list(updates_of(gradtx.scale_by_rprop(0.1, delayed=d), map(jnp.asarray, REAL)))
-        for d in (False, True)
-    )
-    np.testing.assert_array_equal(delayed[0], 0)
-    for last, now, g, mine in zip(
-        plain[:-1], plain[1:], REAL[1:], delayed[1:], strict=True
-    ):
-        turned = np.asarray(last) * g < 0
-        np.testing.assert_array_equal(now[turned], 0)
-        np.testing.assert_array_equal(mine, np.where(turned, 0, last))
-
-
-@pytest.mark.parametrize(
-    "tx",
-    [
-        gradtx.scale_by_rprop(0.1, delayed=False),
-        gradtx.scale_by_lion(0.5, 0.5),
-        gradtx.scale_by_sm3(),
-        gradtx.clip_magnitude(0.5),
-        gradtx.centralize(),
-        gradtx.scale_by_factored_rms(),
-    ],
-    ids=lambda tx: tx.name,
-)
-def test_updates_turn_with_complex_gradients(tx):
-    """No direction in the complex plane is special."""
-    phase = np.exp(1.3j)
-    grads = [jnp.asarray(g, "complex64") for g in COMPLEX[:6]]
-    turned = updates_of(tx, [phase * g for g in grads])
-    for mine, other in zip(updates_of(tx, grads), turned, strict=True):
-        np.testing.assert_allclose(phase * mine, other, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["scale_by_prodigy", "scale_by_dadapt_adam"])
-def test_estimate_of_the_distance_grows_to_its_size(name):
-    """From a millionth; never above it, see the papers' theorems."""
-    tx = getattr(gradtx, name)(betas=(0.0, 0.99))
-    target = jnp.array([30.0, -40.0])
-
-    @jax.jit
-    def run(x):
-        def step(carry, _):
-            x, state = carry
-            updates, state = tx.update(jnp.sign(x - target), state, x)
-            return (x - updates, state), state["estim_lr"]
-
-        return jax.lax.scan(step, (x, tx.init(x)), None, 300)
-
-    (x, _), estimates = run(jnp.zeros(2))
-    assert np.all(np.diff(estimates) >= 0)
-    assert estimates[0] < 1e-5 and 1 < estimates[-1] < 50 * np.sqrt(2)
-    assert np.linalg.norm(x - target) < 25
-
-
-def test_estimates_are_kept_for_the_whole_tree():
-    params: Any = {"w": jnp.ones((2, 3), "bfloat16"), "b": jnp.ones(3, "bfloat16")}
-    for name in ("scale_by_prodigy", "scale_by_dadapt_adam"):
-        state = getattr(gradtx, name)().init(params)
-        for key in ("estim_lr", "numerator_weighted"):
-            assert state[key].shape == () and state[key].dtype == "float32"
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (
-            lambda: gradtx.scale_by_prodigy(betas=(0.9, 1.0)),
-            "scale_by_prodigy: betas must be in [0, 1), got 1.0",
-        ),
-        (
-            lambda: gradtx.scale_by_dadapt_adam(estim_lr0=0.0),
-            "scale_by_dadapt_adam: estim_lr0 must be positive, got 0.0",
-        ),
-        (
-            lambda: gradtx.scale_by_madgrad(0.1, eps=0.0),
-            "scale_by_madgrad: eps must be positive, got 0.0",
-        ),
-        (
-            lambda: gradtx.scale_by_rprop(-0.1),
-            "scale_by_rprop: learning_rate must be at least 0, got -0.1",
-        ),
         (
             lambda: gradtx.scale_by_polyak(max_learning_rate=-1.0),
             "scale_by_polyak: max_learning_rate must be at least 0, got -1.0",
