@@ -22,7 +22,8 @@ from gradtx.compiler.lower import program_of
 from gradtx.compiler.steps import whole_flow
 from gradtx.interop.counterparts import OWN
 from tests import equality
-from tests.settings import OPTAX, OPTIMIZERS, PRIMITIVES, Make
+from tests.settings import OPTAX, OPTIMIZERS, Make
+from tests.settings_of_primitives import PRIMITIVES
 
 STEPS = 5
 DEPTH = 3

@@ -128,7 +128,7 @@ def roles(factory):
 def numbers_of(name, takes_schedule=True):
     """The arguments that are numbers, and that take a schedule or do not.
 
-    Without those whose schedules count otherwise: `test_wrap.py` has them.
+    Without those whose schedules count otherwise: `tests/wrappers` has them.
     """
     return {
         argument: role

@@ -28,6 +28,10 @@ MAY_IMPORT = {
     "testing": ABOVE_TRANSFORMS | {"matrices", "wrappers", "introspect", "interop"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
+TESTS = pathlib.Path(__file__).parent
+MIRRORED = ("core", "compiler")
+MODULES = [path for path in FILES if path.parent.name in MIRRORED]
+MODULES = [path for path in MODULES if path.stem != "__init__"]
 
 
 def imports_of(path):
@@ -79,6 +83,22 @@ def test_no_two_files_import_one_another_on_any_way():
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_file_has_no_more_than_400_lines(path):
     assert len(path.read_text().splitlines()) <= 400
+
+
+def test_no_file_of_tests_has_more_than_400_lines():
+    paths = TESTS.rglob("*.py")
+    lengths = {path: len(path.read_text().splitlines()) for path in paths}
+    assert lengths and {path: n for path, n in lengths.items() if n > 400} == {}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_of_the_core_or_the_compiler_has_a_test_file_of_its_name(path):
+    assert (TESTS / path.parent.name / f"test_{path.name}").exists()
+
+
+def test_a_folder_of_tests_is_one_of_the_package_or_of_the_examples():
+    folders = {path.parent.name for path in TESTS.glob("*/test_*.py")}
+    assert folders <= MAY_IMPORT.keys() | {"lessons"}
 
 
 def test_where_users_look_for_functions_no_file_has_the_name_of_one():

@@ -13,7 +13,11 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx.transforms.factored import power_decay
-from tests import equality, optimizer_table, oracles
+from tests import equality, optimizer_table
+from tests.oracles.adam import adam_by_the_paper, amsgrad_by_the_paper
+from tests.oracles.averages import ema_by_the_paper, trace_by_the_paper
+from tests.oracles.rmsprop import rms_by_the_paper, rss_by_the_paper
+from tests.oracles.runs import updates_of
 from tests.registry import factories
 from tests.settings import OF_EXAMPLES, OPTIMIZERS, PLAIN
 
@@ -105,8 +109,8 @@ def descend(directions, rate, params, decay=0.0):
 
 def rmsprop_by_the_paper(grads, rate, momentum, **settings):
     """Hinton's lecture 6e, with a sum of steps as its momentum."""
-    steps = [-rate * u for u in oracles.rms_by_the_paper(grads, **settings)]
-    return oracles.trace_by_the_paper(steps, momentum)
+    steps = [-rate * u for u in rms_by_the_paper(grads, **settings)]
+    return trace_by_the_paper(steps, momentum)
 
 
 PAPERS = {
@@ -116,15 +120,15 @@ PAPERS = {
     ),
     "sgd, momentum": (
         lambda: gradtx.sgd(0.1, momentum=0.9),
-        lambda g, p: descend(oracles.trace_by_the_paper(g, 0.9), 0.1, p),
+        lambda g, p: descend(trace_by_the_paper(g, 0.9), 0.1, p),
     ),
     "sgd, Nesterov": (
         lambda: gradtx.sgd(0.1, momentum=0.9, nesterov=True),
-        lambda g, p: descend(oracles.trace_by_the_paper(g, 0.9, True), 0.1, p),
+        lambda g, p: descend(trace_by_the_paper(g, 0.9, True), 0.1, p),
     ),
     "momentum": (
         lambda: gradtx.momentum(0.1, decay=0.8),
-        lambda g, p: descend(oracles.ema_by_the_paper(g, 0.8, debias=False), 0.1, p),
+        lambda g, p: descend(ema_by_the_paper(g, 0.8, debias=False), 0.1, p),
     ),
     "rmsprop": (
         lambda: gradtx.rmsprop(0.1, momentum=0.9),
@@ -132,23 +136,23 @@ PAPERS = {
     ),
     "adagrad": (
         lambda: gradtx.adagrad(0.1),
-        lambda g, p: descend(oracles.rss_by_the_paper(g), 0.1, p),
+        lambda g, p: descend(rss_by_the_paper(g), 0.1, p),
     ),
     "adam": (
         lambda: gradtx.adam(0.1),
-        lambda g, p: descend(oracles.adam_by_the_paper(g), 0.1, p),
+        lambda g, p: descend(adam_by_the_paper(g), 0.1, p),
     ),
     "adamw": (
         lambda: gradtx.adamw(0.1, weight_decay=0.3),
-        lambda g, p: descend(oracles.adam_by_the_paper(g), 0.1, p, 0.3),
+        lambda g, p: descend(adam_by_the_paper(g), 0.1, p, 0.3),
     ),
     "nadamw": (
         lambda: gradtx.nadamw(0.1, weight_decay=0.3),
-        lambda g, p: descend(oracles.adam_by_the_paper(g, nesterov=True), 0.1, p, 0.3),
+        lambda g, p: descend(adam_by_the_paper(g, nesterov=True), 0.1, p, 0.3),
     ),
     "amsgrad": (
         lambda: gradtx.amsgrad(0.1),
-        lambda g, p: descend(oracles.amsgrad_by_the_paper(g), 0.1, p),
+        lambda g, p: descend(amsgrad_by_the_paper(g), 0.1, p),
     ),
 }
 
@@ -171,8 +175,8 @@ def test_momentum_is_sgd_with_momentum_at_a_rate_of_one_less_decay():
     rng = np.random.default_rng(0)
     grads = list(rng.normal(size=(5, 3)))
     with jax.enable_x64(True):
-        averaged = oracles.updates_of(gradtx.momentum(1.0, decay=0.9), grads)
-        summed = oracles.updates_of(gradtx.sgd(0.1, momentum=0.9), grads)
+        averaged = updates_of(gradtx.momentum(1.0, decay=0.9), grads)
+        summed = updates_of(gradtx.sgd(0.1, momentum=0.9), grads)
         for a, b in zip(averaged, summed, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12)
 

@@ -9,7 +9,8 @@ from optax import contrib
 
 import gradtx
 from tests import equality
-from tests.settings import OPTAX, PRIMITIVES
+from tests.settings import OPTAX
+from tests.settings_of_primitives import PRIMITIVES
 
 NAMES = """
     scale scale_by_schedule scale_by_learning_rate identity set_to_zero stateless

@@ -1,0 +1,1 @@
+"""Papers in float64 NumPy, by family of `gradtx.optimizers`."""
