@@ -1,7 +1,7 @@
 """Programs: operations on registers, their stages and their slots.
 
 Register 0 holds what enters `update`. Consecutive rules form a stage, which is one
-kernel a leaf. `lowering.py` makes it.
+kernel a leaf. `lower.py` makes it.
 """
 
 from __future__ import annotations

@@ -89,11 +89,6 @@ def test_a_mask_in_a_mask_knows_what_is_around_it():
     assert [op.masks for op in made.ops] == [(0,), (0, 1)]
 
 
-def test_a_step_is_whatever_stands_in_a_factory_with_a_learning_rate():
-    made = program(gradtx.chain(gradtx.scale_by_adam(), gradtx.sgd(0.1, 0.9)))
-    assert [op.is_step for op in made.ops] == [False] * 6 + [True] * 2
-
-
 def test_rules_are_one_stage_until_one_measures_what_was_computed_in_it():
     clip, scale = gradtx.clip_by_global_norm(1.0), gradtx.scale(2.0)
     assert program(gradtx.chain(clip, scale)).stages == (
@@ -182,10 +177,3 @@ def test_programs_inside_are_found_at_any_depth():
 def test_what_takes_examples_is_seen_inside_of_wrappers():
     assert takes_batch(gradtx.accumulate(gradtx.dpsgd(0.1, 1.0, 0.5, 0), 2))
     assert not takes_batch(gradtx.accumulate(gradtx.sgd(0.1), 2))
-
-
-@pytest.mark.parametrize("step", ["scale", "scale_by_learning_rate"])
-def test_nothing_scales_the_steps_behind_what_averages_where_they_lead(step):
-    tx = gradtx.chain(gradtx.average_params(gradtx.sgd(0.1)), vars(gradtx)[step](0.5))
-    with pytest.raises(ValueError, match=f"around the whole optimizer, but {step} "):
-        program(tx)

@@ -8,6 +8,7 @@ import gradtx
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.masks import active_of
 from gradtx.compiler.program import Mask, recovered
+from gradtx.compiler.steps import is_frozen
 
 
 def program(tx):
@@ -24,7 +25,7 @@ def frozen(made):
     """Whether each of two leaves, b and w, gets no step."""
     params = {"b": jnp.ones(2), "w": jnp.ones(2)}
     active = active_of(made, params, jax.tree.structure(params))
-    return [made.freezes(on) for on in active]
+    return [is_frozen(made, on) for on in active]
 
 
 def test_an_operation_reads_its_inputs_and_whatever_has_a_name():
@@ -99,12 +100,6 @@ def test_foreign_arguments_are_those_that_foreign_members_declare():
 def test_what_is_needed_is_told_with_who_needs_it():
     tx = gradtx.chain(gradtx.sgd(0.1), gradtx.scale_by_polyak())
     assert program(tx).needs == {"value": "scale_by_polyak"}
-
-
-def test_signs_may_turn_where_there_may_be_a_step():
-    assert not program(gradtx.scale_by_adam()).may_turn_signs
-    for tx in (gradtx.adam(0.1), gradtx.scale(1.0), gradtx.chain(optax.identity())):
-        assert program(tx).may_turn_signs
 
 
 def test_what_keeps_nothing_ignores_the_states_of_others_only():

@@ -1,3 +1,4 @@
+import dataclasses
 import typing
 from typing import Any
 
@@ -22,20 +23,17 @@ RANGES = {
     "OpenDecay": ((TINY, BELOW_ONE), (0.0, 1.0)),
     "Ahead": ((LEAST, MOST), (np.nan,)),
     "Length": ((4.0, MOST), (np.nextafter(4.0, 0.0),)),
-    "Share": ((0.0, 1.0), (-TINY, np.nextafter(1.0, 2.0))),
-    "Every": ((1, 2**40), (0, 1.5)),
-    "EveryAtItsOwnCount": ((1, 2**40), (0, 1.5)),
+    "Fraction": ((0.0, 1.0), (-TINY, np.nextafter(1.0, 2.0))),
+    "PositiveInt": ((1, 2**40), (0, 1.5)),
+    "PositiveIntAtItsOwnCount": ((1, 2**40), (0, 1.5)),
     "Constant": ((LEAST, MOST), (np.nan,)),
-    "Rate": ((TINY, MOST), (0.0,)),
-    "Factor": ((0.0, MOST), (-TINY,)),
     "FirstValue": ((0.0, MOST), (-TINY,)),
-    "Portion": ((0.0, 1.0), (-TINY, np.nextafter(1.0, 2.0))),
     "Count": ((LEAST, MOST), (np.nan,)),
     "Steps": ((0, MOST), (-TINY,)),
     "Duration": ((TINY, MOST), (0.0,)),
 }
-CONSTANT = {"Constant", "Rate", "Factor", "FirstValue"}
-CONSTANT |= {"Portion", "Count", "Steps", "Duration"}
+CONSTANT = {"Constant", "FirstValue", "Count", "Steps", "Duration"}
+OLD_NAMES = {"ScalarOrSchedule", "Share", "Every"}
 DECAYS = {"Decay", "OpenDecay"}
 
 
@@ -61,7 +59,7 @@ def test_every_annotation_of_a_number_has_a_range_here():
         if typing.get_origin(value) is typing.Annotated
         and isinstance(role_of(value), NumberRole)
     }
-    assert numbers - {"ScalarOrSchedule"} == RANGES.keys()
+    assert numbers - OLD_NAMES == RANGES.keys()
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -74,9 +72,15 @@ def test_what_only_init_or_a_schedule_reads_takes_no_schedule(name):
         role(name).bind(schedule, "make", "x")
 
 
+@pytest.mark.parametrize("name", sorted(RANGES.keys() - CONSTANT))
+def test_what_is_fixed_has_the_same_range_and_takes_no_schedule(name):
+    fixed = role_of(annotations.Fixed[vars(annotations)[name]])
+    assert fixed == dataclasses.replace(role(name), takes_schedule=False)
+
+
 def test_only_the_schedule_of_an_own_count_is_kept_for_the_rule():
     kept = [name for name in RANGES if not role(name).is_schedule(abs)]
-    assert kept == ["EveryAtItsOwnCount"]
+    assert kept == ["PositiveIntAtItsOwnCount"]
 
 
 def test_only_the_schedule_of_what_looks_ahead_sees_a_later_count():
