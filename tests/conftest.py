@@ -8,6 +8,7 @@ import gc
 import itertools
 import os
 import pathlib
+import re
 
 # Without the emitters, and without optimization, modules compile in a third of the time
 # and less, to the same arithmetic; `equality.py` compiles as users do where it matters.
@@ -37,6 +38,21 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 gc.set_threshold(100_000, 20, 100)
 
 TESTS_RUN = itertools.count(1)
+
+
+HERE = pathlib.Path(__file__).parent
+QUICK = (HERE / "core", HERE / "compiler", HERE / "test_layout.py")
+LAWS_OF = ("adamw", "sgd", "lion", "adafactor", "accumulate", "groups")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the quick run of daily work: the core, the compiler, the laws of a few."""
+    for item in items:
+        is_inside = any(item.path.is_relative_to(path) for path in QUICK)
+        names = re.split(r"[\[\]-]", item.name)
+        is_law = item.path.name == "test_laws.py" and not {*names}.isdisjoint(LAWS_OF)
+        if is_inside or is_law:
+            item.add_marker(pytest.mark.quick)
 
 
 @pytest.fixture(autouse=True)
