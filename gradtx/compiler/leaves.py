@@ -118,8 +118,7 @@ class Leaves:
     def path(self, i: int) -> str:
         """Where leaf i is."""
         is_leaf = is_none if self._admits_none else None
-        pairs = jax.tree_util.tree_leaves_with_path(self.reference, is_leaf=is_leaf)
-        return name_of(pairs[i][0])
+        return names_of(self.reference, is_leaf)[i]
 
     def _admit_none(self) -> None:
         self._admits_none = True

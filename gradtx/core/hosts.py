@@ -16,6 +16,16 @@ HOST_ARGUMENTS = (
 """Extra arguments that hosts and libraries pass to `update`."""
 
 
+def is_variable(x: Any) -> bool:
+    """Whether this is a variable of flax.nnx.
+
+    It is a node of the tree, with one child, its value. `nnx.Optimizer` shows them to
+    `init`, and their values alone to `update`: the names must be the same.
+    """
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(x, nnx.Variable)
+
+
 def _register_with_flax(serialization: Any) -> None:
     """Tell flax.serialization of states: it takes them as it takes dicts."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from gradtx.core.errors import MOST, first_few
+from gradtx.core.hosts import is_variable
 from gradtx.core.trees import is_none
 
 REGEX = "re:"
@@ -40,20 +41,19 @@ def widened(tree: Any, whole: Any) -> Any:
 def name_of(path: Any) -> str:
     """The name of the leaf at a path of JAX's.
 
-    Haiku joins the modules of a path itself, with `~` where a method made them. What
-    flax's variables hold is their attribute `value`: `init` sees it, `update` does not.
+    Haiku joins the modules of a path itself, with `~` where a method made them.
     """
-    if path and path[-1] == jax.tree_util.GetAttrKey("value"):
-        path = path[:-1]
     joined = jax.tree_util.keystr(path, simple=True, separator="/")
     parts = [part for part in joined.split("/") if part not in ("", "~")]
     return "/".join(parts) or "<root>"
 
 
 def names_of(tree: Any, is_leaf: Any = None) -> list[str]:
-    """The names of all leaves."""
+    """The names of all leaves; what a variable of flax holds is named as that."""
     pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
-    return [name_of(path) for path, _ in pairs]
+    whole = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_variable)
+    variables = {path for path, x in whole if is_variable(x)}
+    return [name_of(path[:-1] if path[:-1] in variables else path) for path, _ in pairs]
 
 
 class Pattern:

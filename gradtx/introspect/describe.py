@@ -19,7 +19,7 @@ from gradtx.compiler.transformation import GradientTransformation
 from gradtx.core.arguments import NumberRole
 from gradtx.core.call import FactoryValue
 from gradtx.core.internals import Tracer
-from gradtx.core.paths import name_of
+from gradtx.core.paths import names_of
 from gradtx.introspect.memory import cost, shapes_given
 from gradtx.introspect.shown import Shown, escape, rich
 
@@ -150,12 +150,12 @@ def explain(tx: GradientTransformation, params: Any) -> Shown:
 
 
 def _rows(tx: Any, params: Any) -> Iterator[tuple[str, tuple[int, ...], str]]:
-    pairs, treedef = jax.tree_util.tree_flatten_with_path(params)
+    leaves, treedef = jax.tree.flatten(params)
     groups = _groups_of(tx, params, treedef)
     if not any(groups):
         raise ValueError(f"explain: there are no groups in {tx.name}")
-    for (path, leaf), labels in zip(pairs, groups, strict=True):
-        yield name_of(path), jnp.shape(leaf), " > ".join(labels)
+    for name, leaf, labels in zip(names_of(params), leaves, groups, strict=True):
+        yield name, jnp.shape(leaf), " > ".join(labels)
 
 
 def _groups_of(tx: Any, params: Any, treedef: Any) -> list[list[str]]:

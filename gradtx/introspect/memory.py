@@ -13,7 +13,7 @@ from gradtx.compiler.foreign import pair_of
 from gradtx.compiler.init import shapes_of
 from gradtx.compiler.leaves import is_state, no_array
 from gradtx.core.call import FactoryValue
-from gradtx.core.paths import name_of
+from gradtx.core.paths import names_of
 from gradtx.introspect.shown import escape
 
 
@@ -74,12 +74,11 @@ def shapes_given(owner: str, params: Any) -> Any:
     try:
         return shapes_of(params)
     except TypeError:
-        pairs = jax.tree_util.tree_leaves_with_path(params)
-        for path, x in pairs:
+        for name, x in zip(names_of(params), jax.tree.leaves(params), strict=True):
             try:
                 shapes_of(x)
             except TypeError:
-                raise no_array(owner, name_of(path), x) from None
+                raise no_array(owner, name, x) from None
         raise
 
 

@@ -17,7 +17,7 @@ from gradtx.core.annotations import Member
 from gradtx.core.errors import short_repr
 from gradtx.core.members import is_member
 from gradtx.core.nodes import Groups, Masked
-from gradtx.core.paths import matched, name_of
+from gradtx.core.paths import matched, names_of
 from gradtx.core.rule import memoryless
 from gradtx.core.stable import stable
 from gradtx.core.trees import is_none
@@ -108,21 +108,22 @@ def _by_pattern(patterns: tuple[str, ...], params: Any) -> Any:
 
 def _by_label(argument: str, known: tuple[Any, ...], labels: Any, params: Any) -> Any:
     """The tree of labels, each of them known."""
-    pairs, treedef = jax.tree_util.tree_flatten_with_path(params)
+    leaves, treedef = jax.tree.flatten(params)
+    names = names_of(params)
     if is_function(labels):
         _check_takes(labels, argument)
-        chosen = [labels(name_of(path), x) for path, x in pairs]
+        chosen = [labels(*pair) for pair in zip(names, leaves, strict=True)]
     else:
         try:
             whole = jax.tree.broadcast(labels, params, is_leaf=is_none)
         except ValueError:
             return labels  # the engine says how it must be
         chosen = treedef.flatten_up_to(whole)
-    for (path, _), label in zip(pairs, chosen, strict=True):
+    for name, label in zip(names, chosen, strict=True):
         if label not in known:
             raise ValueError(
                 f"{argument} must be among {sorted(map(str, known))}, "
-                f"got {label!r} at {name_of(path)!r}"
+                f"got {label!r} at {name!r}"
             )
     return treedef.unflatten(chosen)
 

@@ -6,6 +6,7 @@ from flax import linen as nn
 from flax import nnx
 from jax import numpy as jnp
 
+import gradtx
 from gradtx.core.paths import Pattern, labels_by, names_of
 
 X = jnp.ones((1, 3))
@@ -171,3 +172,20 @@ def test_what_patterns_leave_open_is_an_error_with_the_names(patterns, message):
     with pytest.raises(ValueError) as error:
         labels_by(patterns, NAMES)
     assert str(error.value) == message
+
+
+class Scale(eqx.Module):
+    """A user's module, with a field of the name that flax's variables have."""
+
+    value: jax.Array
+    bias: jax.Array
+
+
+def test_a_field_called_value_is_named_and_matched_as_any_other():
+    params = {"norm": Scale(jnp.ones(2), jnp.ones(2))}
+    assert names_of(params) == ["norm/value", "norm/bias"]
+    rates = {"**/value": gradtx.sgd(0.1), "**/bias": gradtx.sgd(0.2)}
+    tx = gradtx.groups(rates)
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert float(updates["norm"].value[0]) == pytest.approx(-0.1)
+    assert float(updates["norm"].bias[0]) == pytest.approx(-0.2)
