@@ -123,9 +123,13 @@ def check_averages(program: Program, acting: Iterable[Active]) -> None:
     for active in acting if program.averages else ():
         pairs = zip(program.ops, active, strict=True)
         ops = [op for op, on in pairs if on and "flowing" not in dict(op.marks)]
-        first = next((k for k, op in enumerate(ops) if op.averages), len(ops))
+        found = ((k, rule) for k, op in enumerate(ops) if (rule := op.average))
+        first, average = next(found, (len(ops), None))
         for later in ops[first + 1 :]:
-            if not later.node.passes:
+            node = later.node
+            scales = node.is_step or node.factor is not None or later.average
+            is_admitted = average and average.is_lenient and not scales
+            if not (node.passes or is_admitted):
                 raise ValueError(
                     f"{ops[first].name}: must be around the whole optimizer, "
                     f"but {later.name} comes after it and changes updates"

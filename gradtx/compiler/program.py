@@ -98,11 +98,13 @@ class Op:
         """Whether this is a foreign transformation, or has one in it."""
         return self.bound is None or self.bound.holds_foreign
 
-    @property
-    def averages(self) -> bool:
-        """Whether it, or something in it, averages what its updates lead to."""
-        averages = isinstance(self.node, Rule) and self.node.evaluate is not None
-        return averages or any(program.averages for program in self.inside)
+    @functools.cached_property
+    def average(self) -> Rule | None:
+        """The rule, itself or inside, that averages what its updates lead to."""
+        if isinstance(self.node, Rule) and self.node.evaluate is not None:
+            return self.node
+        inner = (op.average for program in self.inside for op in program.ops)
+        return next((rule for rule in inner if rule is not None), None)
 
     @property
     def has_key(self) -> bool:
@@ -236,7 +238,7 @@ class Program:
     @functools.cached_property
     def averages(self) -> bool:
         """Whether something in it averages what its updates lead to."""
-        return any(op.averages for op in self.ops)
+        return any(op.average is not None for op in self.ops)
 
     @property
     def period(self) -> Any:

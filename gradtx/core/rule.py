@@ -44,6 +44,8 @@ class Node(_Defaults):
             one, too, if what is inside makes a step.
         factor: The number that it multiplies by, if it does no more.
         passes: Whether updates leave as they came.
+        is_lenient: Whether it averages parameters, and still others may change updates
+            behind it, as in optax, if they do no more than that: no step, no factor.
         freezes: Whether its leaves get zeros, and nothing else acts on them.
         takes_batch: Whether it takes an axis of examples in front away.
         takes_integers: Whether leaves of integers go through it, in their dtype.
@@ -56,6 +58,7 @@ class Node(_Defaults):
     is_step: bool = False
     factor: Any = None
     passes: bool = False
+    is_lenient: bool = False
     freezes: bool = False
     takes_batch: bool = False
     takes_integers: bool = False

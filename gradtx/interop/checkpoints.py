@@ -14,7 +14,12 @@ from gradtx.compiler.foreign import ours
 from gradtx.compiler.init import shapes_of
 from gradtx.compiler.lower import programs_in
 from gradtx.compiler.transformation import GradientTransformation
-from gradtx.core.errors import first_few, short_repr
+from gradtx.core.errors import (
+    did_you_mean,
+    first_few,
+    set_difference,
+    short_repr,
+)
 from gradtx.core.state import State
 from gradtx.interop.saved import ZERO, Paths, Weights, programs_by_path
 
@@ -45,6 +50,7 @@ def restore(
     *,
     new: bool = False,
     dropped: bool = False,
+    renamed: Mapping[str, str] | None = None,
 ) -> Restored:
     """The state with which a transformation goes on from what another one saved.
 
@@ -60,11 +66,11 @@ def restore(
         new: Whether parts that were not saved may begin anew.
         dropped: Whether what has no place may be left out; with `new`, that is also
             what has another shape now.
+        renamed: For keys of the state, or paths in it, those that were saved.
 
     Raises:
         TypeError: `tx` is no transformation of gradtx.
-        ValueError: Parts are new or dropped, and may not; or a saved part has another
-            shape or dtype. All are listed.
+        ValueError: Parts are new, dropped, or of other looks: all are listed.
     """
     tx = ours("restore", tx)
     shapes = tx.init(shapes_of(params))
@@ -74,7 +80,8 @@ def restore(
             f"restore: saved must be a state of gradtx, which has a count, "
             f"got {short_repr(saved)}"
         )
-    pairs, renamed = _moved(tx, wanted, found)
+    pairs = dict(_as_told(wanted, found, renamed or {}))
+    renamed = dict(renamed or {}) | _moved(tx, wanted, found, pairs)
     renamed |= _renamed(tx, wanted, found, pairs)
     for both in wanted.numbers.items():
         if len(pairs.keys() & both) == 1:  # of another kind: see `inject_hyperparams`
@@ -119,10 +126,36 @@ def restore(
     return Restored(state, matched, renamed, missing, left)
 
 
+def _as_told(
+    wanted: Paths, found: Paths, renamed: Mapping[str, str]
+) -> Iterator[tuple[int, int]]:
+    """The leaves whose names were given, each with the one that was saved."""
+    for new, old in renamed.items():
+        here, there = _under(new, wanted), _under(old, found)
+        if not here:
+            near = did_you_mean(new, [name.partition("/")[0] for name in wanted.names])
+            raise ValueError(f"restore: renamed: the state has no {new!r}{near}")
+        if not there:
+            raise ValueError(f"restore: renamed: nothing was saved as {old!r}")
+        if other := set_difference(there, here):
+            raise ValueError(f"restore: renamed: what was saved as {old!r} {other}")
+        yield from ((i, there[rest]) for rest, i in here.items())
+
+
+def _under(at: str, paths: Paths) -> dict[str, int]:
+    """The leaves under a path, by the rest of their names."""
+    names = {name: i for i, name in enumerate(paths.names)}
+    return {
+        name.removeprefix(at): i
+        for name, i in names.items()
+        if name == at or name.startswith(f"{at}/")
+    }
+
+
 def _moved(
-    tx: Any, wanted: Paths, found: Paths
-) -> tuple[dict[int, int], dict[str, str]]:
-    """Where leaves were saved, and the keys that stood elsewhere then.
+    tx: Any, wanted: Paths, found: Paths, pairs: dict[int, int]
+) -> dict[str, str]:
+    """The keys that stood elsewhere when they were saved. Adds leaves to `pairs`.
 
     A wrapper keeps the state of what is inside whole. Of all states in a state, the one
     that has most of what another one asks for was that one; then again, of the rest.
@@ -135,7 +168,6 @@ def _moved(
             mine[home].append(i)
     moves = [*itertools.product(states, {"": 0, **found.counts})]
     moves.sort(key=lambda move: move[0] != move[1])  # first of equals: as it was
-    pairs: dict[int, int] = {}
     came: dict[str, str] = {}
     renamed: dict[str, str] = {}
     while moves:
@@ -154,10 +186,10 @@ def _moved(
         renamed |= {to + key: of + key for key in _keys(wanted, best, to, states[to])}
     for at in states:
         of = _origin(at, states, came, found.counts)
-        if of in found.counts:
+        if of in found.counts and wanted.counts[at] not in pairs:
             pairs[wanted.counts[at]] = found.counts[of]
             renamed[f"{at}count"] = f"{of}count"
-    return pairs, {key: old for key, old in renamed.items() if key != old}
+    return {key: old for key, old in renamed.items() if key != old}
 
 
 def _states(tx: Any) -> dict[str, list[str]]:

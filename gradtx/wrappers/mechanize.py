@@ -88,4 +88,4 @@ def _learn_scale(
 
     shared = {"s": lambda arrays: jnp.full(num_betas, s_init, float)}
     shared |= dict.fromkeys("rmv", zeros)
-    return Rule(update, {"x0": unchanged}, measure, shared, settle)
+    return Rule(update, {"x0": unchanged}, measure, shared, settle, is_step=True)

@@ -64,7 +64,9 @@ def interpolate_iterates(
     first = {"b1": lambda arrays: jnp.asarray(b1.value, float)}
     shared = first | dict.fromkeys(("weight_sum", "max_lr"), zero)
     slots = {"z": lambda array: array.astype(holding(array, state_dtype))}
-    return Rule(update, slots, shared=shared, settle=settle, evaluate=mean)
+    return Rule(
+        update, slots, shared=shared, settle=settle, evaluate=mean, is_lenient=True
+    )
 
 
 def _mean_iterate(y: Any, z: Any, b1: Any) -> Any:

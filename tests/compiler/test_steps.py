@@ -167,7 +167,6 @@ BEHIND = {
 }
 AVERAGES = {
     "average_params": lambda: gradtx.average_params(gradtx.sgd(0.1), "polyak"),
-    "schedule_free": lambda: gradtx.schedule_free_sgd(0.1),
     "an average inside a wrapper": lambda: gradtx.accumulate(
         gradtx.average_params(gradtx.sgd(0.1)), 2
     ),
@@ -177,10 +176,19 @@ AVERAGES = {
 @pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize("name", BEHIND)
 def test_what_changes_updates_behind_an_average_is_an_error(name, average):
-    if "schedule_free" in average and name == "lookahead":
-        pytest.skip("optax puts it around, too")
     tx = gradtx.chain(AVERAGES[average](), BEHIND[name]())
     with pytest.raises(ValueError, match="must be around the whole optimizer, but"):
+        tx.init(PARAMS)
+
+
+@pytest.mark.parametrize("name", ["lookahead", "a fork", "optax's", "a step"])
+def test_behind_iterates_only_a_step_is_an_error_as_optax_has_no_check(name):
+    behind = {**BEHIND, "a step": lambda: my_step(0.1)}[name]()
+    tx = gradtx.chain(gradtx.schedule_free_sgd(0.1), behind)
+    if name in ("lookahead", "a step"):
+        with pytest.raises(ValueError, match="interpolate_iterates: must be around"):
+            tx.init(PARAMS)
+    else:
         tx.init(PARAMS)
 
 
