@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from jax import numpy as jnp
@@ -53,6 +53,8 @@ class Node(_Defaults):
         sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.
         recovered: The `Weight`s of averages that it looks at, by scalar, kept or not.
         is_of_input: Whether keys of scalars begin as the slot that flows in: `mu_...`.
+        only_here: The slots that are kept to be read, and that optax does not have.
+        is_cyclic_in_optax: Whether optax's count is one modulo its period.
     """
 
     is_step: bool = False
@@ -66,6 +68,8 @@ class Node(_Defaults):
     sees_entry: bool = False
     recovered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     is_of_input: bool = False
+    only_here: Collection[str] = ()
+    is_cyclic_in_optax: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

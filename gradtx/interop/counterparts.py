@@ -17,10 +17,7 @@ from gradtx.compiler.program import Op, Program, recovered
 from gradtx.core.call import FactoryValue
 from gradtx.core.rule import Rule
 from gradtx.interop.optax_fields import rebuild, structure_of
-from gradtx.introspect.metrics import PREFIX
 
-OWN = ("step_size", "win_rate", "given", "clip_count")
-"""Numbers that gradtx keeps to be read, beside metrics, and optax does not keep."""
 NUMBERS, SCHEDULES = "hyperparams", "hyperparams_states"
 """Where optax keeps numbers, and the states of the schedules that give some."""
 
@@ -39,6 +36,7 @@ class Slot(NamedTuple):
         labels: The labels of the groups that it is in, outermost first.
         inner: The transformation whose whole state it is, or None.
         is_real: Whether the rule gets real numbers of complex gradients.
+        is_own: Whether optax does not keep it.
         is_foreign: Whether it is all that a foreign member keeps; then its name is the
             structure of that.
     """
@@ -49,7 +47,8 @@ class Slot(NamedTuple):
     labels: tuple[str, ...]
     inner: Any
     is_real: bool
-    is_foreign: bool = False
+    is_own: bool
+    is_foreign: bool
 
     @property
     def key(self) -> str:
@@ -95,8 +94,8 @@ def layout(
             if is_foreign and is_nothing(kept):
                 continue
             name = structure_of(kept) if is_foreign else name or slot
-            reals = op.inputs[0] in is_real
-            found.append(Slot(op, name, path, mine, inner, reals, is_foreign))
+            reals, is_own = op.inputs[0] in is_real, slot in op.node.only_here
+            found.append(Slot(op, name, path, mine, inner, reals, is_own, is_foreign))
     return found, homes
 
 
@@ -140,11 +139,6 @@ def _gets_reals(program: Program) -> set[int]:
 
     jax.eval_shape(flow, jax.ShapeDtypeStruct((), jnp.complex64))
     return reals
-
-
-def is_own(name: str) -> bool:
-    """Whether a slot is only there to be read, and has no counterpart."""
-    return name in OWN or name.startswith(PREFIX)
 
 
 def foreign(owner: str, slots: list[Slot], state: Any) -> Counter[Any]:

@@ -31,7 +31,6 @@ from gradtx.interop.counterparts import (
     Path,
     Slot,
     foreign,
-    is_own,
     layout,
     weights,
     wholes,
@@ -94,7 +93,7 @@ def _taken(tx: Any, optax_state: Any, like: Any) -> State:
     for slot in slots:
         place, old = (slot.name, slot.labels), _at(like, slot.path)
         at = next((i for i, x in enumerate(found) if (x.name, x.labels) == place), None)
-        if at is None and not is_own(slot.name):
+        if at is None and not slot.is_own:
             raise ValueError(
                 f"from_optax: optax's state has no {slot.name!r} for {slot.key!r}"
             )
@@ -192,7 +191,7 @@ def _check_labels(tx: Any, slots: list[Slot], found: list[Field]) -> None:
 
     A label without leaves keeps trees without any, in both.
     """
-    mine = {slot.labels for slot in slots if not is_own(slot.name)} - {()}
+    mine = {slot.labels for slot in slots if not slot.is_own} - {()}
     fields = [x for x in found if x.name not in (*COUNTS, NUMBERS, SCHEDULES)]
     known = {field.labels for field in fields} - {()}
     theirs = {field.labels for field in fields if jax.tree.leaves(field.value)} - {()}
@@ -242,9 +241,9 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
     slots, _ = layout(tx, state)
     are_whole, members = wholes(slots), foreign("to_optax", slots, like)
     periods = [
-        (slot.op.bound.values()[0], slot.labels)
+        (slot.op.node.period, slot.labels)
         for slot in slots
-        if slot.op.bound and slot.op.name == "apply_every"
+        if slot.op.node.is_cyclic_in_optax
     ]
 
     def visit(name: str, old: Any, owner: Any, labels: tuple[str, ...]) -> Any:
@@ -275,8 +274,8 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
         return to_theirs(name, mine, old, owner)
 
     rebuilt = rebuild("to_optax", like, visit, are_whole, members)
-    left = (slot.name for slot in slots if jax.tree.leaves(_at(state, slot.path)))
-    rest = sorted(name for name in {*left} if not is_own(name))
+    left = (slot for slot in slots if jax.tree.leaves(_at(state, slot.path)))
+    rest = sorted({slot.name for slot in left if not slot.is_own})
     if rest:
         raise ValueError(f"to_optax: optax's state keeps nothing like {rest}")
     return rebuilt

@@ -49,7 +49,7 @@ def record(name: str, measure: Callable[[Any, Any], Any]):
         return updates, {PREFIX + name: value.astype(jnp.float32)}
 
     slots = {PREFIX + name: lambda params: jnp.zeros([], jnp.float32)}
-    return TreeRule(update, slots, passes=True)
+    return TreeRule(update, slots, passes=True, only_here=slots)
 
 
 @transformation
@@ -106,6 +106,7 @@ def norms(*patterns: str):
         shared=dict.fromkeys(names, zero),
         settle=settle,
         passes=True,
+        only_here=names,
         static=static if patterns else None,
         sees_entry=True,
     )
@@ -158,6 +159,7 @@ def _share():
         shared={name: zero, "clip_count": zero},
         settle=settle,
         passes=True,
+        only_here=(name, "clip_count"),
     )
 
 

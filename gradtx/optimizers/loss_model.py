@@ -150,6 +150,7 @@ def scale_by_model_step(
         settle=settle,
         needs=("value",),
         is_step=True,
+        only_here=("step_size",),
         recovered={weight.slot: weight} if is_corrected else {},
     )
 

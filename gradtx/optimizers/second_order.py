@@ -66,7 +66,13 @@ def _report_win_rate(threshold: Scalar, every: Scalar):
 
     zero = {"win_rate": lambda arrays: jnp.zeros(())}
     return memoryless(
-        lambda u, leaf: u, measure=measure, shared=zero, settle=settle, period=period
+        lambda u, leaf: u,
+        measure=measure,
+        shared=zero,
+        settle=settle,
+        period=period,
+        passes=True,
+        only_here=zero,
     )
 
 

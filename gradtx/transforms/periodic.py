@@ -31,7 +31,8 @@ def apply_every(k: PositiveInt = 1):
         total = jnp.where(is_first_of(leaf.count, k), u, slots["grad_acc"] + u)
         return jnp.where(is_last_of(leaf.count, k), total, 0), {"grad_acc": total}
 
-    return Rule(update, {"grad_acc": full(0.0)}, period=k)
+    slots = {"grad_acc": full(0.0)}
+    return Rule(update, slots, period=k, is_cyclic_in_optax=True)
 
 
 @transformation

@@ -194,6 +194,7 @@ def editable(transform: Member):
         evaluate=evaluate,
         inner={"inner": inside},
         in_optax={"inner": "inner_state"},
+        only_here=("given",),
         takes_batch=takes_batch(inside),
         takes_integers=True,
     )
