@@ -212,7 +212,9 @@ def example(factory: Factory) -> gradtx.GradientTransformation:
         is_variadic = parameter.kind is parameter.VAR_POSITIONAL
         if is_variadic or parameter.default is inspect.Parameter.empty:
             own = f"{factory.name}.{name}"
-            value = EXAMPLES[own if own in EXAMPLES else name]()
+            make = EXAMPLES.get(own, EXAMPLES.get(name))
+            assert make, f"no example for {own}: add one to EXAMPLES in {__file__}"
+            value = make()
             if is_variadic:
                 args += value
             else:

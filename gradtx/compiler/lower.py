@@ -1,4 +1,4 @@
-"""Lowering: a transformation becomes a program of rules on registers.
+"""Lowering: schedules are evaluated, recipes run; what they are made of is a program.
 
 Numbers are resolved first (schedules are evaluated at the count), then recipes run, and
 what they are made of is laid out as operations on registers. A rule that measures

@@ -1,4 +1,4 @@
-"""One call of `update`, stage by stage."""
+"""One call of `update`, stage by stage; leaves without a gradient are skipped."""
 
 from __future__ import annotations
 
@@ -299,6 +299,9 @@ class Update:
 
         with error_scope(op.name):
             updates, slots = run_if(is_due, run, updates, slots)
+        if op.bound is not None and slots.keys() != op.slots.keys():
+            given = f"but its update returned {sorted(slots)}"
+            raise ValueError(f"{op.name}: keeps {sorted(op.slots)}, {given}")
         for name, slot in slots.items():
             keep_tree(self.new_state, op, keys[name], slot)
         outs = leaves.flatten(updates, f"what {op.name} returns")

@@ -1,4 +1,4 @@
-"""Steps: where a direction becomes an update, which is added to parameters.
+"""Steps: where a direction becomes an update, and the leaves that a mask freezes.
 
 A rule declares it (`is_step`), or the number that it multiplies by (`factor`), which
 turns a direction into an update if it is negative. Programs are followed from there.

@@ -184,6 +184,12 @@ class FactoryCall:
         token = in_body.set(True)
         try:
             return self.factory.function(*arguments.args, **arguments.kwargs)
+        except jax.errors.TracerBoolConversionError as error:
+            error.add_note(
+                f"in the body of {self.factory.name}, whose numbers may be traced: it "
+                f"may branch only on arguments that are no numbers"
+            )
+            raise
         finally:
             in_body.reset(token)
 

@@ -1,4 +1,4 @@
-"""The context of a rule: all that it may look at beside the update."""
+"""The context of a rule: what it may look at, and errors where that is missing."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from jax import numpy as jnp
@@ -56,7 +57,9 @@ def check(tx: Any, params: Any = None, **more: Any) -> None:
 
 
 def _short(error: Exception, most: int = 200) -> str:
-    text = " ".join(str(error).split())
+    notes = getattr(error, "__notes__", ())
+    text = " ".join(" ".join([*notes, str(error)]).split())
+    text = re.sub(r" at 0x[0-9a-f]+", "", text)  # else one mistake looks like many
     return text if len(text) <= most else f"{text[:most]}..."
 
 

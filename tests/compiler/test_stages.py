@@ -148,3 +148,15 @@ def test_the_extra_arguments_behind_a_mask_are_masked_where_that_is_asked_for():
         tx = gradtx.masked(foreign, mask, mask_compatible_extra_args=split)
         tx.update(GRADS, tx.init(PARAMS), PARAMS, other=PARAMS)
     assert seen[0]["b"] == [None] and seen[1]["b"] is PARAMS["b"]
+
+
+def test_a_tree_rule_that_forgets_a_slot_is_told_which():
+    @gradtx.transformation
+    def forgetful():
+        slots = {"kept": lambda params: jnp.zeros(())}
+        return gradtx.TreeRule(lambda updates, slots, tree: (updates, {}), slots)
+
+    tx, params = forgetful(), {"w": jnp.ones(2)}
+    message = r"forgetful: keeps \['kept'\], but its update returned \[\]"
+    with pytest.raises(ValueError, match=message):
+        tx.update(params, tx.init(params), params)

@@ -104,3 +104,14 @@ def test_a_value_is_a_pytree_that_pickles_and_equals_its_like():
     for other in (again, pickle.loads(pickle.dumps(tx))):
         assert other == tx and hash(other) == hash(tx)
     assert tx != jax.tree.map(lambda x: 2 * x, tx)
+
+
+def test_a_body_that_branches_on_a_number_is_told_that_it_may_not():
+    @gradtx.transformation
+    def branching(amount: gradtx.Scalar):
+        return gradtx.scale(2.0) if amount > 0 else gradtx.identity()
+
+    tx = branching(0.5)
+    with pytest.raises(jax.errors.TracerBoolConversionError) as raised:
+        tx.update({"w": jnp.ones(2)}, tx.init({"w": jnp.ones(2)}))
+    assert "may branch only on arguments" in "".join(raised.value.__notes__)
