@@ -135,3 +135,25 @@ def test_the_map_tells_the_program_of_adamw_as_it_is():
     assert len(program.stages) == 1
     numbers, _ = numbers_of(plan_of(program.stages[0], program.ops), program.ops)
     assert f"{len(numbers)} numbers are one vector" in text.replace("\n  ", "")
+
+
+def names_that_decide(path):
+    """Comparisons of a name with a string: of a factory, a slot, an argument."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Compare):
+            continue
+        sides = [node.left, *node.comparators]
+        names = [it for it in sides if isinstance(it, ast.Attribute)]
+        words = [each for side in sides for each in ast.walk(side)]
+        words = [it for it in words if isinstance(it, ast.Constant)]
+        if any(it.attr in ("name", "__name__") for it in names) and any(
+            isinstance(it.value, str) for it in words
+        ):
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nothing_is_decided_by_a_name(path):
+    found = [*names_that_decide(path)]
+    of_optax = ["module.__name__ == f'optax.{name}'"]
+    assert found == (of_optax if path.name == "fallback.py" else [])

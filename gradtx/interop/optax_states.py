@@ -17,6 +17,8 @@ from jax import numpy as jnp
 
 from gradtx.compiler.foreign import ours
 from gradtx.compiler.init import shapes_of
+from gradtx.compiler.inventory import keeps_numbers
+from gradtx.compiler.program import Op
 from gradtx.compiler.transformation import GradientTransformation
 from gradtx.core.call import FactoryValue
 from gradtx.core.dtypes import wide
@@ -186,6 +188,10 @@ def _cast(key: str, x: Any, like: Any) -> jax.Array:
     return jnp.array(x, like.dtype)
 
 
+def _keeps_numbers(op: Op) -> bool:
+    return op.bound is not None and keeps_numbers(op.bound)
+
+
 def _check_labels(tx: Any, slots: list[Slot], found: list[Field]) -> None:
     """What is in groups must be in the same ones here and there.
 
@@ -212,7 +218,8 @@ def _without_numbers(
     """
     states = [field.value for field in found if field.name == SCHEDULES]
     scheduled = {name for each in states for name in each}
-    for slot in (slot for slot in slots if slot.name == "given"):
+    editable = [slot for slot in slots if slot.is_own and _keeps_numbers(slot.op)]
+    for slot in editable:
         own = slot.op.slots[NUMBERS](None)
         kept = next(x.path for x in slots if x.op is slot.op and x.name == NUMBERS)
         both = adopted("from_optax", own, _at(state, kept), scheduled)
