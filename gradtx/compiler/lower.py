@@ -141,6 +141,7 @@ class _Lowering:
                 return registers[mark]
             case Masked(inner, mask, splits_extra, freezes, hides):
                 owner = scope.trail[-1] if bound.factory.facts.is_part else name
+                freezes = freezes and not self.only_scales(inner)
                 mask = Mask(owner, mask, freezes=freezes, hides=hides)
                 return self.lower(inner, u, self.masked(scope, mask, splits_extra))
             case Groups(members, labels, splits_extra, pins, hides):
@@ -166,6 +167,14 @@ class _Lowering:
             f"{name}: a factory must return a gradient transformation or a rule, "
             f"got {short_repr(node)}"
         )
+
+    def only_scales(self, member: Any) -> bool:
+        """Whether a member is a scale by itself: others then pass, as in optax."""
+        bound = getattr(member, "bound", None)
+        if bound is None or (bound.is_scheduled and self.count is None):
+            return False
+        node = bound.at(self.count).call()
+        return isinstance(node, Rule) and node.factor is not None
 
     def masked(self, scope: _Scope, mask: Mask, splits_extra: bool) -> _Scope:
         """A scope with one more mask."""

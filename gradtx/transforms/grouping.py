@@ -32,8 +32,8 @@ def masked(inner: Member, mask: Any, *, mask_compatible_extra_args: bool = False
     As optax, but for its trap: there `masked(adam(0.1), mask)` gives the other leaves
     their gradient as their update, which `apply_updates` adds. Here such a leaf gets
     zeros, if `inner` makes a step (a rule in it says so, or it multiplies by a negative
-    number) and nothing around it scales the leaf. `masked(optax.adam(0.1), mask)` is as
-    in optax: of foreign members that is not known.
+    number) and nothing around it scales the leaf. As in optax they pass where `inner`
+    is `scale` itself, or optax's, of which that is not known.
 
     Args:
         inner: The transformation.

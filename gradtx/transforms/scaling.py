@@ -26,7 +26,7 @@ def scale(step_size: Scalar):
 @transformation
 def scale_by_schedule(step_size_fn: ScalarOrSchedule):
     """Multiply the update by a schedule; as `scale`, under optax's name."""
-    return scale(step_size_fn)
+    return memoryless(lambda u, leaf: step_size_fn * u, factor=step_size_fn)
 
 
 @transformation

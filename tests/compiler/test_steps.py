@@ -56,15 +56,16 @@ STEPS = {
     "two negative parts and a positive one": lambda: gradtx.chain(
         gradtx.scale(2.0), my_sgd(0.1), gradtx.scale(0.5)
     ),
-    "a schedule below 0": lambda: gradtx.scale_by_schedule(
-        gradtx.linear_schedule(-0.1, -0.2, 10)
+    "a schedule below 0": lambda: gradtx.chain(
+        gradtx.scale_by_schedule(gradtx.linear_schedule(-0.1, -0.2, 10))
     ),
     "a bet": lambda: gradtx.scale_by_cocob(),
     "a sum of steps": lambda: gradtx.add(my_sgd(0.1), my_step(0.1)),
     "a step inside a wrapper": lambda: gradtx.skip(my_adam(0.1)),
     "a number below 0 inside a wrapper": lambda: gradtx.accumulate(my_sgd(0.1), 1),
-    "a warmup's first": lambda: gradtx.scale_by_schedule(
-        lambda count: -0.1 * (jnp.asarray(count, float) + 1)
+    "a warmup's first": lambda: gradtx.chain(
+        gradtx.scale(2.0),
+        gradtx.scale_by_schedule(lambda count: -0.1 * (jnp.asarray(count, float) + 1)),
     ),
     "a step that was injected": lambda: gradtx.inject_hyperparams(my_adam)(lr=0.1),
     "a library's own": lambda: gradtx.adamw(0.1),
@@ -73,6 +74,10 @@ DIRECTIONS = {
     "a positive number": lambda: gradtx.scale(0.5),
     "a schedule above 0": lambda: gradtx.scale_by_schedule(
         gradtx.linear_schedule(0.1, 0.2, 10)
+    ),
+    "a negative number alone, as in optax": lambda: gradtx.scale(-0.5),
+    "a schedule of them alone": lambda: gradtx.scale_by_schedule(
+        gradtx.linear_schedule(-0.1, -0.2, 10)
     ),
     "twice turned": lambda: gradtx.chain(gradtx.scale(-1.0), gradtx.scale(-0.5)),
     "a user's, with a telling name": lambda: learning_rate_free(0.1),
