@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import jax
 from jax import numpy as jnp
 
 from gradtx.compiler.foreign import name_of_foreign
@@ -57,7 +58,9 @@ def check(tx: Any, params: Any = None, **more: Any) -> None:
 
 
 def _short(error: Exception, most: int = 200) -> str:
-    notes = getattr(error, "__notes__", ())
+    is_branching = isinstance(error, jax.errors.TracerBoolConversionError)
+    # JAX's own text does not say what to do.
+    notes = getattr(error, "__notes__", [])[:1] if is_branching else []
     text = " ".join(" ".join([*notes, str(error)]).split())
     text = re.sub(r" at 0x[0-9a-f]+", "", text)  # else one mistake looks like many
     return text if len(text) <= most else f"{text[:most]}..."

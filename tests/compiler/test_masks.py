@@ -73,8 +73,10 @@ def test_the_labels_of_a_grouping_are_asked_for_once():
 
 
 def test_a_mask_that_freezes_leaves_none_where_an_operation_is_off():
-    masked = gradtx.masked(gradtx.scale(2.0), MASK)
+    masked = gradtx.masked(gradtx.trace(0.9), MASK)
     assert active(masked) == [(True,), (None,), (True,)]
+    scaled = gradtx.masked(gradtx.scale(2.0), MASK)  # which freezes none
+    assert active(scaled) == [(True,), (False,), (True,)]
     assert active(gradtx.only(gradtx.scale(2.0), MASK)) == [(True,), (False,), (True,)]
 
 
