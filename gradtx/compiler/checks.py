@@ -17,7 +17,7 @@ from gradtx.core.rule import TreeRule
 
 
 def check_state(owner: str, state: Any) -> None:
-    """A state is what `init` made: a mapping with a count; or there is none."""
+    """Raise unless a state is a mapping with a count, as `init` makes, or None."""
     if state is None or isinstance(state, optax.EmptyState):
         return
     if not is_state(state):

@@ -1,13 +1,14 @@
 """Kernels: the rules of one stage, run on one leaf, traced once for each shape.
 
-A kernel is cached by what it computes (rules without their numbers, their wiring, which
-of them the leaf's masks select, dtypes); `hoist.py` keeps its traces by shape. Numbers
-enter as traced scalars, so a new number compiles nothing.
+The cache key is the computation: rules without their numbers, their wiring, the masks
+of the leaf, dtypes. `hoist.py` keeps the traces by shape. Numbers enter as traced
+scalars, so a new number compiles nothing.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -147,10 +148,10 @@ def zero_unless(is_due: Any, u: Any) -> Any:
 
 
 def keep_if(is_due: Any, u: Any, slots: Any, before: Any) -> tuple[Any, Any]:
-    """What leaves a rule and what it keeps, under the condition that it is due.
+    """The update and the slots of a rule, selected from the old ones if it is not due.
 
-    What it both gives and keeps leaves as it is kept: else an average that updates
-    parameters is computed twice, and reads what it was before, which is written over.
+    If the update is a new slot value, the stored one leaves, so that XLA computes it
+    once: a second computation would read the old slot, which is overwritten.
     """
     kept = {
         name: new if new is None else select(is_due, new, before.get(name, new))
@@ -159,11 +160,16 @@ def keep_if(is_due: Any, u: Any, slots: Any, before: Any) -> tuple[Any, Any]:
     return next((kept[name] for name, new in slots.items() if new is u), u), kept
 
 
+def check_slots(owner: str, slots: Collection[str], known: Collection[str]) -> None:
+    """Raise unless a rule returned all slots that it keeps, and no other."""
+    if {*slots} != {*known}:
+        given = f"but its update returned {sorted(slots)}"
+        raise ValueError(f"{owner}: keeps {sorted(known)}, {given}")
+
+
 def like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any]:
     """New slots in the dtype they are stored in; another shape or name is an error."""
-    if slots.keys() != before.keys():
-        given = f"but its update returned {sorted(slots)}"
-        raise ValueError(f"{owner}: keeps {sorted(before)}, {given}")
+    check_slots(owner, slots, before)
     stored: dict[str, Any] = {}
     for name, old in before.items():
         if old is None:

@@ -1,4 +1,4 @@
-"""Lowering: schedules are evaluated, recipes run; what they are made of is a program.
+"""Lowering: evaluate schedules, run recipes, lay out their rules as a program.
 
 Numbers are resolved first (schedules are evaluated at the count), then recipes run, and
 what they are made of is laid out as operations on registers. A rule that measures

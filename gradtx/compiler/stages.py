@@ -18,6 +18,7 @@ from gradtx.compiler.init import first_slots, is_nothing, keep_tree, measured_no
 from gradtx.compiler.kernels import (
     LeafInput,
     LeafOutput,
+    check_slots,
     keep_if,
     like_before,
     measure_kernel,
@@ -100,7 +101,7 @@ class Update:
         return self.fine.setdefault(alike, leaf_dtypes_of(*dtypes))
 
     def _freezes(self, i: int) -> bool:
-        """Whether leaf i gets no step, where a mask keeps the learning rate from it."""
+        """Whether leaf i gets no step, as far as no number decides."""
         return self.program.may_freeze and is_frozen(self.program, self.active[i])
 
     def _ops_of(self, i: int) -> list[Op]:
@@ -299,9 +300,8 @@ class Update:
 
         with error_scope(op.name):
             updates, slots = run_if(is_due, run, updates, slots)
-        if op.bound is not None and slots.keys() != op.slots.keys():
-            given = f"but its update returned {sorted(slots)}"
-            raise ValueError(f"{op.name}: keeps {sorted(op.slots)}, {given}")
+        if op.bound is not None:
+            check_slots(op.name, slots, op.slots)
         for name, slot in slots.items():
             keep_tree(self.new_state, op, keys[name], slot)
         outs = leaves.flatten(updates, f"what {op.name} returns")

@@ -69,8 +69,7 @@ class Masked:
         mask: A tree of bools, or a function from the parameters to one.
         splits_extra: Whether trees like the parameters among the extra arguments are
             masked, too.
-        freezes: Whether a leaf on which no learning rate acts, where one would act but
-            for the mask, leaves as zeros.
+        freezes: Whether a leaf gets zeros, if the mask keeps from it what makes a step.
         hides: Whether the transformation sees these leaves only, as in optax.
     """
 
