@@ -9,7 +9,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx.compiler.lower import program_of
-from gradtx.compiler.plan import numbers_of, plan_of
+from gradtx.compiler.stage import Stage, pack
 from tests import folder_readmes
 
 PACKAGE = pathlib.Path(gradtx.__path__[0])
@@ -132,8 +132,9 @@ def test_the_map_tells_the_program_of_adamw_as_it_is():
         (op.name, ", ".join(map(str, op.inputs)), str(op.out), "".join(keys.values()))
         for op, keys in zip(program.ops, program.keys, strict=True)
     ]
-    assert len(program.stages) == 1
-    numbers, _ = numbers_of(plan_of(program.stages[0], program.ops), program.ops)
+    (stage,) = program.stages
+    assert isinstance(stage, Stage)
+    numbers, _ = pack(stage, program.ops)
     assert f"{len(numbers)} numbers are one vector" in text.replace("\n  ", "")
 
 

@@ -14,8 +14,8 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from gradtx.compiler.hoist import Hoisted, Job, shared_of
-from gradtx.compiler.plan import Broadcast
+from gradtx.compiler.hoist import Hoisted, Job, Operands
+from gradtx.compiler.stage import Broadcast
 from gradtx.core.internals import Tracer
 
 TRACED, UNJITTED = 8, 16
@@ -23,14 +23,14 @@ TRACED, UNJITTED = 8, 16
 fewer would cost more calls."""
 
 
-def run_jobs(common: Broadcast, jobs: Sequence[Job]) -> list[Any]:
+def run_jobs(broadcast: Broadcast, jobs: Sequence[Job]) -> list[Any]:
     """Run each kernel on its leaf."""
     if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
-        return [job.kernel.run(common, job) for job in jobs]
-    shared = shared_of(common)
-    parts = [job.kernel.parts_for(shared, job) for job in jobs]
+        return [job.kernel.run(broadcast, job) for job in jobs]
+    operands = Operands.of(broadcast)
+    parts = [job.kernel.parts_for(operands, job) for job in jobs]
     distinct = dict.fromkeys([mine.hoist for mine in parts])
-    scalars = {hoist: hoist(*shared.leaves) for hoist in distinct}
+    scalars = {hoist: hoist(*operands.leaves) for hoist in distinct}
     outs: list[Any] = [None] * len(jobs)
     for chosen in _buckets(parts, [job.arrays[0] for job in jobs]):
         if len(chosen) == 1:

@@ -39,17 +39,17 @@ class Hoisted:
     run: Callable[[list[Any], list[Any]], Any]
 
 
-class Shared(NamedTuple):
-    """What all leaves get, flat, and a token of all that a trace depends on besides."""
+class Operands(NamedTuple):
+    """What all leaves get, flat, too; and a token of all else that traces depend on."""
 
-    whole: Any
+    broadcast: Any
     leaves: list[Any]
     token: Any
 
-
-def shared_of(common: Any) -> Shared:
-    """What all leaves get, ready for kernels."""
-    return Shared(common, jax.tree.leaves(common), token_of_context(common))
+    @classmethod
+    def of(cls, broadcast: Any) -> Operands:
+        """What all leaves get, ready for kernels."""
+        return cls(broadcast, jax.tree.leaves(broadcast), token_of_context(broadcast))
 
 
 class Job(NamedTuple):
@@ -75,26 +75,26 @@ class Kernel:
         self.parts = weakref.WeakKeyDictionary[Any, dict[Hashable, Hoisted]]()
         self.hoists = weakref.WeakKeyDictionary[Any, dict[Hashable, Callable]]()
 
-    def parts_for(self, shared: Shared, job: Job) -> Hoisted:
+    def parts_for(self, operands: Operands, job: Job) -> Hoisted:
         """The parts for a leaf."""
-        parts = self.parts.setdefault(shared.token, {})
+        parts = self.parts.setdefault(operands.token, {})
         key = (job.treedef, *map(_type_of, job.arrays))
         if key not in parts:
             with at_path(job.path):
-                parts[key] = self._trace(shared, job.leaf)
+                parts[key] = self._trace(operands, job.leaf)
         return parts[key]
 
-    def run(self, common: Any, job: Job) -> Any:
+    def run(self, broadcast: Any, job: Job) -> Any:
         """The outputs for a leaf, computed operation by operation."""
         with at_path(job.path):
-            return self.compute(common, job.leaf)
+            return self.compute(broadcast, job.leaf)
 
-    def _trace(self, shared: Shared, leaf: Any) -> Hoisted:
+    def _trace(self, operands: Operands, leaf: Any) -> Hoisted:
         program = jax.make_jaxpr(self.compute, return_shape=True)
-        traced, shape = program(shared.whole, leaf)
-        scalars, arrays, number = split(traced, len(shared.leaves))
+        traced, shape = program(operands.broadcast, leaf)
+        scalars, arrays, number = split(traced, len(operands.leaves))
         out = jax.tree.structure(shape)
-        hoists = self.hoists.setdefault(shared.token, {})
+        hoists = self.hoists.setdefault(operands.token, {})
         same = signature_of(scalars)  # mostly for all shapes
         if same not in hoists:
             hoists[same] = jax.jit(jaxpr_as_fun(scalars), inline=True)

@@ -16,8 +16,9 @@ from jax import numpy as jnp
 from gradtx.compiler.leaves import Leaves
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.masks import active_of
-from gradtx.compiler.program import Active, Op, Program, Static
+from gradtx.compiler.program import Op, Program
 from gradtx.compiler.scopes import error_scope
+from gradtx.compiler.stage import Active, Static
 from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.context import Leaf
 from gradtx.core.dtypes import wide
@@ -123,8 +124,19 @@ def measured_nothing(op: Op) -> Any:
         marks = {name: u for name, _ in op.marks}
         extra = dict.fromkeys(op.needs, u)
         leaf = Leaf(
-            op.name, u, u, marks, u, None, shared, shared, None, extra, None, u
-        )  # fmt: skip
+            owner=op.name,
+            grad=u,
+            flowing=u,
+            marks=marks,
+            clock=u,
+            total=None,
+            shared=shared,
+            before=shared,
+            key=None,
+            extra=extra,
+            static=None,
+            array=u,
+        )
         return op.node.measure(u, slots, leaf)
 
     shapes = jax.eval_shape(measure, jax.ShapeDtypeStruct((), jnp.float32))

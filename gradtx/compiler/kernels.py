@@ -1,7 +1,7 @@
 """Kernels: the rules of one stage, run on one leaf, traced once for each shape.
 
-The cache key is the computation: rules without their numbers, their wiring, the masks
-of the leaf, dtypes. `hoist.py` keeps the traces by shape. Numbers enter as traced
+The cache key is the computation: rules without their numbers, their registers, the
+masks of the leaf, dtypes. `hoist.py` keeps the traces by shape. Numbers enter as traced
 scalars, so a new number compiles nothing.
 """
 
@@ -16,9 +16,8 @@ from jax import lax
 from jax import numpy as jnp
 
 from gradtx.compiler.hoist import Kernel
-from gradtx.compiler.plan import Broadcast, Plan, Wiring, unpack
-from gradtx.compiler.program import Active
 from gradtx.compiler.scopes import error_scope, whole_tree
+from gradtx.compiler.stage import Active, Broadcast, Stage, StaticOp, unpack
 from gradtx.core.call import FactoryCall
 from gradtx.core.context import Leaf
 from gradtx.core.dtypes import LeafDTypes
@@ -44,97 +43,114 @@ class LeafOutput(NamedTuple):
     slots: dict[int, dict[str, Any]]
 
 
-class _Run:
+class _LeafRun:
     """One leaf on its way through a stage."""
 
     def __init__(
         self,
-        plan: Plan,
+        stage: Stage,
         active: Active,
         precision: LeafDTypes,
-        common: Broadcast,
+        broadcast: Broadcast,
         leaf: LeafInput,
     ):
-        self.precision, self.common, self.leaf = precision, common, leaf
+        self.precision, self.broadcast, self.leaf = precision, broadcast, leaf
         registers = map(precision.cast, leaf.registers)
-        self.registers = dict(zip(plan.reads, registers, strict=True))
+        self.registers = dict(zip(stage.reads, registers, strict=True))
         if 0 in self.registers:
             u = self.registers[0].astype(precision.compute)
-            self.registers[0] = zero_unless(common.is_due, u)
+            self.registers[0] = zero_unless(broadcast.is_due, u)
         self.param = None
         if leaf.param is not None:
             self.param = jnp.asarray(leaf.param)
             if precision.is_float:
                 self.param = self.param.astype(precision.compute)
-        children = unpack(plan, common, active)
-        self.nodes: list[Any] = [
-            FactoryCall(wiring.spec, numbers).call() if is_active else None
-            for wiring, numbers, is_active in zip(
-                plan.wirings, children, active, strict=True
-            )
+        children = unpack(stage, broadcast, active)
+        nodes: list[Any] = [
+            FactoryCall(op.spec, numbers).call() if on else None
+            for op, numbers, on in zip(stage.ops, children, active, strict=True)
         ]
+        self.steps = [*zip(stage.ops, nodes, active, strict=True)]
 
-    def context(self, i: int, wiring: Wiring, node: Any, active: Any) -> Leaf:
-        u = self.registers[wiring.inputs[0]]
-        marks = {name: self.registers[register] for name, register in wiring.marks}
+    def context(self, op: StaticOp, node: Any, active: Any) -> Leaf:
+        u = self.registers[op.inputs[0]]
+        marks = {name: self.registers[register] for name, register in op.marks}
         grad = marks.get("grad", u)
         cast = functools.partial(jax.tree.map, self.precision.cast)
-        common, key = self.common, None
-        shared, before = (cast(it.get(i, {})) for it in (common.shared, common.before))
+        broadcast, k = self.broadcast, op.index
+        before = cast(broadcast.before.get(k, {}))
+        key = None
         if node.key is not None:
-            key = node.key_of(before.pop("key"), self.leaf.place[i])
-        extra = {need: common.extra[need] for need in node.needs}
-        static = None if active is True else active.value
+            key = node.key_of(before.pop("key"), self.leaf.place[k])
         return Leaf(
-            wiring.name, grad, marks.get("flowing", grad), marks, common.count,
-            cast(common.totals.get(i)), shared, before, key, extra, static, self.param,
-        )  # fmt: skip
+            owner=op.name,
+            grad=grad,
+            flowing=marks.get("flowing", grad),
+            marks=marks,
+            clock=broadcast.count,
+            total=cast(broadcast.totals.get(k)),
+            shared=cast(broadcast.shared.get(k, {})),
+            before=before,
+            key=key,
+            extra={need: broadcast.extra[need] for need in node.needs},
+            static=None if active is True else active.value,
+            array=self.param,
+        )
 
-    def slots(self, i: int) -> dict[str, Any]:
-        slots = self.leaf.slots.get(i, {}).items()
-        return {k: v if v is None else self.precision.cast(v) for k, v in slots}
+    def slots(self, k: int) -> dict[str, Any]:
+        slots = self.leaf.slots.get(k, {}).items()
+        return {name: x if x is None else self.precision.cast(x) for name, x in slots}
 
 
 @functools.lru_cache(maxsize=1024)
-def update_kernel(
-    plan: Plan, active: Active, precision: LeafDTypes, out: int
-) -> Kernel:
+def update_kernel(stage: Stage, active: Active, precision: LeafDTypes) -> Kernel:
     """The update of one leaf by a stage: the leaves of its `LeafOutput`."""
 
-    def update(common: Broadcast, leaf: LeafInput):
-        run = _Run(plan, active, precision, common, leaf)
+    def update(broadcast: Broadcast, leaf: LeafInput):
+        run = _LeafRun(stage, active, precision, broadcast, leaf)
         registers, new_slots = run.registers, {}
-        for i, wiring, node, is_active in zip(
-            plan.ops, plan.wirings, run.nodes, active, strict=True
-        ):
-            u, *branches = (registers[r] for r in wiring.inputs)
+        for op, node, is_active in run.steps:
+            u, *branches = (registers[r] for r in op.inputs)
+            registers[op.out] = u
             if not is_active:
-                registers[wiring.out] = u
                 continue
-            context = run.context(i, wiring, node, is_active)
-            with error_scope(wiring.name, leaf.slots.get(i)):
+            context, stored = run.context(op, node, is_active), leaf.slots.get(op.index)
+            with error_scope(op.name, stored):
                 if isinstance(node, Fork):
-                    u = node.join(u, tuple(branches), context)
-                else:
-                    before = run.slots(i)
-                    u, slots = both(node.update(u, before, context), wiring.name)
-                    u, slots = keep_if(common.is_due, u, slots, before)
-                    new_slots[i] = like_before(
-                        slots, leaf.slots.get(i, {}), wiring.name
-                    )
-            registers[wiring.out] = u
-        outs = [registers[r] for r in plan.writes]
-        outs = tuple(
-            [
-                lax.convert_element_type(jnp.asarray(x), precision.out)
-                if r == out and precision.is_float
-                else x
-                for r, x in zip(plan.writes, outs, strict=True)
-            ]
-        )
-        return jax.tree.leaves(LeafOutput(outs, new_slots), is_leaf=is_none)
+                    registers[op.out] = node.join(u, tuple(branches), context)
+                    continue
+                before = run.slots(op.index)
+                u, slots = both(node.update(u, before, context), op.name)
+                u, slots = keep_if(broadcast.is_due, u, slots, before)
+                new_slots[op.index] = like_before(slots, stored or {}, op.name)
+            registers[op.out] = u
+        outs = [registers[r] for r in stage.writes]
+        if precision.is_float and stage.leaving in stage.writes:
+            i = stage.writes.index(stage.leaving)
+            outs[i] = lax.convert_element_type(jnp.asarray(outs[i]), precision.out)
+        return jax.tree.leaves(LeafOutput(tuple(outs), new_slots), is_leaf=is_none)
 
     return Kernel(update)
+
+
+@functools.lru_cache(maxsize=1024)
+def measure_kernel(stage: Stage, active: Active, precision: LeafDTypes) -> Kernel:
+    """The measurements of one leaf, by operation."""
+
+    def measure(broadcast: Broadcast, leaf: LeafInput):
+        run = _LeafRun(stage, active, precision, broadcast, leaf)
+        totals = {}
+        for op, node, is_active in run.steps:
+            if is_active and node.measure is not None:
+                u, context = (
+                    run.registers[op.inputs[0]],
+                    run.context(op, node, is_active),
+                )
+                with error_scope(op.name):
+                    totals[op.index] = node.measure(u, run.slots(op.index), context)
+        return totals
+
+    return Kernel(measure)
 
 
 def select(is_due: Any, new: Any, old: Any) -> Any:
@@ -185,23 +201,3 @@ def like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any
             )
         stored[name] = lax.convert_element_type(new, old.dtype)
     return stored
-
-
-@functools.lru_cache(maxsize=1024)
-def measure_kernel(plan: Plan, active: Active, precision: LeafDTypes) -> Kernel:
-    """The measurements of one leaf, by operation."""
-
-    def measure(common: Broadcast, leaf: LeafInput):
-        run = _Run(plan, active, precision, common, leaf)
-        totals = {}
-        for i, wiring, node, is_active in zip(
-            plan.ops, plan.wirings, run.nodes, active, strict=True
-        ):
-            if is_active and node.measure is not None:
-                u = run.registers[wiring.inputs[0]]
-                context = run.context(i, wiring, node, is_active)
-                with error_scope(wiring.name):
-                    totals[i] = node.measure(u, run.slots(i), context)
-        return totals
-
-    return Kernel(measure)

@@ -1,8 +1,7 @@
 """Lowering: evaluate schedules, run recipes, lay out their rules as a program.
 
 Numbers are resolved first (schedules are evaluated at the count), then recipes run, and
-what they are made of is laid out as operations on registers. A rule that measures
-something computed in its own stage begins a new one.
+what they are made of is laid out as operations on registers.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.compiler.foreign import name_of_foreign, rule_of_foreign
-from gradtx.compiler.program import Mask, Op, Origin, Pin, Program, Stage
+from gradtx.compiler.program import Mask, Op, Origin, Pin, Program
 from gradtx.compiler.slot_names import settle_keys
+from gradtx.compiler.stage import stages_of
 from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.context import no_state
 from gradtx.core.errors import short_repr
@@ -86,7 +86,7 @@ class _Lowering:
         return Program(
             bound.factory.name,
             tuple(self.ops),
-            _stages(self.ops, out),
+            stages_of(self.ops, out),
             settle_keys(self.ops, self.masks, bound.factory.name),
             tuple(self.masks),
             tuple(self.parts),
@@ -211,10 +211,19 @@ class _Lowering:
         trail = scope.trail if is_part else (*scope.trail, name)
         self.ops.append(
             Op(
-                bound, node, inputs, marks, out, scope.masks, trail, scope.pin,
-                inside, scope.splits_extra, scope.part or 0,
+                bound=bound,
+                node=node,
+                inputs=inputs,
+                marks=marks,
+                out=out,
+                masks=scope.masks,
+                trail=trail,
+                pin=scope.pin,
+                inside=inside,
+                splits_extra=scope.splits_extra,
+                part=scope.part or 0,
             )
-        )  # fmt: skip
+        )
         return out
 
 
@@ -223,24 +232,3 @@ def _is_pure(schedule: Any) -> bool:
     if not isinstance(schedule, FactoryValue):
         return False
     return all(_is_pure(part) for part in schedule.bound.leaves() if callable(part))
-
-
-def _stages(ops: list[Op], out: int) -> tuple[Stage, ...]:
-    stages: list[Stage] = []
-    written: set[int] = set()
-    for i, op in enumerate(ops):
-        is_tree = isinstance(op.node, TreeRule)
-        fits = stages and not is_tree and not stages[-1].is_tree
-        if not fits or (op.measures and op.reads & written):
-            stages.append(Stage([], is_tree))
-            written = set()
-        stages[-1].ops.append(i)
-        written.add(op.out)
-    later = {out}
-    for stage in reversed(stages):
-        reads = set().union(*(ops[i].reads for i in stage.ops))
-        writes = {ops[i].out for i in stage.ops}
-        stage.writes = tuple(sorted(writes & later))
-        stage.reads = tuple(sorted(reads - writes))
-        later |= reads
-    return tuple(stages)

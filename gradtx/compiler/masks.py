@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from gradtx.compiler.program import Active, Mask, Program, Static
+from gradtx.compiler.program import Mask, Program
+from gradtx.compiler.stage import Active, Static
 from gradtx.core.numbers import is_concrete
 from gradtx.core.paths import names_of
 from gradtx.core.trees import is_none

@@ -1,7 +1,7 @@
 """Programs: operations on registers, their stages and their slots.
 
 Register 0 holds what enters `update`. Consecutive rules form a stage, which is one
-kernel a leaf. `lower.py` makes it.
+kernel a leaf. `lower.py` makes programs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gradtx.compiler.counts import common_period
+from gradtx.compiler.stage import Active, Stage, TreeStage
 from gradtx.core.call import FactoryCall
 from gradtx.core.nodes import Fork, Recall
 from gradtx.core.prng import raw_key
@@ -35,7 +36,7 @@ class Pin(NamedTuple):
     within: int | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Op:
     """One operation: what it does, what it reads, where it keeps what it keeps.
 
@@ -161,27 +162,6 @@ class Origin(NamedTuple):
     label: str | None
 
 
-class Static(NamedTuple):
-    """What a rule has for one leaf."""
-
-    value: Any
-
-
-Active = tuple[bool | Static | None, ...]
-"""For each operation, whether a leaf goes through it, or with which static; None where
-it would, but for a mask that freezes."""
-
-
-@dataclasses.dataclass
-class Stage:
-    """Operations that run together: rules of one kernel, or a single tree rule."""
-
-    ops: list[int]
-    is_tree: bool
-    reads: tuple[int, ...] = ()
-    writes: tuple[int, ...] = ()
-
-
 @dataclasses.dataclass(frozen=True)
 class Program:
     """What a transformation does, in order.
@@ -198,12 +178,13 @@ class Program:
         is_pure: Whether they depend on nothing else: all its schedules remember what
             they are made of. A plain function may look at more.
         is_laid: Whether it was laid out for another count, its numbers made anew.
-        memo: Whatever the engine derives from the program.
+        frozen: Whether leaves that go through the same operations are frozen.
+        first: The first slots of leaves of one shape that go through the same.
     """
 
     name: str
     ops: tuple[Op, ...]
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage | TreeStage, ...]
     keys: tuple[dict[str, str], ...]
     masks: tuple[Mask, ...]
     parts: tuple[Origin, ...]
@@ -211,7 +192,10 @@ class Program:
     is_timed: bool
     is_pure: bool
     is_laid: bool = False
-    memo: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    frozen: dict[Active, bool] = dataclasses.field(default_factory=dict)
+    first: dict[tuple[Active, tuple[int, ...]], dict[str, Any]] = dataclasses.field(
+        default_factory=dict
+    )
 
     def around(self, op: Op) -> Iterator[Origin]:
         """The part that an operation is, and those around it, outwards."""

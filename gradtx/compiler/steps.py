@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from gradtx.compiler.program import Active, Op, Program
+from gradtx.compiler.program import Op, Program
+from gradtx.compiler.stage import Active
 from gradtx.core.nodes import Fork, Recall
 
 
@@ -117,15 +118,14 @@ def is_frozen(program: Program, active: Active) -> bool:
     That is, a rule freezes it; or what it goes through leaves a direction, where but
     for a mask that freezes it would end as a step.
     """
-    known = program.memo.setdefault("frozen", {})
-    if active not in known:
+    if active not in program.frozen:
         pairs = zip(program.ops, active, strict=True)
-        known[active] = any(on and op.node.freezes for op, on in pairs) or (
+        program.frozen[active] = any(on and op.node.freezes for op, on in pairs) or (
             None in active
             and flow(program, active).is_direction
             and flow(program, active, through=True).is_step
         )
-    return known[active]
+    return program.frozen[active]
 
 
 def is_left_out(program: Program, active: Active) -> Any:

@@ -7,11 +7,14 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.compiler.checks import check_extra, check_keys, check_state
+from gradtx.compiler.kernel_stage import run_kernels
 from gradtx.compiler.laid import program_at
 from gradtx.compiler.leaves import Leaves, is_state
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.program import Program
-from gradtx.compiler.stages import Update
+from gradtx.compiler.run import Run
+from gradtx.compiler.stage import TreeStage
+from gradtx.compiler.tree_stage import run_tree_rule
 from gradtx.core.call import FactoryCall
 from gradtx.core.context import NoStateError
 from gradtx.core.state import typed_as
@@ -40,12 +43,12 @@ def update_if(
     def run(program: Program, kept: Any, count: Any) -> tuple[Any, Any]:
         check_extra(program, extra)
         leaves = Leaves(program.name, updates, params)
-        this = Update(program, leaves, kept, count, extra, is_due)
+        this = Run(program, leaves, kept, count, extra, is_due)
         for stage in program.stages:
-            if stage.is_tree:
-                this.tree_stage(stage.ops[0])
+            if isinstance(stage, TreeStage):
+                run_tree_rule(this, stage)
             else:
-                this.kernel_stage(stage)
+                run_kernels(this, stage)
         return this.results(), this.new_state
 
     program = None

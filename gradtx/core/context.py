@@ -61,7 +61,7 @@ class SettleContext:
         return as_weak(self.count) + 1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Leaf:
     """What a rule may look at beside the update and its slots.
 
@@ -78,6 +78,7 @@ class Leaf:
         key: A PRNG key (raw uint32) for this leaf and update, if the rule has one.
         extra: The extra arguments that the rule needs.
         static: The leaf's, if the rule has one for each.
+        array: The parameter, or None: see `param`.
     """
 
     owner: str

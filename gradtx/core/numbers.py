@@ -81,12 +81,17 @@ class DecayValue:
         value: The decay.
         kept: Its complement.
         changes: Whether later updates may have another decay, as of a schedule.
+        is_settled: Whether the complement is believed as it is: in kernels, where it
+            was settled on the way in.
     """
 
-    __slots__ = ("changes", "kept", "value")
+    __slots__ = ("changes", "is_settled", "kept", "value")
 
-    def __init__(self, value: Any, kept: Any, changes: bool = False):
-        self.value, self.kept, self.changes = value, kept, changes
+    def __init__(
+        self, value: Any, kept: Any, changes: bool = False, is_settled: bool = False
+    ):
+        self.value, self.kept = value, kept
+        self.changes, self.is_settled = changes, is_settled
 
     @classmethod
     def of(cls, value: Any, changes: bool = False) -> DecayValue:
@@ -100,6 +105,8 @@ class DecayValue:
     @property
     def complement(self) -> Any:
         """1 - b, as exactly as it is known."""
+        if self.is_settled:
+            return self.kept
         if isinstance(self.value, int | float):
             return 1.0 - self.value
         plain = 1 - self.value
@@ -180,7 +187,11 @@ class DecayValue:
         return other**self.value
 
     def __reduce__(self):
-        return DecayValue, (self.value, self.kept, self.changes)
+        return DecayValue, (self.value, self.kept, self.changes, self.is_settled)
+
+
+def _unflatten(flags: Any, children: Any) -> DecayValue:
+    return DecayValue(*children, *flags)
 
 
 jax.tree_util.register_pytree_with_keys(
@@ -190,7 +201,7 @@ jax.tree_util.register_pytree_with_keys(
             (jax.tree_util.GetAttrKey("value"), decay.value),
             (jax.tree_util.GetAttrKey("complement"), decay.kept),
         ),
-        decay.changes,
+        (decay.changes, decay.is_settled),
     ),
-    lambda changes, children: DecayValue(*children, changes=changes),
+    _unflatten,
 )

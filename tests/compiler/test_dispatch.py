@@ -7,7 +7,7 @@ import gradtx
 from gradtx.compiler import dispatch
 from gradtx.compiler.dispatch import TRACED, UNJITTED, run_jobs, total
 from gradtx.compiler.hoist import Job, Kernel
-from gradtx.compiler.plan import Broadcast
+from gradtx.compiler.stage import Broadcast
 from tests.probes import new_log, traced_probe
 
 

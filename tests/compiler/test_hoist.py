@@ -155,7 +155,7 @@ def test_a_kernel_forgets_its_traces_when_jax_does():
     job = hoist.Job(kernel, treedef, arrays, str)
 
     def run():
-        parts = kernel.parts_for(hoist.shared_of(two), job)
+        parts = kernel.parts_for(hoist.Operands.of(two), job)
         return parts.run(parts.hoist(two), arrays)
 
     assert jnp.all(run() == 2) and len(kernel.parts) == 1

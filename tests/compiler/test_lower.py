@@ -5,7 +5,6 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx.compiler.lower import program_of, programs_in, takes_batch
-from gradtx.compiler.program import Stage
 from gradtx.core.context import NoStateError
 
 ZERO = jnp.int32(0)
@@ -87,44 +86,6 @@ def test_a_mask_in_a_mask_knows_what_is_around_it():
     made = program(gradtx.only(gradtx.chain(gradtx.scale(1.0), inner), True))
     assert [mask.within for mask in made.masks] == [(), (0,)]
     assert [op.masks for op in made.ops] == [(0,), (0, 1)]
-
-
-def test_rules_are_one_stage_until_one_measures_what_was_computed_in_it():
-    clip, scale = gradtx.clip_by_global_norm(1.0), gradtx.scale(2.0)
-    assert program(gradtx.chain(clip, scale)).stages == (
-        Stage([0, 1], False, (0,), (2,)),
-    )
-    assert program(gradtx.chain(scale, clip)).stages == (
-        Stage([0], False, (0,), (1,)),
-        Stage([1], False, (1,), (2,)),
-    )
-
-
-def test_what_needs_the_tree_is_a_stage_of_its_own():
-    scale = gradtx.scale(2.0)
-    made = program(gradtx.chain(scale, optax.trace(0.9), scale))
-    assert [(stage.ops, stage.is_tree) for stage in made.stages] == [
-        ([0], False),
-        ([1], True),
-        ([2], False),
-    ]
-
-
-def test_a_register_leaves_a_stage_only_where_it_is_read_later():
-    tx = gradtx.moments(
-        gradtx.trace(0.9), gradtx.scale(1.0), gradtx.clip_by_global_norm(1.0)
-    )
-    first, second = program(tx).stages
-    assert first.writes == (2,)
-    assert second.reads == (0, 2)  # the scope's gradient, and what is clipped
-
-
-def test_a_register_that_a_later_stage_reads_is_kept_for_it():
-    clip = gradtx.clip_by_global_norm(1.0)
-    twice = gradtx.chain(gradtx.scale(2.0), clip, clip)
-    first, second, third = program(gradtx.add(gradtx.trace(0.9), twice)).stages
-    assert first.writes == (1, 2)
-    assert second.reads == (2,) and third.reads == (0, 1, 3)
 
 
 def test_a_program_is_kept_unless_its_numbers_depend_on_the_count():

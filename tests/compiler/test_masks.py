@@ -15,7 +15,7 @@ from gradtx.compiler.masks import (
     places_of,
     seen_by,
 )
-from gradtx.compiler.program import Static
+from gradtx.compiler.stage import Static
 
 PARAMS: Any = {"a": jnp.ones(2), "b": jnp.ones((2, 2)), "c": jnp.ones(())}
 TREEDEF = jax.tree.structure(PARAMS)

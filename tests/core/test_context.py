@@ -17,7 +17,18 @@ from gradtx.core.context import (
 from gradtx.core.errors import at_path
 
 LEAF = Leaf(
-    "probe", 1.0, 1.0, {"grad": 1.0}, jnp.int32(3), None, {}, {}, None, {}, None, 2.0
+    owner="probe",
+    grad=1.0,
+    flowing=1.0,
+    marks={"grad": 1.0},
+    clock=jnp.int32(3),
+    total=None,
+    shared={},
+    before={},
+    key=None,
+    extra={},
+    static=None,
+    array=2.0,
 )
 
 

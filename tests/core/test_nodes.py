@@ -57,7 +57,20 @@ def test_what_all_nodes_share_cannot_be_changed():
 
 
 def test_what_is_recalled_comes_out_in_the_place_of_the_update():
-    leaf = Leaf("recall", 0, 0, {"x": 5.0}, None, None, {}, {}, None, {}, None, None)
+    leaf = Leaf(
+        owner="recall",
+        grad=0,
+        flowing=0,
+        marks={"x": 5.0},
+        clock=None,
+        total=None,
+        shared={},
+        before={},
+        key=None,
+        extra={},
+        static=None,
+        array=None,
+    )
     slots = {"kept": jnp.ones(2)}
     assert Recall("x").update(1.0, slots, leaf) == (5.0, slots)
     with pytest.raises(ValueError, match="recall: nothing around it lets 'y'"):

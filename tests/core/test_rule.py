@@ -9,7 +9,20 @@ from gradtx.core import rule
 from gradtx.core.context import Leaf
 from gradtx.core.rule import Rule, TreeRule, both, memoryless
 
-LEAF = Leaf("probe", 0.0, 0.0, {}, None, None, {}, {}, None, {}, None, None)
+LEAF = Leaf(
+    owner="probe",
+    grad=0.0,
+    flowing=0.0,
+    marks={},
+    clock=None,
+    total=None,
+    shared={},
+    before={},
+    key=None,
+    extra={},
+    static=None,
+    array=None,
+)
 
 
 def test_a_rule_that_says_nothing_else_keeps_and_asks_for_nothing():

@@ -1,0 +1,231 @@
+"""Stages: all that is static of operations that run together, and their numbers.
+
+The numbers of a stage are packed as one vector, and unpacked inside its kernels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+from gradtx.core.call import CallSpec
+from gradtx.core.dtypes import default_float
+from gradtx.core.numbers import DecayValue, as_weak
+from gradtx.core.rule import TreeRule
+
+
+class Static(NamedTuple):
+    """What a rule has for one leaf."""
+
+    value: Any
+
+
+Active = tuple[bool | Static | None, ...]
+"""For each operation, whether a leaf goes through it, or with which static; None where
+it would, but for a mask that freezes."""
+
+
+class Broadcast(NamedTuple):
+    """What all leaves of a stage get.
+
+    All scalar numbers are one vector: one operand of an un-jitted call, not many.
+    """
+
+    numbers: Any
+    arrays: tuple[Any, ...]
+    count: Any
+    totals: dict[int, Any]
+    shared: dict[int, Any]
+    before: dict[int, Any]
+    extra: dict[str, Any]
+    is_due: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class StaticOp:
+    """The static part of an operation: `Op` without its numbers.
+
+    Attributes:
+        index: Its place in the program.
+        spec: The call of its factory, without the numbers.
+        name: For messages.
+        inputs: The registers that it reads.
+        marks: The registers that have a name.
+        out: The register that it writes.
+    """
+
+    index: int
+    spec: CallSpec
+    name: str
+    inputs: tuple[int, ...]
+    marks: tuple[tuple[Any, int], ...]
+    out: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Rules that run together, as one kernel a leaf. Equal ones share kernels.
+
+    Attributes:
+        ops: The static part of each operation.
+        reads: The registers that the stage reads.
+        writes: The registers that it writes for later stages.
+        leaving: The register that leaves the program.
+        treedef: The structure of the numbers of all operations.
+        places: For each number, where it is passed: at an index of the vector (a
+            decay's complement behind it), or, if negative, of the arrays.
+        changes: For each number, whether it changes if it is a decay, else None.
+        owners: For each number, whose it is, by its place in `ops`.
+        kernels: Those made so far, by their maker, what a leaf goes through, dtypes.
+    """
+
+    ops: tuple[StaticOp, ...]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    leaving: int
+    treedef: Any
+    places: tuple[int, ...]
+    changes: tuple[bool | None, ...]
+    owners: tuple[int, ...]
+    kernels: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class TreeStage:
+    """A single rule that needs the whole tree: the operation of this index."""
+
+    index: int
+
+
+def stages_of(ops: Sequence[Any], out: int) -> tuple[Stage | TreeStage, ...]:
+    """The stages of operations, of which one writes the register that leaves.
+
+    A rule that measures something computed in its own stage begins a new one.
+    """
+    groups: list[list[int]] = []
+    written: set[int] = set()
+    for k, op in enumerate(ops):
+        follows = groups and not any(_needs_tree(ops[i]) for i in (groups[-1][-1], k))
+        if not follows or (op.measures and op.reads & written):
+            groups.append([])
+            written = set()
+        groups[-1].append(k)
+        written.add(op.out)
+    stages: list[Stage | TreeStage] = []
+    later = {out}
+    for group in reversed(groups):
+        reads = set().union(*(ops[k].reads for k in group))
+        writes = {ops[k].out for k in group}
+        if _needs_tree(ops[group[0]]):
+            stages.append(TreeStage(group[0]))
+        else:
+            mine = {k: ops[k] for k in group}
+            passed = tuple(sorted(reads - writes)), tuple(sorted(writes & later))
+            stages.append(_stage(mine, *passed, out))
+        later |= reads
+    return tuple(reversed(stages))
+
+
+def _needs_tree(op: Any) -> bool:
+    return isinstance(op.node, TreeRule)
+
+
+def _stage(
+    ops: Mapping[int, Any], reads: tuple[int, ...], writes: tuple[int, ...], out: int
+) -> Stage:
+    leaves, treedef = _numbers_of(ops.values())
+    places: list[int] = []
+    scalars = arrays = 0
+    for leaf in leaves:
+        if np.ndim(leaf.value if _is_decay(leaf) else leaf):
+            arrays += 1
+            places.append(-arrays)
+        else:
+            places.append(scalars)
+            scalars += 2 if _is_decay(leaf) else 1
+    return Stage(
+        ops=tuple(
+            StaticOp(
+                k, op.bound and op.bound.spec, op.name, op.inputs, op.marks, op.out
+            )
+            for k, op in ops.items()
+        ),
+        reads=reads,
+        writes=writes,
+        leaving=out,
+        treedef=treedef,
+        places=tuple(places),
+        changes=tuple(leaf.changes if _is_decay(leaf) else None for leaf in leaves),
+        owners=tuple(
+            i for i, op in enumerate(ops.values()) for _ in _numbers_of([op])[0]
+        ),
+    )
+
+
+def _numbers_of(ops: Iterable[Any]) -> tuple[list[Any], Any]:
+    children = [op.bound.children for op in ops if op.bound is not None]
+    return jax.tree.flatten(children, is_leaf=_is_decay)
+
+
+def _is_decay(value: Any) -> bool:
+    return isinstance(value, DecayValue)
+
+
+def pack(stage: Stage, ops: Sequence[Any]) -> tuple[Any, tuple[Any, ...]]:
+    """The numbers of a stage: scalars in a vector, and arrays."""
+    leaves, _ = _numbers_of(ops[op.index] for op in stage.ops)
+    scalars: list[Any] = []
+    arrays: list[Any] = []
+    for leaf, place in zip(leaves, stage.places, strict=True):
+        parts = [leaf.value, leaf.complement] if _is_decay(leaf) else [leaf]
+        if place < 0:
+            arrays.append(parts)
+        else:
+            scalars += parts
+    if any(isinstance(x, jax.Array) for x in scalars):
+        return _stack(scalars), tuple(arrays)
+    with np.errstate(over="ignore"):  # beyond float32's range is infinite there
+        return np.asarray(scalars, default_float()), tuple(arrays)
+
+
+@functools.partial(jax.jit, inline=True)
+def _stack(scalars: list[Any]) -> jax.Array:
+    return jnp.stack([jnp.asarray(x).astype(float) for x in scalars])
+
+
+def unpack(stage: Stage, broadcast: Broadcast, active: Active) -> list[Any]:
+    """The children of each operation, their numbers as weakly typed scalars.
+
+    Args:
+        stage: The stage.
+        broadcast: Holds its numbers.
+        active: For each operation of the stage, whether the leaf goes through it; if
+            not, its numbers are None.
+    """
+
+    def scalar(i: int) -> Any:
+        return as_weak(lax.squeeze(lax.slice(broadcast.numbers, (i,), (i + 1,)), (0,)))
+
+    def number(place: int, changes: bool | None) -> Any:
+        if place < 0:
+            value, *complement = broadcast.arrays[-1 - place]
+        else:
+            size = 1 if changes is None else 2
+            value, *complement = map(scalar, range(place, place + size))
+        if changes is None:
+            return value
+        return DecayValue(value, complement[0], changes, is_settled=True)
+
+    triples = zip(stage.places, stage.changes, stage.owners, strict=True)
+    numbers = [
+        number(place, changes) if active[owner] else None
+        for place, changes, owner in triples
+    ]
+    return jax.tree.unflatten(stage.treedef, numbers)
