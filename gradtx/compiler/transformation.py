@@ -20,7 +20,12 @@ P = ParamSpec("P")
 
 
 class _OfEither(type):
-    """What optax made is an instance, too: the name stands for both libraries' kind."""
+    """What optax made is an instance, too: the name stands for both libraries' kind.
+
+    Programs that change one import go on to ask `isinstance(tx,
+    optax.GradientTransformation)`, and may hold members of both libraries. Only a
+    metaclass answers for classes that are not ours. `type(tx) is` tells ours apart.
+    """
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, optax.GradientTransformation)
@@ -129,10 +134,12 @@ register_pytree(GradientTransformation)
 def transformation(factory: Callable[P, Any]) -> Callable[P, GradientTransformation]:
     """Make a factory whose results remember it and its arguments.
 
-    The factory returns another transformation (a recipe), or a `Rule` (a primitive).
-    It runs after its numbers are resolved and may run at every trace, so it must be
-    pure. Which parameters are numbers its annotations say (`Scalar`, `NonNegative`,
-    `Decay`, ...); these take schedules and become traced leaves.
+    The body returns another transformation (a recipe), or a `Rule` (a primitive). It
+    must be pure, for it runs often: at the call, for its errors; when the result is
+    lowered, its schedules evaluated; and in the trace of each kernel, where numbers are
+    tracers and members are placeholders that it can only pass on. So it may branch on
+    other arguments only. Annotations (`Scalar`, `NonNegative`, `Decay`, ...) say which
+    parameters are numbers; these take schedules and become traced leaves.
 
     Raises:
         TypeError, ValueError: At the call of the factory: an unknown argument, or a

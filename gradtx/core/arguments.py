@@ -21,7 +21,7 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.core.errors import hint_for, short_repr
-from gradtx.core.members import is_member, member_of
+from gradtx.core.members import AbsentMember, is_member, member_of
 from gradtx.core.numbers import DecayValue, is_concrete, is_number
 from gradtx.core.prng import is_key
 
@@ -167,7 +167,7 @@ class MemberRole(Role):
 
     def is_leaf(self, value: Any) -> bool:
         """None stands for no transformation, and is refused as one."""
-        return value is None or is_member(value)
+        return value is None or isinstance(value, AbsentMember) or is_member(value)
 
     def check_none(self, owner: str, argument: str) -> None:
         """None is no transformation."""
@@ -176,6 +176,8 @@ class MemberRole(Role):
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The transformation, or an error that names what was given instead."""
+        if isinstance(value, AbsentMember):
+            return value
         if is_member(value):
             return member_of(value)
         raise TypeError(

@@ -21,6 +21,7 @@ import optax
 from gradtx.core.arguments import NumberRole, Role
 from gradtx.core.equality import hash_of, same
 from gradtx.core.errors import first_few, short_repr
+from gradtx.core.members import AbsentMember
 from gradtx.core.numbers import DecayValue, ahead, scheduled
 from gradtx.core.stable import stable
 
@@ -194,8 +195,9 @@ class FactoryCall:
             in_body.reset(token)
 
     def without_members(self) -> FactoryCall:
-        """The same with None in the place of each transformation in it."""
-        kept = [None if isinstance(x, FactoryValue) else x for x in self.children]
+        """The same with a placeholder for each transformation in it."""
+        absent = AbsentMember(self.factory.name)
+        kept = [absent if isinstance(x, FactoryValue) else x for x in self.children]
         return FactoryCall(self.spec, tuple(kept))
 
     @property

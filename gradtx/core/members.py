@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, NoReturn
 
+import jax
 import optax
 
 
@@ -24,3 +26,26 @@ def member_of(value: Any) -> optax.GradientTransformation:
         return value
     make = getattr(value, "gradient_transformation", None)
     return make() if make else optax.GradientTransformation(value.init, value.update)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class AbsentMember:
+    """The place of a member where a factory's body runs inside a kernel.
+
+    The member was laid out as operations of its own before, and only its outcome is
+    there. The body may put the placeholder where it put the member, and no more.
+
+    Attributes:
+        owner: The factory whose member it is.
+    """
+
+    owner: str
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"{self.owner}: looks at {name!r} of its member in a kernel, where the "
+            "member is not there: the body of a factory runs when it is called, when "
+            "it is lowered, and in the trace of each kernel; it may only pass members "
+            "on, and the rule sees what they give"
+        )

@@ -14,6 +14,7 @@ from gradtx.core.arithmetic import inner, safe_ratio
 from gradtx.core.call import FactoryValue
 from gradtx.core.context import Leaf
 from gradtx.core.errors import short_repr
+from gradtx.core.members import AbsentMember
 from gradtx.core.nodes import Fork
 from gradtx.core.rule import memoryless
 from gradtx.transforms.averages import difference, scale_by_ema
@@ -29,7 +30,7 @@ def agreement(x: Any, y: Any) -> Any:
 
 def _check_direction(owner: str, transform: Any) -> None:
     """A step has the opposite sign."""
-    if transform is None:  # in a kernel members are laid out already
+    if isinstance(transform, AbsentMember):  # checked when it was laid out
         return
     is_known = isinstance(transform, FactoryValue)
     if is_known:

@@ -14,6 +14,7 @@ def test_registers_are_columns_that_stages_fill_in_order():
     tx = gradtx.chain(gradtx.scale(2.0), gradtx.clip_by_global_norm(1.0))
     run, program = opened(tx)
     first, second = program.stages
+    assert isinstance(first, Stage) and isinstance(second, Stage)
     run_kernels(run, first)
     doubled = [2 * g for g in jax.tree.leaves(GRADS)]
     jax.tree.map(np.testing.assert_array_equal, run.registers[1], doubled)

@@ -10,6 +10,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx.core.arguments import MemberRole
+from gradtx.core.nodes import Fork
 from tests import equality, registry
 
 PARAMS: Any = {"w": jnp.ones((2, 3)), "v": jnp.full(3, 2.0)}
@@ -108,3 +109,27 @@ def test_tools_take_the_same():
             gradtx.chain(anything)
         with pytest.raises(TypeError, match="must be a transformation"):
             gradtx.memory(anything, PARAMS)
+
+
+def test_a_body_that_looks_at_its_member_in_a_kernel_is_an_error_that_explains():
+    @gradtx.transformation
+    def curious(transform: gradtx.Member):
+        transform.init  # noqa: B018
+
+        return Fork((transform,), lambda u, outputs, leaf: outputs[0])
+
+    tx = curious(gradtx.scale(2.0))
+    message = "curious: looks at 'init' of its member in a kernel, where"
+    with pytest.raises(AttributeError, match=message):
+        tx.update(GRADS, tx.init(PARAMS), PARAMS)
+
+
+def test_a_body_that_composes_its_member_runs_in_kernels_too():
+    @gradtx.transformation
+    def doubled(transform: gradtx.Member, share: gradtx.Scalar = 0.5):
+        inner = gradtx.chain(transform, gradtx.scale(2.0))
+        return Fork((inner,), lambda u, outputs, leaf: share * outputs[0])
+
+    tx = doubled(gradtx.trace(0.9))
+    updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
+    jax.tree.map(np.testing.assert_array_equal, updates, GRADS)
