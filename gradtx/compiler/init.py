@@ -14,7 +14,7 @@ import jax
 from jax import numpy as jnp
 
 from gradtx.compiler.leaves import Leaves
-from gradtx.compiler.lower import program_of
+from gradtx.compiler.lower import first_program
 from gradtx.compiler.masks import active_of
 from gradtx.compiler.program import Op, Program
 from gradtx.compiler.scopes import error_scope
@@ -31,7 +31,7 @@ def init(bound: FactoryCall, params: Any) -> State:
     if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params)):
         return _shapes(bound, params)
     leaves = Leaves(bound.factory.name, params, None)
-    program = program_of(bound, jnp.zeros([], jnp.int32))
+    program = first_program(bound)
     active = active_of(program, params, leaves.treedef)
     arrays, make = leaves.updates, _Values(leaves.updates)
     return _state(program, active, params, arrays, leaves.treedef, make)
@@ -49,7 +49,7 @@ def _shapes(bound: FactoryCall, params: Any) -> State:
     def look(params: Any) -> Any:
         """Note which leaves go through what; masks see tracers, as in `jax.jit`."""
         leaves = Leaves(bound.factory.name, params, None)
-        program = program_of(bound, jnp.zeros([], jnp.int32))
+        program = first_program(bound)
         active = active_of(program, params, leaves.treedef)
         noted.append((program, active, leaves.treedef))
         return leaves.updates

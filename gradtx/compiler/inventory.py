@@ -11,7 +11,7 @@ from jax import numpy as jnp
 
 from gradtx.compiler.checks import check_keys
 from gradtx.compiler.leaves import is_state
-from gradtx.compiler.lower import program_of
+from gradtx.compiler.lower import first_program, program_of
 from gradtx.compiler.naming import Trail, Unit
 from gradtx.compiler.slot_names import qualified
 from gradtx.core.arguments import NumberRole, Role
@@ -79,7 +79,7 @@ class Place:
             return  # before any update
         has_count = is_state(state)
         self.count = jnp.asarray(state["count"]) if has_count else None
-        program = program_of(bound, self.count)
+        program = first_program(bound) if has_count else program_of(bound, None)
         check_keys(program, state or {}, program.foreign_keys)
         for op, keys in zip(program.ops, program.keys, strict=True):
             parts = [*program.around(op)]

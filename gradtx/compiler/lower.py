@@ -39,11 +39,25 @@ def program_of(bound: FactoryCall, count: Any) -> Program:
     return bound.program
 
 
+def first_program(bound: FactoryCall) -> Program:
+    """The program of a transformation before any update.
+
+    It is kept where schedules give numbers, too: for `init`, and for all that no number
+    decides.
+    """
+    if bound.first_program is None:
+        program = program_of(bound, jnp.zeros([], jnp.int32))
+        if is_staging():
+            return program
+        bound.first_program = program
+    return bound.first_program
+
+
 def programs_in(tx: Any) -> Iterator[Program]:
     """The programs of a transformation, and of those whose states it keeps whole."""
     if not isinstance(tx, FactoryValue):
         return
-    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
+    program = first_program(tx.bound)
     yield program
     for op in program.ops:
         for inner in op.node.inner.values():
@@ -200,9 +214,8 @@ class _Lowering:
     ):
         out, self.registers = self.registers, self.registers + 1
         marks = scope.marks + ((("entered", 0),) if node.sees_entry else ())
-        count = jnp.zeros([], jnp.int32)
         inside = tuple(
-            program_of(tx.bound, count)
+            first_program(tx.bound)
             for tx in node.inner.values()
             if isinstance(tx, FactoryValue)
         )

@@ -11,14 +11,14 @@ import jax
 import optax
 
 from gradtx.compiler.conditions import run_if
-from gradtx.compiler.lower import program_of, programs_in
+from gradtx.compiler.lower import first_program, programs_in
 from gradtx.compiler.masks import active_of, members_of
 from gradtx.compiler.steps import is_frozen
 from gradtx.compiler.update import update_if
 from gradtx.core.call import FactoryValue
 from gradtx.core.context import Tree
 from gradtx.core.rule import TreeRule
-from gradtx.core.trees import is_none, like, zero_count, zeros
+from gradtx.core.trees import is_none, like, zeros
 
 
 def run(transform: Any, updates: Any, state: Any, tree: Tree) -> tuple[Any, Any]:
@@ -67,7 +67,7 @@ def _frozen(transform: Any, params: Any, treedef: Any) -> list[bool]:
     programs = programs_in(transform)
     if not any(program.may_freeze for program in programs):
         return frozen
-    program = program_of(transform.bound, zero_count(params))
+    program = first_program(transform.bound)
     active = active_of(program, params, treedef)
     trees = [k for k, op in enumerate(program.ops) if isinstance(op.node, TreeRule)]
     if program.may_freeze:

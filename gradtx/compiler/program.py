@@ -177,7 +177,7 @@ class Program:
         is_timed: Whether numbers depend on the count.
         is_pure: Whether they depend on nothing else: all its schedules remember what
             they are made of. A plain function may look at more.
-        is_laid: Whether it was laid out for another count, its numbers made anew.
+        layout: The layout that it was made of, its numbers anew; None of most.
         frozen: Whether leaves that go through the same operations are frozen.
         first: The first slots of leaves of one shape that go through the same.
     """
@@ -191,7 +191,7 @@ class Program:
     out: int
     is_timed: bool
     is_pure: bool
-    is_laid: bool = False
+    layout: Any = None
     frozen: dict[Active, bool] = dataclasses.field(default_factory=dict)
     first: dict[tuple[Active, tuple[int, ...]], dict[str, Any]] = dataclasses.field(
         default_factory=dict

@@ -8,7 +8,7 @@ from jax import numpy as jnp
 
 from gradtx.compiler.checks import check_extra, check_keys, check_state
 from gradtx.compiler.kernel_stage import run_kernels
-from gradtx.compiler.laid import program_at
+from gradtx.compiler.layout import program_at
 from gradtx.compiler.leaves import Leaves, is_state
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.program import Program
@@ -59,12 +59,12 @@ def update_if(
             try:
                 updates, new_state = run(program, state, count)
             except Exception:
-                if not program.is_laid:
+                if program.layout is None:
                     raise
                 # A recipe may have put a number, then of a trace, where none is made
                 # anew: such as into a function of its own. Else this fails as well.
                 updates, new_state = run(program_of(bound, count), state, count)
-                bound.laid = None
+                program.layout.is_usable = False
             return updates, typed_as(state, new_state)
     try:
         return run(program_of(bound, None), {}, None)[0], state

@@ -157,7 +157,7 @@ class FactoryCall:
     def __init__(self, spec: CallSpec, children: tuple[Any, ...]):
         self.spec, self.children = spec, children
         self.program: Any = None
-        self.laid: dict[Any, Any] | None = {}
+        self.first_program: Any = None
 
     @property
     def factory(self) -> Factory:

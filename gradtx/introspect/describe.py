@@ -12,7 +12,7 @@ import optax
 from jax import numpy as jnp
 
 from gradtx.compiler.foreign import name_of_foreign, ours
-from gradtx.compiler.lower import program_of
+from gradtx.compiler.lower import first_program, program_of
 from gradtx.compiler.masks import active_of, masks_of, members_of, seen_by
 from gradtx.compiler.program import Origin, Program
 from gradtx.compiler.transformation import GradientTransformation
@@ -163,7 +163,7 @@ def _groups_of(tx: Any, params: Any, treedef: Any) -> list[list[str]]:
     groups: list[list[str]] = [[] for _ in range(treedef.num_leaves)]
     if not isinstance(tx, FactoryValue):
         return groups
-    program = program_of(tx.bound, jnp.zeros([], jnp.int32))
+    program = first_program(tx.bound)
     for mask, flags in zip(
         program.masks, masks_of(program, params, treedef), strict=True
     ):

@@ -6,7 +6,7 @@ from typing import Any
 
 from jax import numpy as jnp
 
-from gradtx.compiler.lower import program_of
+from gradtx.compiler.lower import first_program
 from gradtx.compiler.steps import whole_flow
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, Member, NonNegative, Positive, Scalar
@@ -34,7 +34,7 @@ def _check_direction(owner: str, transform: Any) -> None:
         return
     is_known = isinstance(transform, FactoryValue)
     if is_known:
-        is_known = whole_flow(program_of(transform.bound, jnp.int32(0))).is_direction
+        is_known = whole_flow(first_program(transform.bound)).is_direction
     if not is_known:
         raise TypeError(
             f"{owner}: takes a direction of gradtx's, like scale_by_adam(), and goes "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 from jax import numpy as jnp
@@ -31,11 +32,12 @@ from gradtx.compiler.lower import takes_batch
 from gradtx.compiler.naming import Names, Numbers, Trail
 from gradtx.compiler.nested import run
 from gradtx.compiler.transformation import GradientTransformation, transformation
-from gradtx.core.annotations import Member
-from gradtx.core.call import FactoryCall
+from gradtx.core.annotations import Member, SubSchedule
+from gradtx.core.arguments import Role
+from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.context import Tree
 from gradtx.core.errors import first_few, set_difference
-from gradtx.core.factory import declare
+from gradtx.core.factory import declare, register_pytree, remember
 from gradtx.core.numbers import DecayValue, scheduled
 from gradtx.core.rule import TreeRule
 
@@ -214,16 +216,51 @@ def _check_written(written: Any, known: Mapping[str, Number]) -> None:
 
 def _edited(number: Number, written: Any, given: Any) -> Any:
     """The number to use, or its schedule."""
-
-    def chosen(own: Any) -> Any:
-        own = jnp.asarray(own)
-        own = own if jnp.issubdtype(own.dtype, jnp.inexact) else own.astype(float)
-        return jnp.where(follows(written, given), own, written.astype(own.dtype))
-
     if number.is_scheduled:
-        return lambda count: chosen(scheduled(number.given, count))
-    value = chosen(jnp.asarray(number.value, float))
+        return _edited_schedule(number.given, written, given)
+    value = _chosen(jnp.asarray(number.value, float), written, given)
     if isinstance(number.given, DecayValue):
         # The complement is believed if it is of this value.
         return DecayValue(value, number.given.kept, changes=True)
     return value
+
+
+def _chosen(own: Any, written: Any, given: Any) -> Any:
+    """A number of the transformation, or the one that the state has instead."""
+    own = jnp.asarray(own)
+    own = own if jnp.issubdtype(own.dtype, jnp.inexact) else own.astype(float)
+    return jnp.where(follows(written, given), own, written.astype(own.dtype))
+
+
+class _EditedSchedule(FactoryValue):
+    """A schedule of a transformation that is in a state.
+
+    It remembers what it is made of, so that another update lays nothing out anew.
+    """
+
+    def __init__(self, bound: FactoryCall):
+        self.bound = bound
+
+    def __call__(self, count: Any) -> Any:
+        own, written, given = self.bound.values()
+        return _chosen(scheduled(own, count), written, given)
+
+
+register_pytree(_EditedSchedule)
+
+
+class _ArrayRole(Role):
+    """An array that JAX may trace."""
+
+    def is_child(self, value: Any) -> bool:
+        """It always may."""
+        return True
+
+
+@functools.partial(remember, cls=_EditedSchedule)
+def _edited_schedule(
+    own: SubSchedule,
+    written: Annotated[Any, _ArrayRole()],
+    given: Annotated[Any, _ArrayRole()],
+):
+    """A schedule, its number overridden where another one was written."""

@@ -8,7 +8,8 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.compiler import update
+from gradtx.compiler import layout, update
+from gradtx.compiler.layout import program_at
 from gradtx.compiler.lower import program_of
 from tests import registry
 from tests.equality import bitwise
@@ -59,8 +60,8 @@ AROUND = {
 }
 
 
-TRACED = ("wrapper", "editable")
-"""JAX traces a condition at every update; `editable` makes others of its numbers."""
+TRACED = ("wrapper",)
+"""JAX traces a condition at every update."""
 
 
 @pytest.mark.parametrize("around", AROUND)
@@ -232,10 +233,45 @@ def test_an_error_of_the_user_s_is_raised_and_does_no_harm():
     _, state = path(tx)
     with pytest.raises(ValueError, match="'b'"):
         tx.update({"w": GRADS["w"], "b": jnp.ones((5, 5))}, state, PARAMS)
-    assert tx.bound.laid and all(tx.bound.laid.values())
+    assert program_at(tx.bound, state["count"]).layout.is_usable
 
 
 def test_nothing_of_a_trace_is_kept():
     with jax.checking_leaks():
         updates, _ = path(gradtx.sgd(LINE))
     near(updates[5]["b"], jnp.full(3, -0.5 * float(LINE(5))))
+
+
+def test_transformations_of_one_structure_share_a_layout():
+    """Such as those that a wrapper makes at every update, of numbers in its state."""
+    leaves, treedef = jax.tree.flatten(counted(0.1))
+    state, runs = counted(0.1).init(PARAMS), []
+    for i in range(6):
+        tx = treedef.unflatten([jnp.asarray(x) + 0.01 * i for x in leaves])
+        CALLS.clear()
+        updates, state = tx.update(GRADS, state, PARAMS)
+        runs.append(len(CALLS))
+    assert runs[0] > 0 and not any(runs[2:])
+    near(updates, _last(6))
+
+
+def _last(steps):
+    """The last update of as many, whose rates grow as above."""
+    state = counted(0.1).init(PARAMS)
+    updates = None
+    for i in range(steps):
+        updates, state = counted(0.1 + 0.01 * i).update(GRADS, state, PARAMS)
+    return updates
+
+
+def test_a_constant_zero_is_no_number_of_a_layout():
+    """It adds nothing and reads no parameters, whatever other numbers there are."""
+    state = gradtx.adamw(0.1, weight_decay=0.0).init(PARAMS)
+    for rate in (0.1, 0.2, 0.3, 0.4):
+        tx = gradtx.adamw(np.float32(rate), weight_decay=np.float32(0))
+        updates, state = tx.update(GRADS, state)
+        assert all(jnp.all(jnp.isfinite(u)) for u in jax.tree.leaves(updates))
+
+
+def test_the_cache_of_layouts_is_bounded():
+    assert layout._layout.cache_info().maxsize
