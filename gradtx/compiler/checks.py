@@ -69,9 +69,10 @@ def check_extra(program: Program, extra: Iterable[str]) -> None:
         who = needs[missing[0]]
         mine = [need for need in missing if needs[need] == who]
         given = ", ".join(f"{need}=..." for need in mine)
+        arguments = "argument" if len(mine) == 1 else "arguments"
         raise TypeError(
-            f"{_who(program.name, who)} needs the extra argument"
-            f"{'s' * (len(mine) > 1)} {first_few(mine)}; "
+            f"{_who(program.name, who)} needs the extra {arguments} "
+            f"{first_few(mine)}; "
             f"call update(updates, state, params, {given})"
         )
 

@@ -47,7 +47,8 @@ def _one(tx: Any, names: Names, name: str) -> int:
     if found:
         raise ValueError(f"{tx.name}: {names.several(name, found)}")
     more = f", and the numbers {first_few(names.shortest)}" if names.shortest else ""
-    more += "; numbers of foreign members are not known" * tx.bound.holds_foreign
+    if tx.bound.holds_foreign:
+        more += "; numbers of foreign members are not known"
     raise tx.bound.factory.unknown(name, names.near(), more)
 
 

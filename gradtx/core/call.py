@@ -237,9 +237,11 @@ class FactoryCall:
         triples = zip(spec.roles, self.leaves(), spec.names, strict=True)
         for role, *leaf in triples:
             new = function(role, *leaf)
-            is_child = isinstance(new, FactoryValue) or role.is_child(new)
-            statics.append(CHILD if is_child else new)
-            children += [new] * is_child
+            if isinstance(new, FactoryValue) or role.is_child(new):
+                statics.append(CHILD)
+                children.append(new)
+            else:
+                statics.append(new)
         made = CallSpec(
             spec.factory, spec.treedefs, tuple(statics), spec.roles, spec.names
         )

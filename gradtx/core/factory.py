@@ -117,9 +117,11 @@ class Factory:
             names += [name] * len(leaves)
             for leaf in leaves:
                 leaf = _frozen(role.bind(leaf, self.name, name))
-                is_child = isinstance(leaf, FactoryValue) or role.is_child(leaf)
-                statics.append(CHILD if is_child else leaf)
-                children += [leaf] * is_child
+                if isinstance(leaf, FactoryValue) or role.is_child(leaf):
+                    statics.append(CHILD)
+                    children.append(leaf)
+                else:
+                    statics.append(leaf)
         spec = CallSpec(
             self, tuple(treedefs), tuple(statics), tuple(roles), tuple(names)
         )

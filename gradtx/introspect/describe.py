@@ -168,7 +168,8 @@ def _groups_of(tx: Any, params: Any, treedef: Any) -> list[list[str]]:
         program.masks, masks_of(program, params, treedef), strict=True
     ):
         for labels, is_in in zip(groups, flags, strict=True):
-            labels += [str(mask.label)] * (is_in and mask.label is not None)
+            if is_in and mask.label is not None:
+                labels.append(str(mask.label))
     active = active_of(program, params, treedef)
     for inner, mine in members_of(program, params, treedef, active):
         inside = _groups_of(inner, mine, treedef)

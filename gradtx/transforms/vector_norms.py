@@ -104,7 +104,8 @@ def over(u: Any, size: Any) -> Any:
 
 def _exponents() -> Sequence[int]:
     """Of the powers of two that norms of arrays are multiplied by, the first by 1."""
-    dtypes = [jnp.float32] + [jnp.float64] * (default_float() == jnp.float64)
+    has_double = default_float() == jnp.float64
+    dtypes = [jnp.float32, jnp.float64] if has_double else [jnp.float32]
     return [0, *(sign * _far(dtype) for dtype in dtypes for sign in (1, -1))]
 
 

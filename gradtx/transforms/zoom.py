@@ -168,9 +168,17 @@ class Zoom(NamedTuple):
             lambda search: ~(search.has_ended | search.has_failed),
             self.try_one,
             Search(
-                jnp.int32(0), here, here, unknown, unknown, bracket, no, no, no
+                count=jnp.int32(0),
+                last=here,
+                safe=here,
+                decrease_error=unknown,
+                curvature_error=unknown,
+                bracket=bracket,
+                is_bracketed=no,
+                has_ended=no,
+                has_failed=no,
             ),
-        )  # fmt: skip
+        )
 
     def try_one(self, search: Search) -> Search:
         """Try one more point, longer than the last or in the bracket."""
@@ -198,9 +206,16 @@ class Zoom(NamedTuple):
         has_ended = is_good | (is_longest & ~is_found)
         is_used_up = (count >= self.most) | (is_narrow & (safe[0].stepsize > 0))
         return Search(
-            count, (new, grad), safe, decrease_error, curvature_error, bracket,
-            is_bracketed | is_found, has_ended, is_used_up & ~has_ended,
-        )  # fmt: skip
+            count=count,
+            last=(new, grad),
+            safe=safe,
+            decrease_error=decrease_error,
+            curvature_error=curvature_error,
+            bracket=bracket,
+            is_bracketed=is_bracketed | is_found,
+            has_ended=has_ended,
+            has_failed=is_used_up & ~has_ended,
+        )
 
 
 def bracket_between(last: Point, new: Point, is_high: Any) -> tuple[Bracket, Any]:
