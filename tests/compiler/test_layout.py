@@ -245,7 +245,7 @@ def test_nothing_of_a_trace_is_kept():
 def test_transformations_of_one_structure_share_a_layout():
     """Such as those that a wrapper makes at every update, of numbers in its state."""
     leaves, treedef = jax.tree.flatten(counted(0.1))
-    state, runs = counted(0.1).init(PARAMS), []
+    state, runs, updates = counted(0.1).init(PARAMS), [], None
     for i in range(6):
         tx = treedef.unflatten([jnp.asarray(x) + 0.01 * i for x in leaves])
         CALLS.clear()
