@@ -34,6 +34,7 @@ def axes():
 
 @pytest.fixture(autouse=True)
 def close_figures():
+    plot.pyplot.close("all")  # those of the README, if its code ran before
     yield
     plot.pyplot.close("all")
 
