@@ -10,6 +10,7 @@ from jax import numpy as jnp
 import gradtx
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.stage import Stage, pack
+from gradtx.core.stable import DEFINED
 from tests import folder_readmes
 
 PACKAGE = pathlib.Path(gradtx.__path__[0])
@@ -139,16 +140,21 @@ def test_the_map_tells_the_program_of_adamw_as_it_is():
 
 
 def names_that_decide(path):
-    """Comparisons of a name with a string: of a factory, a slot, an argument."""
+    """Comparisons of a name with a string: of a factory, a slot, an argument.
+
+    And of anything with a string that is the name of a factory.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Compare):
             continue
         sides = [node.left, *node.comparators]
         names = [it for it in sides if isinstance(it, ast.Attribute)]
         words = [each for side in sides for each in ast.walk(side)]
-        words = [it for it in words if isinstance(it, ast.Constant)]
-        if any(it.attr in ("name", "__name__") for it in names) and any(
-            isinstance(it.value, str) for it in words
+        words = [it.value for it in words if isinstance(it, ast.Constant)]
+        words = [it for it in words if isinstance(it, str)]
+        is_name = any(it.attr in ("name", "__name__") for it in names)
+        if (is_name and words) or any(
+            hasattr(DEFINED.get(it), "factory") for it in words
         ):
             yield ast.unparse(node)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from gradtx.compiler.inventory import Number, numbers_of
+from gradtx.compiler.inventory import Number, keeps_numbers, numbers_of
 from gradtx.compiler.naming import Names
 from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.errors import first_few
@@ -57,7 +57,7 @@ def _checked(bound: FactoryCall, number: Number, value: Any) -> Any:
     for i in number.where[:-1]:
         bound = bound.leaves()[i].bound
     owner, argument = bound.factory.name, number.argument
-    if owner == "injected_hyperparams":
+    if keeps_numbers(bound):
         raise ValueError(
             f"{owner}: {argument} is in the state: write "
             f"state['hyperparams'][{argument!r}], or make the transformation anew"

@@ -83,6 +83,7 @@ def _axes_of(block_axes: Any, params: Any) -> Any:
     if block_axes is None:
         return jax.tree.map(lambda p: tuple(range(jnp.ndim(p) - 1)), params)
     tree = block_axes(params) if callable(block_axes) else block_axes
+    misfits: list[str] = []
 
     def axes(p: Any, given: Any) -> tuple[int, ...] | None:
         if p is None:
@@ -90,21 +91,20 @@ def _axes_of(block_axes: Any, params: Any) -> Any:
         given = (given,) if isinstance(given, int) else tuple(given or ())
         fit = all(-jnp.ndim(p) <= axis < jnp.ndim(p) for axis in given)
         if not fit or len({axis % jnp.ndim(p) for axis in given}) < len(given):
-            raise ValueError(
-                f"block_mean: block_axes must be axes of an array of shape "
-                f"{jnp.shape(p)}, got {given}"
-            )
+            misfits.append(f"an array of shape {jnp.shape(p)}, got {given}")
+            return ()
         return tuple(sorted(axis % jnp.ndim(p) for axis in given))
 
     try:
-        return map_with_none(axes, params, tree)
-    except ValueError as error:
-        if "block_mean" in str(error):
-            raise
+        found = map_with_none(axes, params, tree)
+    except ValueError:
         raise ValueError(
             f"block_mean: block_axes must have axes for each array, a tuple or an int, "
             f"got {short_repr(tree)}"
         ) from None
+    if misfits:
+        raise ValueError(f"block_mean: block_axes must be axes of {misfits[0]}")
+    return found
 
 
 @transformation
