@@ -11,6 +11,7 @@ import gradtx
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.plan import numbers_of, plan_of
 from tests import folder_readmes
+from tests.registry import public
 
 PACKAGE = pathlib.Path(gradtx.__path__[0])
 ABOVE_CORE = {"core", "compiler"}
@@ -104,7 +105,7 @@ def test_a_folder_of_tests_is_one_of_the_package_or_of_the_examples():
 def test_where_users_look_for_functions_no_file_has_the_name_of_one():
     for folder in (PACKAGE, PACKAGE / "transforms", PACKAGE / "schedules"):
         for path in folder.iterdir():
-            assert not callable(vars(gradtx).get(path.stem)), path
+            assert not callable(public().get(path.stem)), path
 
 
 @pytest.mark.parametrize("folder", folder_readmes.FOLDERS, ids=lambda path: path.name)

@@ -13,23 +13,32 @@ T = TypeVar("T")
 
 DEFINED: dict[str, Any] = {}
 """Functions and classes of the library by name, public ones and parts of recipes."""
+HOMES: dict[str, str] = {}
+"""The modules that they are defined in, by the same names."""
 
 
 def stable(definition: T) -> T:
     """Declare a function or a class to be of gradtx, which is where pickles look.
 
-    A decorator for what recipes are made of and is not exported; `gradtx/__init__.py`
-    does it for all that is.
+    A decorator for parts of recipes, which `gradtx/__init__.py` does not export; it
+    declares all that it exports.
     """
     name = definition.__name__  # pyright: ignore[reportAttributeAccessIssue]
-    definition.__module__ = "gradtx"
+    HOMES[name], definition.__module__ = definition.__module__, "gradtx"
     DEFINED[name] = definition
     return definition
 
 
+def public_names_in(folder: str) -> set[str]:
+    """The public names that are defined in the files of a folder of the package."""
+    within = f"gradtx.{folder}."
+    return {n for n, home in HOMES.items() if home.startswith(within) and n[0] != "_"}
+
+
 def is_public(name: str) -> bool:
     """Whether users find a definition under this name in `gradtx`."""
-    return vars(sys.modules["gradtx"]).get(name) is DEFINED.get(name, ...)
+    is_listed = vars(sys.modules["gradtx"]).get(name) is DEFINED.get(name, ...)
+    return is_listed or name in public_names_in("transforms")
 
 
 OLD_MODULES = """

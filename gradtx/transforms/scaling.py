@@ -59,6 +59,7 @@ def scale_by_sign():
     return memoryless(lambda u, leaf: jnp.sign(u))
 
 
+@stable
 @transformation
 def scale_by_tanh(sharpness: Scalar = 1.0):
     """Replace every element by its hyperbolic tangent: a sign that can be small.
