@@ -22,7 +22,7 @@ def best_projection(matrix, rank):
 
 
 def directions_of(grads, rank, every=200):
-    """The directions at each update: of another shape, so only a `let` may have them."""
+    """The directions at each update, of another shape: so only a `let` has them."""
     main = gradtx.main_directions(rank, every)
     tx = gradtx.let("directions", main, gradtx.identity())
     return [np.asarray(state["projector"]) for _, state in steps_of(tx, grads)]

@@ -14,14 +14,13 @@ PARAMS = {"w": jnp.ones((4, 3)), "b": jnp.ones(3), "k": jnp.ones((2, 3, 4, 5))}
 def test_a_matrix_has_a_row_and_a_column_for_each_index_of_its_axes(rows):
     columns = tuple(axis for axis in range(4) if axis not in rows)
     found = np.asarray(Matrix(rows, columns).of(jnp.asarray(ARRAY)))
+
+    def place(axes, index):
+        sizes = [ARRAY.shape[axis] for axis in axes]
+        return np.ravel_multi_index([index[axis] for axis in axes], sizes)
+
     for index in np.ndindex(ARRAY.shape):
-        place = [
-            np.ravel_multi_index(
-                [index[a] for a in axes], [ARRAY.shape[a] for a in axes]
-            )
-            for axes in (rows, columns)
-        ]
-        assert found[tuple(place)] == ARRAY[index]
+        assert found[place(rows, index), place(columns, index)] == ARRAY[index]
 
 
 @pytest.mark.parametrize("rows", [(0,), (3, 1), (2, 0, 1)])

@@ -15,14 +15,12 @@ def truncated(matrix, rank):
     return (left[:, :rank] * sizes[:rank]) @ right[:rank]
 
 
-def momentum_in_subspace(grads, rank, every, decay):
-    """A decaying sum in the main directions of the longer side, which may turn."""
-    total = 0.0
-    for t, g in enumerate(grads):
-        if t % every == 0:
-            left, _, right = np.linalg.svd(g, full_matrices=False)
-            is_tall = g.shape[0] >= g.shape[1]
-            vectors = (left if is_tall else np.conj(right.T))[:, :rank]
+def momentum_in_subspace(grads, rank, decay):
+    """A decaying sum in the main directions of the first gradient's longer side."""
+    left, _, right = np.linalg.svd(grads[0], full_matrices=False)
+    is_tall = len(left) >= len(right.T)
+    vectors, total = (left if is_tall else right.T)[:, :rank], 0.0
+    for g in grads:
         total = decay * total + (vectors.T @ g if is_tall else g @ vectors)
         yield vectors @ total if is_tall else total @ vectors.T
 
@@ -38,12 +36,11 @@ def test_nothing_in_the_subspace_leaves_the_nearest_matrix_of_its_rank(shape):
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5)])
 def test_momentum_in_the_subspace_equals_its_formula(shape):
-    """A vector's sign is free: between two decompositions the sum may change its own."""
     grads = [RNG.normal(size=shape) for _ in range(4)]
-    tx = gradtx.in_subspace(gradtx.trace(0.9), rank=2, every=4)
+    tx = gradtx.in_subspace(gradtx.trace(0.9), rank=2)
     with jax.enable_x64(True):
         mine = updates_of(tx, map(jnp.asarray, grads))
-        expected = momentum_in_subspace(grads, 2, 4, 0.9)
+        expected = momentum_in_subspace(grads, 2, 0.9)
         for one, other in zip(mine, expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-9)
 
