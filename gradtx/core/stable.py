@@ -5,6 +5,7 @@ None tells the file that it lies in, so that files may move.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from types import ModuleType
 from typing import Any, TypeVar
@@ -20,25 +21,37 @@ HOMES: dict[str, str] = {}
 def stable(definition: T) -> T:
     """Declare a function or a class to be of gradtx, which is where pickles look.
 
-    A decorator for parts of recipes, which `gradtx/__init__.py` does not export; it
-    declares all that it exports.
+    A decorator for what recipes are made of and is not exported; `gradtx/__init__.py`
+    does it for all that is, and for the transformations of `transforms/`.
     """
     name = definition.__name__  # pyright: ignore[reportAttributeAccessIssue]
-    HOMES[name], definition.__module__ = definition.__module__, "gradtx"
+    HOMES.setdefault(name, definition.__module__)
+    definition.__module__ = "gradtx"
     DEFINED[name] = definition
     return definition
 
 
-def public_names_in(folder: str) -> set[str]:
-    """The public names that are defined in the files of a folder of the package."""
-    within = f"gradtx.{folder}."
-    return {n for n, home in HOMES.items() if home.startswith(within) and n[0] != "_"}
+PARTS = "gradtx.transforms."
+"""Where the files lie whose transformations are public, exported or not."""
+
+
+def register_parts() -> None:
+    """Declare the transformations of these files, also those that are not exported."""
+    modules = [it for name, it in sys.modules.items() if name.startswith(PARTS)]
+    for it in [it for module in modules for it in vars(module).values()]:
+        if inspect.isfunction(it) and hasattr(it, "factory"):
+            stable(it)
+
+
+def public_parts() -> set[str]:
+    """The public names that these files define."""
+    return {n for n, home in HOMES.items() if home.startswith(PARTS) and n[0] != "_"}
 
 
 def is_public(name: str) -> bool:
     """Whether users find a definition under this name in `gradtx`."""
     is_listed = vars(sys.modules["gradtx"]).get(name) is DEFINED.get(name, ...)
-    return is_listed or name in public_names_in("transforms")
+    return is_listed or name in public_parts()
 
 
 OLD_MODULES = """

@@ -24,6 +24,8 @@ from gradtx.transforms.scaling import scale_by_learning_rate
 from gradtx.transforms.vector_norms import norm, norm_of_all
 from gradtx.transforms.weight_decay import decay_if_any
 
+FirstStep = tuple[Literal["distance", "learning_rate", "heuristic"], Fixed[NonNegative]]
+
 
 def _measure_distance(u: Any, slots: Any, leaf: Leaf) -> Any:
     way = leaf.param - slots["init_params"]
@@ -32,9 +34,7 @@ def _measure_distance(u: Any, slots: Any, leaf: Leaf) -> Any:
 
 @transformation
 def scale_by_dog(
-    init_step: tuple[
-        Literal["distance", "learning_rate", "heuristic"], Fixed[NonNegative]
-    ] = ("heuristic", 1e-6),
+    init_step: FirstStep = ("heuristic", 1e-6),
     eps: Positive = 1e-8,
 ):
     """Scale by the distance over gradients (DoG): how far we came over how hard.
@@ -121,9 +121,7 @@ def scale_by_distance_over_gradients(
 @transformation
 def dog(
     learning_rate: ScalarOrSchedule = 1.0,
-    init_step: tuple[
-        Literal["distance", "learning_rate", "heuristic"], Fixed[NonNegative]
-    ] = ("heuristic", 1e-6),
+    init_step: FirstStep = ("heuristic", 1e-6),
     eps: Positive = 1e-8,
     weight_decay: Scalar | None = None,
     mask: Any = None,

@@ -11,7 +11,7 @@ from typing import Any as _Any
 import optax as _optax
 
 from gradtx.core.fallback import own_or as _own_or
-from gradtx.core.stable import public_names_in as _public_names_in
+from gradtx.core.stable import public_parts as _public_parts
 
 if _TYPE_CHECKING:  # that they find the parts that `gradtx` does not list
     from gradtx.transforms.averages import *
@@ -28,4 +28,4 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*dir(_optax.transforms), *_public_names_in("transforms")})
+    return sorted({*dir(_optax.transforms), *_public_parts()})

@@ -10,7 +10,6 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, DType, Fixed, Fraction, NonNegative, Scalar
 from gradtx.core.context import Leaf, refuse_complex
 from gradtx.core.rule import Rule, memoryless
-from gradtx.core.stable import stable
 from gradtx.transforms.combine import add, chain, identity
 
 
@@ -117,7 +116,6 @@ def running_sum(
     return Rule(update, {slot: full(initial_value, dtype)})
 
 
-@stable
 @transformation
 def running_maximum(slot: str = "nu_max", decay: Fraction = 1.0):
     """Replace a non-negative update by its elementwise maximum so far.
@@ -138,7 +136,6 @@ def running_maximum(slot: str = "nu_max", decay: Fraction = 1.0):
     return Rule(update, {slot: full(0.0)})
 
 
-@stable
 @transformation
 def sign_average(
     decay: Decay, slot: str = "nu", initial_value: Fixed[NonNegative] = 0.0
@@ -161,7 +158,6 @@ def sign_average(
     return Rule(update, {slot: full(initial_value)})
 
 
-@stable
 @transformation
 def difference(slot: str = "previous"):
     """Replace the update by what it has changed since the last one; at first by 0.
@@ -176,14 +172,12 @@ def difference(slot: str = "previous"):
     return Rule(update, {slot: full(0.0)})
 
 
-@stable
 @transformation
 def at_first(value: Scalar = 0.0):
     """Replace the first update by a number, and no later one."""
     return memoryless(lambda u, leaf: jnp.where(leaf.t == 1, value, u))
 
 
-@stable
 @transformation
 def dampen(dampening: Fraction):
     """Multiply by `1 - dampening`, but not the first update. As torch's SGD."""

@@ -11,7 +11,6 @@ from gradtx.core.annotations import Decay, DType
 from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.numbers import DecayValue, as_weak
 from gradtx.core.rule import memoryless
-from gradtx.core.stable import stable
 from gradtx.transforms.averages import scale_by_ema
 from gradtx.transforms.combine import chain
 
@@ -134,7 +133,6 @@ def ema(decay: Decay, debias: bool = True, accumulator_dtype: DType | None = Non
     return corrected(scale_by_ema(decay, dtype=accumulator_dtype), decay, debias)
 
 
-@stable
 @transformation
 def nesterov_correction(decay: Decay):
     """Correct an average for its bias as it will be if the gradient comes again.

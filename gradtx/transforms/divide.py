@@ -11,7 +11,6 @@ from gradtx.core.annotations import Member, NonNegative, Positive, Scalar
 from gradtx.core.arithmetic import abs2, ratio, safe_sqrt
 from gradtx.core.context import Leaf
 from gradtx.core.nodes import Fork
-from gradtx.core.stable import stable
 
 
 @transformation
@@ -58,7 +57,6 @@ def divide_by_root(
     return Fork((estimator,), join, measures=True)
 
 
-@stable
 @transformation
 def clip_by_normalized_rms(
     estimator: Member, threshold: Positive = 1.0, eps: NonNegative = 1e-6
@@ -83,7 +81,6 @@ def clip_by_normalized_rms(
     return Fork((estimator,), join, measures=True)
 
 
-@stable
 @transformation
 def atan2_of_root(estimator: Member, a: Scalar = 1.27, b: Positive = 1.0):
     """Divide by the root of an estimate, bounded and without an eps.

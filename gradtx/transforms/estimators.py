@@ -14,7 +14,6 @@ from gradtx.core.arithmetic import abs2
 from gradtx.core.context import Leaf, refuse_complex
 from gradtx.core.errors import short_repr
 from gradtx.core.rule import memoryless
-from gradtx.core.stable import stable
 from gradtx.core.trees import map_with_none
 from gradtx.transforms.averages import scale_by_ema
 from gradtx.transforms.bias import corrected
@@ -27,21 +26,18 @@ def square():
     return memoryless(lambda u, leaf: abs2(u), out=jnp.real)
 
 
-@stable
 @transformation
 def magnitude():
     """Replace the update by its magnitude |u|, real also for complex u."""
     return memoryless(lambda u, leaf: jnp.abs(u), out=jnp.real)
 
 
-@stable
 @transformation
 def shift(by: Scalar):
     """Add a number to every element."""
     return memoryless(lambda u, leaf: u + by)
 
 
-@stable
 @transformation
 def at_least(floor: Scalar):
     """Replace elements below a number by it; complex ones have no order."""
@@ -53,14 +49,12 @@ def at_least(floor: Scalar):
     return memoryless(update)
 
 
-@stable
 @transformation
 def root():
     """Replace a non-negative update by its root; the derivative is finite at 0."""
     return memoryless(lambda u, leaf: jnp.sqrt(jnp.maximum(u, jnp.finfo(u.dtype).tiny)))
 
 
-@stable
 @transformation
 def block_mean(block_axes: Any = None):
     """Replace each block of an array by its mean.

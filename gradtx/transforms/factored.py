@@ -35,7 +35,6 @@ def factored_axes(shape: tuple[int, ...], least: int) -> tuple[int, int] | None:
     return (axes[0], axes[1]) if is_matrix else None
 
 
-@stable
 @transformation
 def factored_average(
     decay: Scalar = 0.8,
@@ -64,7 +63,6 @@ def factored_average(
     return _factored(shares, min_dim_size_to_factor)
 
 
-@stable
 @transformation
 def factored_ema(decay: Decay, min_dim_size_to_factor: Size | None = 1):
     """The same, with a decay that is the same at every update, in [0, 1)."""
@@ -109,7 +107,6 @@ def _factored(shares: Callable[[Leaf], tuple[Any, Any]], least: int | None) -> R
     )
 
 
-@stable
 @transformation
 def covered_sum(decay: Fraction = 1.0, slot: str = "mu"):
     """The sum of a non-negative update, kept as its maxima over all axes but one.

@@ -13,7 +13,6 @@ from gradtx.core.annotations import Decay, Member, PositiveInt
 from gradtx.core.arithmetic import is_first_of, is_last_of
 from gradtx.core.context import Leaf, Tree
 from gradtx.core.rule import Rule, TreeRule
-from gradtx.core.stable import stable
 from gradtx.core.trees import like, map_with_none, wide_zeros
 from gradtx.transforms.averages import full
 
@@ -36,7 +35,6 @@ def apply_every(k: PositiveInt = 1):
     return Rule(update, slots, period=k, is_cyclic_in_optax=True)
 
 
-@stable
 @transformation
 def average_every(every: PositiveInt, transform: Member, decay: Decay):
     """The average of what a transformation makes at every k-th update only.
