@@ -1,6 +1,8 @@
 """Composable gradient transformations for JAX.
 
 Every optimizer is a pure `(init, update)` pair over pytrees, composed from primitives.
+Parts that only recipes use are in `gradtx.transforms`, older names of annotations in
+`gradtx.annotations`; here they are found, but not listed.
 """
 
 from importlib import import_module as _import_module
@@ -20,23 +22,17 @@ from gradtx.compiler.transformation import (
     GradientTransformation as GradientTransformation,
 )
 from gradtx.compiler.transformation import transformation as transformation
-from gradtx.core.annotations import Constant as Constant
 from gradtx.core.annotations import Decay as Decay
 from gradtx.core.annotations import DType as DType
-from gradtx.core.annotations import Every as Every
-from gradtx.core.annotations import FirstValue as FirstValue
 from gradtx.core.annotations import Fixed as Fixed
 from gradtx.core.annotations import Fraction as Fraction
 from gradtx.core.annotations import Key as Key
 from gradtx.core.annotations import Member as Member
 from gradtx.core.annotations import NonNegative as NonNegative
-from gradtx.core.annotations import NonPositive as NonPositive
-from gradtx.core.annotations import OpenDecay as OpenDecay
 from gradtx.core.annotations import Positive as Positive
 from gradtx.core.annotations import PositiveInt as PositiveInt
 from gradtx.core.annotations import Scalar as Scalar
 from gradtx.core.annotations import ScalarOrSchedule as ScalarOrSchedule
-from gradtx.core.annotations import Share as Share
 from gradtx.core.annotations import Size as Size
 from gradtx.core.apply import apply_updates as apply_updates
 from gradtx.core.context import Leaf as Leaf
@@ -49,6 +45,7 @@ from gradtx.core.rule import TreeRule as TreeRule
 from gradtx.core.rule import memoryless as memoryless
 from gradtx.core.stable import DEFINED as _DEFINED
 from gradtx.core.stable import register_old_modules as _register_old_modules
+from gradtx.core.stable import register_parts as _register_parts
 from gradtx.core.stable import stable as _stable
 from gradtx.core.state import State as State
 from gradtx.interop.checkpoints import Restored as Restored
@@ -218,18 +215,12 @@ from gradtx.schedules import (
 )
 from gradtx.trajectories import Trajectory as Trajectory
 from gradtx.trajectories import trajectory as trajectory
-from gradtx.transforms.averages import at_first as at_first
-from gradtx.transforms.averages import dampen as dampen
-from gradtx.transforms.averages import difference as difference
-from gradtx.transforms.averages import running_maximum as running_maximum
 from gradtx.transforms.averages import running_sum as running_sum
 from gradtx.transforms.averages import scale_by_ema as scale_by_ema
-from gradtx.transforms.averages import sign_average as sign_average
 from gradtx.transforms.averages import trace as trace
 from gradtx.transforms.bias import bias_correction as bias_correction
 from gradtx.transforms.bias import ema as ema
 from gradtx.transforms.bias import first_moment as first_moment
-from gradtx.transforms.bias import nesterov_correction as nesterov_correction
 from gradtx.transforms.combine import add as add
 from gradtx.transforms.combine import chain as chain
 from gradtx.transforms.combine import identity as identity
@@ -240,23 +231,13 @@ from gradtx.transforms.combine import only as only
 from gradtx.transforms.combine import recall as recall
 from gradtx.transforms.combine import stateless as stateless
 from gradtx.transforms.combine import stateless_with_tree_map as stateless_with_tree_map
-from gradtx.transforms.divide import atan2_of_root as atan2_of_root
-from gradtx.transforms.divide import clip_by_normalized_rms as clip_by_normalized_rms
 from gradtx.transforms.divide import divide_by as divide_by
 from gradtx.transforms.divide import divide_by_root as divide_by_root
-from gradtx.transforms.estimators import at_least as at_least
-from gradtx.transforms.estimators import block_mean as block_mean
 from gradtx.transforms.estimators import (
     centered_second_moment as centered_second_moment,
 )
-from gradtx.transforms.estimators import magnitude as magnitude
-from gradtx.transforms.estimators import root as root
 from gradtx.transforms.estimators import second_moment as second_moment
-from gradtx.transforms.estimators import shift as shift
 from gradtx.transforms.estimators import square as square
-from gradtx.transforms.factored import covered_sum as covered_sum
-from gradtx.transforms.factored import factored_average as factored_average
-from gradtx.transforms.factored import factored_ema as factored_ema
 from gradtx.transforms.gradient_clipping import adaptive_grad_clip as adaptive_grad_clip
 from gradtx.transforms.gradient_clipping import clip as clip
 from gradtx.transforms.gradient_clipping import clip_by_block_norm as clip_by_block_norm
@@ -297,7 +278,6 @@ from gradtx.transforms.noise import add_noise as add_noise
 from gradtx.transforms.past_norms import adagc as adagc
 from gradtx.transforms.past_norms import limit_norm_growth as limit_norm_growth
 from gradtx.transforms.periodic import apply_every as apply_every
-from gradtx.transforms.periodic import average_every as average_every
 from gradtx.transforms.plateau import reduce_on_plateau as reduce_on_plateau
 from gradtx.transforms.privacy import (
     differentially_private_aggregate as differentially_private_aggregate,
@@ -326,7 +306,6 @@ from gradtx.transforms.scaling import (
 )
 from gradtx.transforms.scaling import scale_by_schedule as scale_by_schedule
 from gradtx.transforms.scaling import scale_by_sign as scale_by_sign
-from gradtx.transforms.scaling import scale_by_tanh as scale_by_tanh
 from gradtx.transforms.scaling import set_to_zero as set_to_zero
 from gradtx.transforms.weight_decay import add_cautious_decay as add_cautious_decay
 from gradtx.transforms.weight_decay import add_decayed_weights as add_decayed_weights
@@ -364,6 +343,7 @@ __version__ = "0.6.0"
 for _exported in list(globals().values()):
     if getattr(_exported, "__module__", "").startswith("gradtx."):
         _stable(_exported)
+_register_parts()
 _register_submodules()
 _register_old_modules()
 
@@ -375,13 +355,15 @@ _INTERNAL = (
 
 
 def __getattr__(name: str) -> _Any:
-    """Names that are not ours (losses, projections, ...) are optax's."""
+    """Parts of recipes; names that are not ours (losses, ...) are optax's."""
     if name in _ON_DEMAND:
         return _import_module(f"gradtx.{name}")
     if name in _DEFINED:
         return _DEFINED[name]
     if name.startswith("_"):
         raise AttributeError(f"module 'gradtx' has no attribute {name!r}")
+    if name in vars(annotations):
+        return vars(annotations)[name]
     try:
         return getattr(_optax, name)
     except AttributeError:

@@ -167,9 +167,7 @@ def _moved(params: Any, c: Any, direction: Any) -> Any:
     The spacing of bfloat16 near 1 is 0.008: a point rounded to it is another point.
     """
     return jax.tree.map(
-        lambda p, d: wide(p) + jnp.asarray(c, d.dtype) * d,
-        params,
-        direction,
+        lambda p, d: wide(p) + jnp.asarray(c, d.dtype) * d, params, direction
     )
 
 

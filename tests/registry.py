@@ -5,8 +5,10 @@ know by name, the suite fails and says so.
 """
 
 import inspect
+from typing import Any
 
 import jax
+import optax
 from jax import numpy as jnp
 
 import gradtx
@@ -129,6 +131,7 @@ WITHOUT_DERIVATIVE = {
 
 PARTS = {
     "block_mean": "gives another shape; `scale_by_adam_mini` has it",
+    "block_norm": "gives another shape; `scale_by_novograd` has it",
     "main_directions": "gives another shape; `in_subspace` has it",
     "recall": "gives something only inside a `let`, whose example has it",
     "scale_by_model_step": "needs an average that is let; `momo` has it",
@@ -195,11 +198,26 @@ CASES = {
 """What `testing.Case` needs beside parameters."""
 
 
+def parts() -> set[str]:
+    """The names of `gradtx.transforms` that neither `gradtx` nor optax lists."""
+    return {*dir(gradtx.transforms)} - {*dir(optax.transforms), *dir(gradtx)}
+
+
+def public() -> dict[str, Any]:
+    """What is listed in `gradtx`, and the parts in `gradtx.transforms`, by name."""
+    listed = {
+        name: value
+        for name, value in vars(gradtx).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    return listed | {name: getattr(gradtx, name) for name in sorted(parts())}
+
+
 def factories() -> dict[str, Factory]:
     """The factory of every public transformation, by name."""
     return {
         name: value.factory
-        for name, value in vars(gradtx).items()
+        for name, value in public().items()
         if getattr(getattr(value, "factory", None), "cls", None)
         is gradtx.GradientTransformation
     }

@@ -12,6 +12,7 @@ from gradtx.compiler.lower import program_of
 from gradtx.compiler.stage import Stage, pack
 from gradtx.core.stable import DEFINED
 from tests import folder_readmes
+from tests.registry import public
 
 PACKAGE = pathlib.Path(gradtx.__path__[0])
 ABOVE_CORE = {"core", "compiler"}
@@ -30,9 +31,7 @@ MAY_IMPORT = {
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 TESTS = pathlib.Path(__file__).parent
-MIRRORED = ("core", "compiler")
-MODULES = [path for path in FILES if path.parent.name in MIRRORED]
-MODULES = [path for path in MODULES if path.stem != "__init__"]
+MODULES = [path for path in FILES if path.stem != "__init__"]
 
 
 def imports_of(path):
@@ -93,8 +92,9 @@ def test_no_file_of_tests_has_more_than_400_lines():
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_of_the_core_or_the_compiler_has_a_test_file_of_its_name(path):
-    assert (TESTS / path.parent.name / f"test_{path.name}").exists()
+def test_a_module_has_a_test_file_of_its_name_in_the_folder_of_its_name(path):
+    folder = TESTS / path.parent.relative_to(PACKAGE)
+    assert (folder / f"test_{path.name}").exists()
 
 
 def test_a_folder_of_tests_is_one_of_the_package_or_of_the_examples():
@@ -105,7 +105,7 @@ def test_a_folder_of_tests_is_one_of_the_package_or_of_the_examples():
 def test_where_users_look_for_functions_no_file_has_the_name_of_one():
     for folder in (PACKAGE, PACKAGE / "transforms", PACKAGE / "schedules"):
         for path in folder.iterdir():
-            assert not callable(vars(gradtx).get(path.stem)), path
+            assert not callable(public().get(path.stem)), path
 
 
 @pytest.mark.parametrize("folder", folder_readmes.FOLDERS, ids=lambda path: path.name)

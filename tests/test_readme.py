@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import gradtx
-from tests import optimizer_table
+from tests import optimizer_table, registry
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 
@@ -37,12 +37,14 @@ def test_the_code_of_the_readme_prints_what_it_says(monkeypatch):
 def test_the_readme_lists_every_public_name_and_no_other():
     section = README.split("## What there is")[1].split("\n## ")[0]
     listed = re.findall(r"`(\w+)`", section)
-    public = {
-        name
-        for name, value in vars(gradtx).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
-    }
-    assert sorted(listed) == sorted(public)
+    older = {*dir(gradtx.annotations)} - {*dir(gradtx)}
+    assert {"Share", "Every", "FirstValue", "Constant"} <= older
+    assert sorted(listed) == sorted([*registry.public(), *older])
+
+
+def test_the_readme_lists_parts_of_recipes_where_they_are():
+    (row,) = re.findall(r"^\| .*in `gradtx\.transforms` \| (.*) \|$", README, re.M)
+    assert {*re.findall(r"`(\w+)`", row)} == registry.parts()
 
 
 def test_the_readme_lists_every_gradient_estimator_and_no_other():
@@ -60,8 +62,8 @@ def test_the_table_of_optimizers_is_what_generates_it():
 
 
 def test_each_public_name_has_one_definition_and_a_docstring_of_at_most_20_lines():
-    for name, value in vars(gradtx).items():
-        if name.startswith("_") or not isinstance(value, type | types.FunctionType):
+    for name, value in registry.public().items():
+        if not isinstance(value, type | types.FunctionType):
             continue  # an annotation has neither name nor docstring of its own
         if not value.__module__.startswith("gradtx"):
             continue  # a type that is optax's
@@ -75,6 +77,16 @@ def test_ci_runs_the_test_command_as_it_is_printed():
     assert len(commands) == 2 and all(c.count("\n") == 1 for c in commands)
     ci = (pathlib.Path(__file__).parent.parent / ".ci" / "run").read_text()
     assert "README.md" in ci
+
+
+@pytest.mark.parametrize("module", [gradtx.transforms, gradtx.annotations])
+def test_a_name_that_only_a_submodule_lists_is_found_in_the_package(module):
+    theirs = dir(optax.transforms)
+    names = {name for name in dir(module) if not name.startswith("_")} - {*theirs}
+    rarer = names - {*dir(gradtx)}
+    assert len(rarer) > 5
+    for name in names:
+        assert getattr(gradtx, name) is getattr(module, name), name
 
 
 def test_names_that_are_not_ours_come_from_optax():

@@ -14,12 +14,7 @@ from gradtx.compiler.foreign import ours
 from gradtx.compiler.init import shapes_of
 from gradtx.compiler.lower import programs_in
 from gradtx.compiler.transformation import GradientTransformation
-from gradtx.core.errors import (
-    did_you_mean,
-    first_few,
-    set_difference,
-    short_repr,
-)
+from gradtx.core.errors import did_you_mean, first_few, set_difference, short_repr
 from gradtx.core.state import State
 from gradtx.interop.saved import ZERO, Paths, Weights, programs_by_path
 

@@ -148,10 +148,7 @@ def _share():
 
     def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         is_clipped, t = (total > 0).astype(jnp.float32), shared["clip_count"] + 1
-        return {
-            name: shared[name] + (is_clipped - shared[name]) / t,
-            "clip_count": t,
-        }
+        return {name: shared[name] + (is_clipped - shared[name]) / t, "clip_count": t}
 
     return Rule(
         lambda u, slots, leaf: (u, slots),

@@ -12,7 +12,7 @@ from gradtx.transforms.combine import add, chain, identity, let, moments, recall
 from gradtx.transforms.divide import divide_by_root
 from gradtx.transforms.estimators import shift, square
 from gradtx.transforms.scaling import scale_by_learning_rate
-from gradtx.transforms.weight_decay import add_decayed_weights
+from gradtx.transforms.weight_decay import decayed_step
 
 
 def _surprise(average: Any, b2: Any, eps_root: Any, lagged: bool = False) -> Any:
@@ -116,8 +116,5 @@ def acprop(
 
     Zhuang et al. 2021: https://arxiv.org/abs/2110.05454. As optax.
     """
-    return chain(
-        scale_by_acprop(b1, b2, eps, eps_root),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
-    )
+    direction = scale_by_acprop(b1, b2, eps, eps_root)
+    return decayed_step(direction, weight_decay, mask, learning_rate)

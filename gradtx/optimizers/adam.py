@@ -26,7 +26,7 @@ from gradtx.transforms.scaling import (
     scale_by_learning_rate,
     scale_by_optimistic_gradient,
 )
-from gradtx.transforms.weight_decay import add_decayed_weights
+from gradtx.transforms.weight_decay import add_decayed_weights, decayed_step
 
 
 @transformation
@@ -100,11 +100,8 @@ def adamw(
     decay is multiplied by the learning rate. The leaves that decay are those that the
     mask selects, see `add_decayed_weights`; other arguments as `scale_by_adam`.
     """
-    return chain(
-        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
-    )
+    direction = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
 @transformation

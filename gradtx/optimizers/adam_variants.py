@@ -79,11 +79,8 @@ def adamaxw(
 
     Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. As optax.
     """
-    return chain(
-        scale_by_adamax(b1, b2, eps),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
-    )
+    direction = scale_by_adamax(b1, b2, eps)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
 @transformation

@@ -19,16 +19,12 @@ from gradtx.core.arithmetic import abs2, safe_sqrt
 from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.rule import Rule, unchanged, zero
 from gradtx.transforms.averages import holding
-from gradtx.transforms.combine import chain, identity
+from gradtx.transforms.combine import chain
 from gradtx.transforms.scaling import scale_by_learning_rate
 from gradtx.transforms.vector_norms import norm, norm_of_all
-from gradtx.transforms.weight_decay import add_decayed_weights
+from gradtx.transforms.weight_decay import decay_if_any
 
-
-def _decayed(weight_decay: Any, mask: Any) -> Any:
-    """Weight decay in the gradient, if there is any."""
-    no_decay = weight_decay is None
-    return identity() if no_decay else add_decayed_weights(weight_decay, mask)
+FirstStep = tuple[Literal["distance", "learning_rate", "heuristic"], Fixed[NonNegative]]
 
 
 def _measure_distance(u: Any, slots: Any, leaf: Leaf) -> Any:
@@ -38,12 +34,7 @@ def _measure_distance(u: Any, slots: Any, leaf: Leaf) -> Any:
 
 @transformation
 def scale_by_dog(
-    init_step: tuple[
-        Literal["distance", "learning_rate", "heuristic"], Fixed[NonNegative]
-    ] = (
-        "heuristic",
-        1e-6,
-    ),
+    init_step: FirstStep = ("heuristic", 1e-6),
     eps: Positive = 1e-8,
 ):
     """Scale by the distance over gradients (DoG): how far we came over how hard.
@@ -130,12 +121,7 @@ def scale_by_distance_over_gradients(
 @transformation
 def dog(
     learning_rate: ScalarOrSchedule = 1.0,
-    init_step: tuple[
-        Literal["distance", "learning_rate", "heuristic"], Fixed[NonNegative]
-    ] = (
-        "heuristic",
-        1e-6,
-    ),
+    init_step: FirstStep = ("heuristic", 1e-6),
     eps: Positive = 1e-8,
     weight_decay: Scalar | None = None,
     mask: Any = None,
@@ -145,7 +131,7 @@ def dog(
     Ivgi et al. 2023: https://arxiv.org/abs/2302.12022. As optax.
     """
     return chain(
-        _decayed(weight_decay, mask),
+        decay_if_any(weight_decay, mask),
         scale_by_dog(init_step, eps),
         scale_by_learning_rate(learning_rate),
     )
@@ -197,7 +183,7 @@ def dowg(
     Khaled et al. 2023: https://arxiv.org/abs/2305.16284. As optax.
     """
     return chain(
-        _decayed(weight_decay, mask),
+        decay_if_any(weight_decay, mask),
         scale_by_dowg(init_estim_sq_dist, eps),
         scale_by_learning_rate(learning_rate),
     )

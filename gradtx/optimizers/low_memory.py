@@ -48,7 +48,7 @@ from gradtx.transforms.scaling import (
     scale_by_learning_rate,
     scale_by_param_block_rms,
 )
-from gradtx.transforms.weight_decay import add_decayed_weights, decayed_step
+from gradtx.transforms.weight_decay import decay_if_any, decayed_step
 
 
 @transformation
@@ -105,14 +105,14 @@ def adafactor(
     the learning rate.
     """
     offset, least = decay_offset, min_dim_size_to_factor
-    clipping, decay = clipping_threshold, weight_decay_rate
+    clipping = clipping_threshold
     return chain(
         scale_by_factored_rms(factored, decay_rate, offset, least, eps),
         identity() if clipping is None else clip_by_block_rms(clipping),
         scale_by_learning_rate(learning_rate, flip_sign=False),
         scale_by_param_block_rms() if multiply_by_parameter_scale else identity(),
         identity() if momentum is None else ema(momentum, False, dtype_momentum),
-        identity() if decay is None else add_decayed_weights(decay, weight_decay_mask),
+        decay_if_any(weight_decay_rate, weight_decay_mask),
         scale(-1.0),
     )
 

@@ -33,9 +33,8 @@ from gradtx.optimizers.adam import scale_by_adam
 from gradtx.transforms.combine import chain, let, only
 from gradtx.transforms.past_norms import limit_norm_growth
 from gradtx.transforms.scaling import scale as multiply
-from gradtx.transforms.scaling import scale_by_learning_rate
 from gradtx.transforms.vector_norms import norm_over
-from gradtx.transforms.weight_decay import add_decayed_weights, decayed_step
+from gradtx.transforms.weight_decay import decayed_step
 
 
 @transformation
@@ -71,11 +70,8 @@ def galore(
     `in_subspace`, with decoupled weight decay as in `adamw`.
     """
     numbers = weight_dimension_numbers
-    return chain(
-        scale_by_galore(rank, update_proj_gap, scale, base_optimizer, numbers),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
-    )
+    direction = scale_by_galore(rank, update_proj_gap, scale, base_optimizer, numbers)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
 @part

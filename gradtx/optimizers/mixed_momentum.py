@@ -25,7 +25,7 @@ from gradtx.transforms.scaling import (
     scale_by_sign,
     scale_by_tanh,
 )
-from gradtx.transforms.weight_decay import add_decayed_weights, decayed_step
+from gradtx.transforms.weight_decay import decayed_step
 
 
 @transformation
@@ -74,11 +74,8 @@ def adan(
 
     Xie et al. 2022: https://arxiv.org/abs/2208.06677. As optax.
     """
-    return chain(
-        scale_by_adan(b1, b2, b3, eps, eps_root),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
-    )
+    direction = scale_by_adan(b1, b2, b3, eps, eps_root)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
 @transformation
@@ -131,11 +128,8 @@ def ademamix(
 
     Pagliardini et al. 2024: https://arxiv.org/abs/2409.03137. As optax.
     """
-    return chain(
-        scale_by_ademamix(b1, b2, b3, alpha, eps, eps_root, mu_dtype),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
-    )
+    direction = scale_by_ademamix(b1, b2, b3, alpha, eps, eps_root, mu_dtype)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
 @transformation
@@ -180,11 +174,8 @@ def simplified_ademamix(
 
     Morwani et al. 2025: https://arxiv.org/abs/2502.02431. As optax.
     """
-    return chain(
-        scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
-    )
+    direction = scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
 @transformation
@@ -232,11 +223,8 @@ def lion(
 
     Chen et al. 2023: https://arxiv.org/abs/2302.06675. As optax.
     """
-    return chain(
-        scale_by_lion(b1, b2, mu_dtype),
-        add_decayed_weights(weight_decay, mask),
-        scale_by_learning_rate(learning_rate),
-    )
+    direction = scale_by_lion(b1, b2, mu_dtype)
+    return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
 @transformation
@@ -304,8 +292,7 @@ def scale_by_aggmo(betas: Sequence[NonNegative] = (0.0, 0.9, 0.99)):
 
 @transformation
 def aggmo(
-    learning_rate: ScalarOrSchedule,
-    betas: Sequence[NonNegative] = (0.0, 0.9, 0.99),
+    learning_rate: ScalarOrSchedule, betas: Sequence[NonNegative] = (0.0, 0.9, 0.99)
 ):
     """Descent along the mean of several momenta; arguments as `scale_by_aggmo`.
 

@@ -217,8 +217,7 @@ def scale_by_cocob(alpha: NonNegative = 100.0, eps: Fixed[Positive] = 1e-8):
         against = slots["cumulative_gradients"] - u
         # A share by a share: the product of two gradients may be out of range.
         share = (scale + reward) / jnp.maximum(total + scale, alpha * scale)
-        return against / scale * share - way, {
-            "init_particles": slots["init_particles"],
+        return against / scale * share - way, slots | {
             "cumulative_gradients": against,
             "scale": scale,
             "subgradients": total,

@@ -7,19 +7,19 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import (
-    Decay,
-    Fixed,
-    Positive,
-    Scalar,
-    ScalarOrSchedule,
-)
+from gradtx.core.annotations import Decay, Fixed, Positive, Scalar, ScalarOrSchedule
 from gradtx.core.arithmetic import abs2, bare_sqrt, inner, safe_ratio, safe_sqrt
 from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.rule import Rule, real_zeros, unchanged, zero
 from gradtx.transforms.bias import Weight
 from gradtx.transforms.combine import chain
 from gradtx.transforms.scaling import scale
+
+SLOTS = {
+    "exp_avg": jnp.zeros_like,
+    "exp_avg_sq": real_zeros,
+    "grad_sum": jnp.zeros_like,
+}
 
 
 def _adam_weights(b1: Any, b2: Any) -> tuple[Weight, Weight]:
@@ -111,13 +111,8 @@ def scale_by_prodigy(
         new = {"exp_avg": mu, "exp_avg_sq": nu, "grad_sum": total}
         return rate * (direction + weight_decay * leaf.param), slots | new
 
-    slots = {
-        "exp_avg": jnp.zeros_like,
-        "exp_avg_sq": real_zeros,
-        "grad_sum": jnp.zeros_like,
-        "params0": unchanged,
-    }
     kept = _kept(estim_lr0, weights)
+    slots = SLOTS | {"params0": unchanged}
     return Rule(update, slots, measure, settle=settle, is_step=True, **kept)
 
 
@@ -202,13 +197,8 @@ def scale_by_dadapt_adam(
         total = next_sum(u, slots, leaf)
         return step, {"exp_avg": mu, "exp_avg_sq": nu, "grad_sum": total}
 
-    slots = {
-        "exp_avg": jnp.zeros_like,
-        "exp_avg_sq": real_zeros,
-        "grad_sum": jnp.zeros_like,
-    }
     kept = _kept(estim_lr0, weights)
-    return Rule(update, slots, measure, settle=settle, is_step=True, **kept)
+    return Rule(update, SLOTS, measure, settle=settle, is_step=True, **kept)
 
 
 @transformation

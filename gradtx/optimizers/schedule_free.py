@@ -17,9 +17,9 @@ from gradtx.core.annotations import (
 )
 from gradtx.optimizers.rmsprop import scale_by_rms
 from gradtx.schedules.warmups import warmup_constant_schedule
-from gradtx.transforms.combine import chain, identity
+from gradtx.transforms.combine import chain
 from gradtx.transforms.scaling import scale_by_learning_rate
-from gradtx.transforms.weight_decay import add_decayed_weights
+from gradtx.transforms.weight_decay import decay_if_any, decayed_step
 from gradtx.wrappers.schedule_free import schedule_free
 
 
@@ -45,11 +45,7 @@ def schedule_free_sgd(
     is in the gradient.
     """
     rate = _warmed(learning_rate, warmup_steps)
-    no_decay = weight_decay is None
-    base = chain(
-        identity() if no_decay else add_decayed_weights(weight_decay),
-        scale_by_learning_rate(rate),
-    )
+    base = chain(decay_if_any(weight_decay), scale_by_learning_rate(rate))
     return schedule_free(base, rate, b1, weight_lr_power, state_dtype)
 
 
@@ -79,9 +75,6 @@ def schedule_free_adamw(
         state_dtype: What the iterates are stored in; at least float32 if None.
     """
     rate = _warmed(learning_rate, warmup_steps)
-    base = chain(
-        scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True),
-        add_decayed_weights(weight_decay),
-        scale_by_learning_rate(rate),
-    )
+    direction = scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True)
+    base = decayed_step(direction, weight_decay, None, rate)
     return schedule_free(base, rate, b1, weight_lr_power, state_dtype)

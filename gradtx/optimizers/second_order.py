@@ -31,8 +31,8 @@ from gradtx.transforms.estimators import at_least
 from gradtx.transforms.gradient_clipping import clip_magnitude
 from gradtx.transforms.hessian import hutchinson_estimator_diag_hessian
 from gradtx.transforms.periodic import average_every
-from gradtx.transforms.scaling import scale, scale_by_learning_rate
-from gradtx.transforms.weight_decay import add_decayed_weights
+from gradtx.transforms.scaling import scale
+from gradtx.transforms.weight_decay import decayed_step
 
 DIAGONAL = hutchinson_estimator_diag_hessian()
 
@@ -140,12 +140,8 @@ def sophia(
     `scale_by_sophia`, with decoupled weight decay as in `adamw`. Call
     `update(updates, state, params, obj_fn=...)`.
     """
-    steps = scale_by_sophia(
+    direction = scale_by_sophia(
         b1, b2, eps, gamma, clip_threshold, update_interval, hessian_diagonal_fn,
         mu_dtype, verbose, print_win_rate_every_n_steps,
     )  # fmt: skip
-    return chain(
-        steps,
-        add_decayed_weights(weight_decay, weight_decay_mask),
-        scale_by_learning_rate(learning_rate),
-    )
+    return decayed_step(direction, weight_decay, weight_decay_mask, learning_rate)

@@ -157,6 +157,5 @@ def optimistic_gradient_descent(
     `scale_by_optimistic_gradient`.
     """
     return chain(
-        scale_by_optimistic_gradient(alpha, beta),
-        scale_by_learning_rate(learning_rate),
+        scale_by_optimistic_gradient(alpha, beta), scale_by_learning_rate(learning_rate)
     )

@@ -8,14 +8,7 @@ from typing import Any, Literal
 
 from jax import numpy as jnp
 
-from gradtx.core.annotations import (
-    Count,
-    Duration,
-    Fixed,
-    NonNegative,
-    Scalar,
-    Steps,
-)
+from gradtx.core.annotations import Count, Duration, Fixed, NonNegative, Scalar, Steps
 from gradtx.schedules.core import schedule
 from gradtx.schedules.counts import (
     as_float,

@@ -8,14 +8,7 @@ from typing import Any
 
 from jax import numpy as jnp
 
-from gradtx.core.annotations import (
-    Count,
-    Duration,
-    Fixed,
-    NonNegative,
-    Scalar,
-    Steps,
-)
+from gradtx.core.annotations import Count, Duration, Fixed, NonNegative, Scalar, Steps
 from gradtx.core.numbers import is_concrete
 from gradtx.schedules.composed import join_schedules
 from gradtx.schedules.core import Schedule, schedule

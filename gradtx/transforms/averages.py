@@ -7,14 +7,7 @@ from typing import Any
 from jax import numpy as jnp
 
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import (
-    Decay,
-    DType,
-    Fixed,
-    Fraction,
-    NonNegative,
-    Scalar,
-)
+from gradtx.core.annotations import Decay, DType, Fixed, Fraction, NonNegative, Scalar
 from gradtx.core.context import Leaf, refuse_complex
 from gradtx.core.rule import Rule, memoryless
 from gradtx.transforms.combine import add, chain, identity

@@ -11,7 +11,6 @@ from gradtx.core.annotations import NonNegative, Scalar, ScalarOrSchedule
 from gradtx.core.arithmetic import abs2, safe_sqrt
 from gradtx.core.context import Leaf
 from gradtx.core.rule import memoryless
-from gradtx.core.stable import stable
 from gradtx.transforms.averages import difference
 from gradtx.transforms.combine import add, identity
 from gradtx.transforms.vector_norms import global_norm, norm, norms_apart, over
@@ -74,7 +73,6 @@ def rms(x: Any, floor: Any = 0.0) -> Any:
     return jnp.maximum(safe_sqrt(jnp.mean(abs2(x))), floor)
 
 
-@stable
 @transformation
 def block_norm():
     """Replace the update by its Euclidean norm, one number for each array."""

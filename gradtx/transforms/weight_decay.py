@@ -41,6 +41,13 @@ def add_decayed_weights(weight_decay: Scalar = 0.0, mask: Any = None):
     return memoryless(lambda u, leaf: u + weight_decay * leaf.param)
 
 
+def decay_if_any(weight_decay: Any, mask: Any = None) -> Any:
+    """Weight decay, where an argument may be None: then nothing is added."""
+    if weight_decay is None:
+        return identity()
+    return add_decayed_weights(weight_decay, mask)
+
+
 def decayed_step(
     direction: Any, weight_decay: Any, mask: Any, learning_rate: Any
 ) -> Any:

@@ -8,13 +8,7 @@ from jax import numpy as jnp
 
 from gradtx.compiler.nested import anew, run
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import (
-    Decay,
-    Fraction,
-    Member,
-    NonNegative,
-    PositiveInt,
-)
+from gradtx.core.annotations import Decay, Fraction, Member, NonNegative, PositiveInt
 from gradtx.core.arithmetic import is_last_of, whole
 from gradtx.core.context import Leaf, Tree
 from gradtx.core.factory import part

@@ -165,10 +165,5 @@ def split_real_and_imaginary(inner: Member):
 
     slots, kept = {"inner_state": first}, {"inner_state": inner}
     return TreeRule(
-        update,
-        slots,
-        inner=kept,
-        takes=("**",),
-        evaluate=evaluate,
-        takes_integers=True,
+        update, slots, inner=kept, takes=("**",), evaluate=evaluate, takes_integers=True
     )

@@ -1,5 +1,4 @@
 import importlib
-import inspect
 import json
 import pathlib
 import pickle
@@ -11,7 +10,7 @@ import pytest
 
 import gradtx
 from gradtx.core import stable
-from tests.registry import TRANSFORMATIONS
+from tests.registry import TRANSFORMATIONS, public
 
 DATA = pathlib.Path(__file__).parents[1] / "data"
 
@@ -60,8 +59,8 @@ def test_no_pickle_names_a_file_of_the_library(name):
 
 
 def test_public_names_are_of_the_package():
-    for name, value in vars(gradtx).items():
-        if hasattr(value, "factory") and not inspect.ismodule(value):
+    for name, value in public().items():
+        if hasattr(value, "factory"):
             assert (value.__module__, value.__qualname__) == ("gradtx", name)
 
 

@@ -9,13 +9,17 @@ import gradtx
 from tests.oracles.mixed_momentum import (
     adan_by_optax,
     ademamix_by_the_paper,
+    aggmo_by_the_paper,
     lion_by_the_paper,
+    qhadam_by_the_paper,
     simplified_ademamix_by_the_paper,
 )
 from tests.oracles.runs import (
     assert_equals_paper,
     assert_same_updates,
+    descent,
     kinds_of_slots,
+    same,
     steps_of,
     updates_of,
 )
@@ -61,6 +65,49 @@ def test_mixture_equals_its_paper(tx, paper, is_complex):
         return paper(grads, 0.9, 0.8, 0.95)
 
     assert_equals_paper(tx, with_decays, is_complex)
+
+
+OF_RECIPES: dict[str, tuple[Any, Any]] = {
+    "qhadam": (
+        descent(gradtx.qhadam(0.1), 0.1),
+        functools.partial(qhadam_by_the_paper, b1=0.995, b2=0.999, nu1=0.7, nu2=1.0),
+    ),
+    "qhadam, of the square too": (
+        gradtx.scale_by_qhadam(0.8, 0.9, 0.6, 0.7, 1e-3),
+        functools.partial(
+            qhadam_by_the_paper,
+            b1=0.8,
+            b2=0.9,
+            nu1=0.6,
+            nu2=0.7,
+            eps=1e-3,
+        ),
+    ),
+    "aggmo": (descent(gradtx.aggmo(0.1), 0.1), aggmo_by_the_paper),
+    "aggmo, of two": (
+        gradtx.scale_by_aggmo((0.5, 0.99)),
+        functools.partial(aggmo_by_the_paper, betas=(0.5, 0.99)),
+    ),
+}
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize("name", OF_RECIPES)
+def test_optimizer_equals_its_paper(name, is_complex):
+    tx, paper = OF_RECIPES[name]
+    assert_equals_paper(tx, paper, is_complex)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (gradtx.scale_by_qhadam(0.9, 0.99, 1.0, 1.0), gradtx.scale_by_adam(0.9, 0.99)),
+        (gradtx.aggmo(0.1, (0.9,)), gradtx.sgd(0.1, 0.9)),
+    ],
+    ids=["qhadam of nu 1", "aggmo of one beta"],
+)
+def test_reductions_hold(one, other):
+    same(one, other)
 
 
 @pytest.mark.parametrize(

@@ -133,3 +133,15 @@ def steps_of(
 def updates_of(tx: Any, grads: Iterable[Any], params: Any = None) -> Iterator[Any]:
     """The updates alone."""
     return (updates for updates, _ in steps_of(tx, grads, params))
+
+
+def descent(tx: Any, rate: float = 1.0) -> Any:
+    """The direction of a step: turned around, without its learning rate."""
+    return gradtx.chain(tx, gradtx.scale(-1 / rate))
+
+
+def same(one: Any, other: Any, grads: Any = REAL, rtol: float = 1e-6) -> None:
+    """The updates of two transformations, in single."""
+    grads = [jnp.asarray(g, jnp.float32) for g in grads]
+    for a, b in zip(updates_of(one, grads), updates_of(other, grads), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-9)
