@@ -45,7 +45,6 @@ from gradtx.core.rule import TreeRule as TreeRule
 from gradtx.core.rule import memoryless as memoryless
 from gradtx.core.stable import DEFINED as _DEFINED
 from gradtx.core.stable import register_old_modules as _register_old_modules
-from gradtx.core.stable import register_parts as _register_parts
 from gradtx.core.stable import stable as _stable
 from gradtx.core.state import State as State
 from gradtx.interop.checkpoints import Restored as Restored
@@ -340,10 +339,9 @@ from gradtx.wrappers.skip import skip_not_finite as skip_not_finite
 
 __version__ = "0.6.0"
 
-for _exported in list(globals().values()):
+for _exported in [*globals().values(), *vars(transforms).values()]:
     if getattr(_exported, "__module__", "").startswith("gradtx."):
         _stable(_exported)
-_register_parts()
 _register_submodules()
 _register_old_modules()
 

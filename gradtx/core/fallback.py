@@ -9,14 +9,12 @@ from typing import Any
 
 import optax
 
-from gradtx.core.stable import DEFINED
-
 
 def own_or(module: Any, name: str) -> Any:
     """The definition of a name by gradtx, or else by a module of optax."""
-    own = vars(sys.modules["gradtx"]).get(name, DEFINED.get(name))
-    if own is not None and not isinstance(own, ModuleType):
-        return own
+    own = vars(sys.modules["gradtx"])
+    if name in own and not isinstance(own[name], ModuleType):
+        return own[name]
     try:
         return getattr(module, name)
     except AttributeError:

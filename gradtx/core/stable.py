@@ -5,7 +5,6 @@ None tells the file that it lies in, so that files may move.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from types import ModuleType
 from typing import Any, TypeVar
@@ -14,44 +13,24 @@ T = TypeVar("T")
 
 DEFINED: dict[str, Any] = {}
 """Functions and classes of the library by name, public ones and parts of recipes."""
-HOMES: dict[str, str] = {}
-"""The modules that they are defined in, by the same names."""
 
 
 def stable(definition: T) -> T:
     """Declare a function or a class to be of gradtx, which is where pickles look.
 
     A decorator for what recipes are made of and is not exported; `gradtx/__init__.py`
-    does it for all that is, and for the transformations of `transforms/`.
+    does it for all that it and `gradtx.transforms` export.
     """
     name = definition.__name__  # pyright: ignore[reportAttributeAccessIssue]
-    HOMES.setdefault(name, definition.__module__)
     definition.__module__ = "gradtx"
     DEFINED[name] = definition
     return definition
 
 
-PARTS = "gradtx.transforms."
-"""Where the files lie whose transformations are public, exported or not."""
-
-
-def register_parts() -> None:
-    """Declare the transformations of these files, also those that are not exported."""
-    modules = [it for name, it in sys.modules.items() if name.startswith(PARTS)]
-    for it in [it for module in modules for it in vars(module).values()]:
-        if inspect.isfunction(it) and hasattr(it, "factory"):
-            stable(it)
-
-
-def public_parts() -> set[str]:
-    """The public names that these files define."""
-    return {n for n, home in HOMES.items() if home.startswith(PARTS) and n[0] != "_"}
-
-
 def is_public(name: str) -> bool:
-    """Whether users find a definition under this name in `gradtx`."""
-    is_listed = vars(sys.modules["gradtx"]).get(name) is DEFINED.get(name, ...)
-    return is_listed or name in public_parts()
+    """Whether users find a definition under this name in gradtx's modules."""
+    modules = (vars(sys.modules[it]) for it in ("gradtx", "gradtx.transforms"))
+    return any(module.get(name) is DEFINED.get(name, ...) for module in modules)
 
 
 OLD_MODULES = """
