@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gradtx.compiler.counts import common_period
 from gradtx.core.call import FactoryCall
 from gradtx.core.nodes import Fork, Recall
 from gradtx.core.prng import raw_key
-from gradtx.core.rule import Rule, TreeRule
+from gradtx.core.rule import Rule, Slot, TreeRule, scalar_of, slot_of
 
 
 class Pin(NamedTuple):
@@ -76,17 +76,19 @@ class Op:
         return {*self.inputs, *(register for _, register in self.marks)}
 
     @functools.cached_property
-    def slots(self) -> dict[str, Callable[[Any], Any]]:
-        """For each slot its first value."""
-        inner = {slot: tx.init for slot, tx in self.node.inner.items()}
-        return inner | dict(self.node.slots)
+    def slots(self) -> dict[str, Slot]:
+        """The slots by name; those with the whole state of a transformation first."""
+        inner = {name: Slot(tx.init) for name, tx in self.node.inner.items()}
+        given = self.node.slots.items()
+        return inner | {name: slot_of(self.name, name, it) for name, it in given}
 
     @functools.cached_property
-    def shared(self) -> dict[str, Callable[[Any], Any]]:
-        """For each whole-tree scalar its first value; the key is one."""
-        shared, key = dict(self.node.shared), self.node.key
+    def shared(self) -> dict[str, Slot]:
+        """The whole-tree scalars by name; the key is one."""
+        given, key = self.node.shared.items(), self.node.key
+        shared = {name: scalar_of(self.name, name, it) for name, it in given}
         if key is not None:
-            shared["key"] = lambda arrays: raw_key(key)
+            shared["key"] = Slot(lambda arrays: raw_key(key), in_optax="rng_key")
         return shared
 
     def keeps_by_leaf(self, name: str) -> bool:

@@ -16,7 +16,7 @@ from gradtx.core.annotations import (
 )
 from gradtx.core.arithmetic import abs2, bare_sqrt, inner, safe_ratio, safe_sqrt
 from gradtx.core.context import Leaf, SettleContext
-from gradtx.core.rule import Rule, real_zeros, unchanged, zero
+from gradtx.core.rule import REAL_ZEROS, ZEROS, Rule, like_param, zero
 from gradtx.transforms.bias import Weight
 from gradtx.transforms.combine import chain
 from gradtx.transforms.scaling import scale
@@ -112,10 +112,10 @@ def scale_by_prodigy(
         return rate * (direction + weight_decay * leaf.param), slots | new
 
     slots = {
-        "exp_avg": jnp.zeros_like,
-        "exp_avg_sq": real_zeros,
-        "grad_sum": jnp.zeros_like,
-        "params0": unchanged,
+        "exp_avg": ZEROS,
+        "exp_avg_sq": REAL_ZEROS,
+        "grad_sum": ZEROS,
+        "params0": like_param(),
     }
     kept = _kept(estim_lr0, weights)
     return Rule(update, slots, measure, settle=settle, is_step=True, **kept)
@@ -203,9 +203,9 @@ def scale_by_dadapt_adam(
         return step, {"exp_avg": mu, "exp_avg_sq": nu, "grad_sum": total}
 
     slots = {
-        "exp_avg": jnp.zeros_like,
-        "exp_avg_sq": real_zeros,
-        "grad_sum": jnp.zeros_like,
+        "exp_avg": ZEROS,
+        "exp_avg_sq": REAL_ZEROS,
+        "grad_sum": ZEROS,
     }
     kept = _kept(estim_lr0, weights)
     return Rule(update, slots, measure, settle=settle, is_step=True, **kept)
