@@ -233,6 +233,14 @@ class Program:
         return bool(self.freezing) or any(op.node.freezes for op in self.ops)
 
     @functools.cached_property
+    def may_be_exact(self) -> bool:
+        """Whether something in it, also inside, gives exact differences."""
+        inside = (program for op in self.ops for program in op.inside)
+        return any(op.node.is_exact for op in self.ops) or any(
+            program.may_be_exact for program in inside
+        )
+
+    @functools.cached_property
     def freezing(self) -> set[int]:
         """The masks, by index, that freeze what they leave without a step."""
         return {m for m, mask in enumerate(self.masks) if mask.freezes}

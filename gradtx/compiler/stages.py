@@ -27,7 +27,7 @@ from gradtx.compiler.kernels import (
     zero_unless,
 )
 from gradtx.compiler.leaves import Leaves, is_float0, trees_in
-from gradtx.compiler.masks import active_of, places_of
+from gradtx.compiler.masks import active_of, exact_leaves, places_of
 from gradtx.compiler.plan import Broadcast, Plan, numbers_of, plan_of
 from gradtx.compiler.program import Active, Op, Program, Stage
 from gradtx.compiler.scopes import error_scope
@@ -64,6 +64,7 @@ class Update:
         self.fine: dict[Any, LeafDTypes] = {}
         self.due: dict[Active, Any] = {}
         self.precisions = [self._precision(i) for i in range(len(leaves.updates))]
+        self.leaving = self._leaving() if program.may_be_exact else self.precisions
 
     def _open_state(self) -> dict[str, list[Any]]:
         """The slots of rules, leaf by leaf."""
@@ -99,6 +100,17 @@ class Update:
             return None
         check_leaf(self.leaves, i, self._ops_of(i))
         return self.fine.setdefault(alike, leaf_dtypes_of(*dtypes))
+
+    def _leaving(self) -> list[LeafDTypes | None]:
+        """The precisions, where exact differences leave in that of their rule."""
+        leaves = self.leaves
+        exact = exact_leaves(
+            self.program, leaves.reference, leaves.treedef, self.active
+        )
+        return [
+            it._replace(out=it.compute) if it and is_on else it
+            for it, is_on in zip(self.precisions, exact, strict=True)
+        ]
 
     def _freezes(self, i: int) -> bool:
         """Whether leaf i gets no step, as far as no number decides."""
@@ -167,7 +179,7 @@ class Update:
         acting = {self.active[i] for i in running}
         read = {on: self._read(stage, on) for on in acting}
         for i in running:
-            active, precision = self.active[i], self.precisions[i]
+            active, precision = self.active[i], self.leaving[i]
             place = (make, id(plan), active, precision)
             if place not in memo:
                 chosen = tuple(active[k] for k in stage.ops)
@@ -327,7 +339,7 @@ class Update:
         for i, (u, p) in enumerate(
             zip(self.leaves.updates, self.leaves.params, strict=True)
         ):
-            precision = self.precisions[i]
+            precision = self.leaving[i]
             if u is None:
                 outs.append(None)
                 continue

@@ -1,4 +1,4 @@
-"""Steps: where a direction becomes an update, and the leaves that a mask freezes.
+"""Steps: where a direction becomes an update; what a mask freezes, what is exact.
 
 A rule declares it (`is_step`), or the number that it multiplies by (`factor`), which
 turns a direction into an update if it is negative. Programs are followed from there.
@@ -137,3 +137,42 @@ def is_left_out(program: Program, active: Active) -> Any:
     if own.is_step or any(own.ways):
         return False
     return flow(program, active, through=True).is_update
+
+
+def made_by(program: Program, active: Active) -> int | None:
+    """The operation, by index, that made a leaf's update; None if it is as it came.
+
+    Those that only pass it on are left out.
+    """
+    known = program.memo.setdefault("made", {})
+    if active not in known:
+        writers = {op.out: k for k, op in enumerate(program.ops)}
+        register, made = program.out, None
+        while made is None and register in writers:
+            k = writers[register]
+            op = program.ops[k]
+            if active[k] and isinstance(op.node, Recall):
+                register = dict(op.marks)[op.node.name]
+            elif active[k] and not op.node.passes:
+                made = k
+            else:
+                register = op.inputs[0]
+        known[active] = made
+    return known[active]
+
+
+def is_exact(program: Program, active: Active) -> bool:
+    """Whether a leaf's update is an exact difference, which nothing casts.
+
+    That is, the operation that made it declares it, or has a program inside of which
+    it is true for what goes through all of that.
+    """
+    known = program.memo.setdefault("exact", {})
+    if active not in known:
+        made = made_by(program, active)
+        op = None if made is None else program.ops[made]
+        known[active] = op is not None and (
+            op.node.is_exact
+            or any(is_exact(inner, (True,) * len(inner.ops)) for inner in op.inside)
+        )
+    return known[active]

@@ -147,6 +147,9 @@ class Node(_Defaults):
         recovered: The `Weight`s of averages that it looks at, by scalar, kept or not.
         is_of_input: Whether keys of scalars begin as the slot that flows in: `mu_...`.
         is_cyclic_in_optax: Whether optax's count is one modulo its period.
+        is_exact: Whether it gives the difference to add to the parameter, which must
+            not be rounded: it leaves in the precision of rules, at least float32,
+            unless a rule behind it does not pass it on.
     """
 
     is_step: bool = False
@@ -161,6 +164,7 @@ class Node(_Defaults):
     recovered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     is_of_input: bool = False
     is_cyclic_in_optax: bool = False
+    is_exact: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
