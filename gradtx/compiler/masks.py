@@ -161,7 +161,7 @@ def exact_leaves(
 ) -> list[bool]:
     """For each leaf whether its update is an exact difference, see `is_exact`.
 
-    Masks and groups inside of the operation that made it are looked into.
+    Masks and groups inside the operation that made it count, too.
     """
     made = [made_by(program, on) for on in active]
     exact = [is_exact(program, on) for on in active]

@@ -140,9 +140,9 @@ def is_left_out(program: Program, active: Active) -> Any:
 
 
 def made_by(program: Program, active: Active) -> int | None:
-    """The operation, by index, that made a leaf's update; None if it is as it came.
+    """The index of the operation that made a leaf's update, and did not pass it on.
 
-    Those that only pass it on are left out.
+    None if the update leaves as it came.
     """
     known = program.memo.setdefault("made", {})
     if active not in known:
@@ -164,8 +164,8 @@ def made_by(program: Program, active: Active) -> int | None:
 def is_exact(program: Program, active: Active) -> bool:
     """Whether a leaf's update is an exact difference, which nothing casts.
 
-    That is, the operation that made it declares it, or has a program inside of which
-    it is true for what goes through all of that.
+    That is, the operation that made it is, or has a program inside that is for a leaf
+    that goes through all of it.
     """
     known = program.memo.setdefault("exact", {})
     if active not in known:

@@ -63,10 +63,10 @@ class Slot:
 
 
 def slot_of(owner: str, name: str, given: Any) -> Slot:
-    """What is given for a slot of `owner`, as a `Slot`.
+    """A slot of the transformation `owner`, as a rule gives it, as a `Slot`.
 
     Raises:
-        TypeError: It is no function, or its dtype is none.
+        TypeError: This is neither a `Slot` nor a function, or its dtype is unknown.
         ValueError: Its declarations contradict one another.
     """
     slot = given if isinstance(given, Slot) else Slot(given)
@@ -92,11 +92,11 @@ def slot_of(owner: str, name: str, given: Any) -> Slot:
 
 
 def scalar_of(owner: str, name: str, given: Any) -> Slot:
-    """What is given for a whole-tree scalar of `owner`, as a `Slot`.
+    """The same for a whole-tree scalar, which is no array like a parameter.
 
     Raises:
         TypeError: As `slot_of`.
-        ValueError: As `slot_of`; or it is declared to be like a parameter.
+        ValueError: As `slot_of`; or it declares to be like a parameter.
     """
     slot = slot_of(owner, name, given)
     if slot.is_elementwise or slot.is_param:
@@ -149,7 +149,7 @@ class Node(_Defaults):
         is_cyclic_in_optax: Whether optax's count is one modulo its period.
         is_exact: Whether it gives the difference to add to the parameter, which must
             not be rounded: it leaves in the precision of rules, at least float32,
-            unless a rule behind it does not pass it on.
+            unless a rule behind it changes it.
     """
 
     is_step: bool = False
@@ -265,7 +265,7 @@ def like_param(dtype: Any = None) -> Slot:
 
 
 ZEROS = Slot(jnp.zeros_like, is_elementwise=True)
-"""A slot like what reaches the rule: of moments, sums, past gradients."""
+"""A slot like the array that reaches the rule: a moment, a sum, a past gradient."""
 REAL_ZEROS = Slot(real_zeros, is_elementwise=True)
 """The same for sizes of elements, which are real where those are complex."""
 

@@ -21,7 +21,7 @@ from gradtx.transforms.combine import add, chain, identity
 
 
 def like_update(value: Any, dtype: Any = None) -> Slot:
-    """A slot like what reaches the rule, filled with a number at first."""
+    """A slot like the array that reaches the rule, filled with a number at first."""
 
     def first(array: Any) -> Any:
         return jnp.full_like(array, value)
