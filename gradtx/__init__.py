@@ -41,6 +41,7 @@ from gradtx.core.context import Tree as Tree
 from gradtx.core.fallback import register_submodules as _register_submodules
 from gradtx.core.rule import Node as Node
 from gradtx.core.rule import Rule as Rule
+from gradtx.core.rule import Slot as Slot
 from gradtx.core.rule import TreeRule as TreeRule
 from gradtx.core.rule import memoryless as memoryless
 from gradtx.core.stable import DEFINED as _DEFINED

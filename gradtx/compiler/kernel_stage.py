@@ -86,7 +86,7 @@ class _Kernels:
         run, kernels, jobs = self.run, self.stage.kernels, []
         read = {active: self._read(active) for active in self.acting}
         for i in self.running:
-            active, precision = run.active[i], run.precisions[i]
+            active, precision = run.active[i], run.leaving[i]
             which = make, active, precision
             if which not in kernels:
                 chosen = tuple(active[k] for k in self.ops)

@@ -10,6 +10,8 @@ import numpy as np
 
 from gradtx.compiler.program import Mask, Program
 from gradtx.compiler.stage import Active, Static
+from gradtx.compiler.steps import is_exact, made_by
+from gradtx.core.call import FactoryValue
 from gradtx.core.numbers import is_concrete
 from gradtx.core.paths import names_of
 from gradtx.core.trees import is_none
@@ -153,6 +155,34 @@ def members_of(
         for slot, inner in op.node.inner.items():
             if slot not in op.node.slots:  # else a state of other parameters
                 yield inner, seen_by(k, params, treedef, active)
+
+
+def exact_leaves(
+    program: Program, params: Any, treedef: Any, active: list[Active]
+) -> list[bool]:
+    """For each leaf whether its update is an exact difference, see `is_exact`.
+
+    Masks and groups inside the operation that made it count, too.
+    """
+    made = [made_by(program, on) for on in active]
+    exact = [is_exact(program, on) for on in active]
+    for k, op in enumerate(program.ops):
+        if k not in made or op.node.is_exact:
+            continue
+        seen = seen_by(k, params, treedef, active)
+        slots = [s for s, tx in op.node.inner.items() if isinstance(tx, FactoryValue)]
+        inside = [False] * len(active)
+        for slot, inner in zip(slots, op.inside, strict=True):
+            if not inner.may_be_exact:
+                continue
+            if slot in op.node.slots:  # a state of other parameters
+                more = [is_exact(inner, (True,) * len(inner.ops))] * len(active)
+            else:
+                acting = active_of(inner, seen, treedef)
+                more = exact_leaves(inner, seen, treedef, acting)
+            inside = [a or b for a, b in zip(inside, more, strict=True)]
+        exact = [inside[i] if made[i] == k else exact[i] for i in range(len(active))]
+    return exact
 
 
 def _is_bool(x: Any) -> bool:

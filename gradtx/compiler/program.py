@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gradtx.compiler.counts import common_period
@@ -16,7 +16,7 @@ from gradtx.compiler.stage import Active, Stage, TreeStage
 from gradtx.core.call import FactoryCall
 from gradtx.core.nodes import Fork, Recall
 from gradtx.core.prng import raw_key
-from gradtx.core.rule import Rule, TreeRule
+from gradtx.core.rule import Rule, Slot, TreeRule, scalar_of, slot_of
 
 
 class Pin(NamedTuple):
@@ -77,17 +77,19 @@ class Op:
         return {*self.inputs, *(register for _, register in self.marks)}
 
     @functools.cached_property
-    def slots(self) -> dict[str, Callable[[Any], Any]]:
-        """For each slot its first value."""
-        inner = {slot: tx.init for slot, tx in self.node.inner.items()}
-        return inner | dict(self.node.slots)
+    def slots(self) -> dict[str, Slot]:
+        """The slots by name; those with the whole state of a transformation first."""
+        inner = {name: Slot(tx.init) for name, tx in self.node.inner.items()}
+        given = self.node.slots.items()
+        return inner | {name: slot_of(self.name, name, it) for name, it in given}
 
     @functools.cached_property
-    def shared(self) -> dict[str, Callable[[Any], Any]]:
-        """For each whole-tree scalar its first value; the key is one."""
-        shared, key = dict(self.node.shared), self.node.key
+    def shared(self) -> dict[str, Slot]:
+        """The whole-tree scalars by name; the key is one."""
+        given, key = self.node.shared.items(), self.node.key
+        shared = {name: scalar_of(self.name, name, it) for name, it in given}
         if key is not None:
-            shared["key"] = lambda arrays: raw_key(key)
+            shared["key"] = Slot(lambda arrays: raw_key(key), in_optax="rng_key")
         return shared
 
     def keeps_by_leaf(self, name: str) -> bool:
@@ -179,6 +181,8 @@ class Program:
             they are made of. A plain function may look at more.
         layout: The layout that it was made of, its numbers anew; None of most.
         frozen: Whether leaves that go through the same operations are frozen.
+        made: Which operation made the updates of such leaves.
+        exact: Whether these are exact differences.
         first: The first slots of leaves of one shape that go through the same.
     """
 
@@ -193,6 +197,8 @@ class Program:
     is_pure: bool
     layout: Any = None
     frozen: dict[Active, bool] = dataclasses.field(default_factory=dict)
+    made: dict[Active, int | None] = dataclasses.field(default_factory=dict)
+    exact: dict[Active, bool] = dataclasses.field(default_factory=dict)
     first: dict[tuple[Active, tuple[int, ...]], dict[str, Any]] = dataclasses.field(
         default_factory=dict
     )
@@ -213,6 +219,14 @@ class Program:
     def may_freeze(self) -> bool:
         """Whether there is a leaf that may get no step."""
         return bool(self.freezing) or any(op.node.freezes for op in self.ops)
+
+    @functools.cached_property
+    def may_be_exact(self) -> bool:
+        """Whether something in it, also inside, gives exact differences."""
+        inside = (program for op in self.ops for program in op.inside)
+        return any(op.node.is_exact for op in self.ops) or any(
+            program.may_be_exact for program in inside
+        )
 
     @functools.cached_property
     def freezing(self) -> set[int]:

@@ -11,7 +11,7 @@ from gradtx.compiler.checks import check_keys, check_leaf
 from gradtx.compiler.counts import next_count
 from gradtx.compiler.kernels import zero_unless
 from gradtx.compiler.leaves import Leaves, is_float0, trees_in
-from gradtx.compiler.masks import active_of, places_of
+from gradtx.compiler.masks import active_of, exact_leaves, places_of
 from gradtx.compiler.program import Op, Program
 from gradtx.compiler.stage import Active
 from gradtx.compiler.steps import is_frozen, is_left_out
@@ -32,6 +32,7 @@ class Run:
         active: For each leaf what it goes through.
         places: For each operation that draws, each leaf's place.
         precisions: For each leaf its dtypes; None where nothing computes on it.
+        leaving: The same, where an exact difference leaves in the precision of rules.
         registers: For each register a column: a list with a value for each leaf.
         slots: For each key of a rule's slot a column.
         new_state: The state that `update` returns, as far as it is made.
@@ -58,6 +59,7 @@ class Run:
         self._checked: dict[Any, LeafDTypes] = {}
         self._due: dict[Active, Any] = {}
         self.precisions = [self._precision(i) for i in range(len(leaves.updates))]
+        self.leaving = self._leaving() if program.may_be_exact else self.precisions
 
     def _open_state(self) -> dict[str, list[Any]]:
         """The slots of rules, leaf by leaf."""
@@ -94,6 +96,16 @@ class Run:
         check_leaf(self.leaves, i, self._ops_of(i))
         return self._checked.setdefault(alike, leaf_dtypes_of(*dtypes))
 
+    def _leaving(self) -> list[LeafDTypes | None]:
+        leaves = self.leaves
+        exact = exact_leaves(
+            self.program, leaves.reference, leaves.treedef, self.active
+        )
+        return [
+            it._replace(out=it.compute) if it and is_on else it
+            for it, is_on in zip(self.precisions, exact, strict=True)
+        ]
+
     def _freezes(self, i: int) -> bool:
         """Whether leaf i gets no step, as far as no number decides."""
         return self.program.may_freeze and is_frozen(self.program, self.active[i])
@@ -125,7 +137,7 @@ class Run:
         for i, (u, p) in enumerate(
             zip(self.leaves.updates, self.leaves.params, strict=True)
         ):
-            precision = self.precisions[i]
+            precision = self.leaving[i]
             if u is None:
                 outs.append(None)
                 continue

@@ -1,4 +1,4 @@
-"""Steps: where a direction becomes an update, and the leaves that a mask freezes.
+"""Steps: where a direction becomes an update; what a mask freezes, what is exact.
 
 A rule declares it (`is_step`), or the number that it multiplies by (`factor`), which
 turns a direction into an update if it is negative. Programs are followed from there.
@@ -137,3 +137,40 @@ def is_left_out(program: Program, active: Active) -> Any:
     if own.is_step or any(own.ways):
         return False
     return flow(program, active, through=True).is_update
+
+
+def made_by(program: Program, active: Active) -> int | None:
+    """The index of the operation that made a leaf's update, and did not pass it on.
+
+    None if the update leaves as it came.
+    """
+    if active not in program.made:
+        writers = {op.out: k for k, op in enumerate(program.ops)}
+        register, made = program.out, None
+        while made is None and register in writers:
+            k = writers[register]
+            op = program.ops[k]
+            if active[k] and isinstance(op.node, Recall):
+                register = dict(op.marks)[op.node.name]
+            elif active[k] and not op.node.passes:
+                made = k
+            else:
+                register = op.inputs[0]
+        program.made[active] = made
+    return program.made[active]
+
+
+def is_exact(program: Program, active: Active) -> bool:
+    """Whether a leaf's update is an exact difference, which nothing casts.
+
+    That is, the operation that made it is, or has a program inside that is for a leaf
+    that goes through all of it.
+    """
+    if active not in program.exact:
+        made = made_by(program, active)
+        op = None if made is None else program.ops[made]
+        program.exact[active] = op is not None and (
+            op.node.is_exact
+            or any(is_exact(inner, (True,) * len(inner.ops)) for inner in op.inside)
+        )
+    return program.exact[active]

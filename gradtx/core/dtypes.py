@@ -51,6 +51,18 @@ def leaf_dtypes_of(update: Any, param: Any) -> LeafDTypes:
         return LeafDTypes(jnp.promote_types(out, jnp.float32), out)
 
 
+def holding(array: Any, dtype: Any) -> Any:
+    """The dtype that a slot like an array has where one is asked for, or None.
+
+    Complex numbers do not fit into a real one: they stay as they are, but for 16 bits,
+    of which there are no complex ones. Those are refused at the first update.
+    """
+    if dtype is None or not jnp.iscomplexobj(array):
+        return dtype or array.dtype
+    is_real = not jnp.issubdtype(dtype, jnp.complexfloating)
+    return array.dtype if is_real and jnp.finfo(dtype).bits > 16 else dtype
+
+
 def wide(array: Any) -> Any:
     """An array in the precision that rules compute in."""
     is_float = jnp.issubdtype(array.dtype, jnp.inexact)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gradtx.core.context import Leaf, Private, SettleContext
-from gradtx.core.rule import Node
+from gradtx.core.rule import First, Node
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Fork(Node):
     join: Callable[[Any, tuple[Any, ...], Leaf], Any]
     measures: bool = False
     static: Callable[[Any], Any] | None = None
-    shared: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
+    shared: Mapping[str, First] = dataclasses.field(default_factory=dict)
     settle: Callable[[Any, Any, SettleContext], Any] | None = None
 
 

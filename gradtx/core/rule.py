@@ -8,22 +8,115 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import numpy as np
 from jax import numpy as jnp
 
 from gradtx.core.arithmetic import abs2
 from gradtx.core.context import Leaf, SettleContext, Tree
+from gradtx.core.dtypes import holding
 from gradtx.core.errors import short_repr
 from gradtx.core.prng import key_of_leaf
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """A tree that a rule keeps, and what others must know of it.
+
+    A bare function among `slots` or `shared` is a slot that declares nothing else.
+
+    Attributes:
+        init: Its first value, `(array as it arrives) -> array or None`; with `static`,
+            `(array, static)`; of a tree rule `(params) -> pytree`; of a whole-tree
+            scalar `(arrays) -> scalar`.
+        dtype: The dtype that it is stored in (a complex one stays complex); None: the
+            one that `init` gives.
+        is_elementwise: Whether it is an array like the one that reaches the rule, or
+            None, and each new element depends on those in its place and on whole-tree
+            numbers only: then elements may be stored in any encoding.
+        is_param: Whether it is a point among the parameters: a copy, an average.
+        in_optax: The field of optax's state that it is, if that has another name; also
+            `State.field`, or `State.field.key` in a dict, of one type of state.
+        is_only_here: Whether it is kept to be read, and optax has no such field.
+    """
+
+    init: Callable[..., Any]
+    _: dataclasses.KW_ONLY
+    dtype: Any = None
+    is_elementwise: bool = False
+    is_param: bool = False
+    in_optax: str | None = None
+    is_only_here: bool = False
+
+    def __call__(self, *given: Any) -> Any:
+        """Its first value, in the dtype that it is stored in."""
+        first = self.init(*given)
+        return first if self.dtype is None else jax.tree.map(self._stored, first)
+
+    def _stored(self, array: Any) -> Any:
+        dtype = holding(array, self.dtype)
+        is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+        return (array if is_complex else array.real).astype(dtype)
+
+
+def slot_of(owner: str, name: str, given: Any) -> Slot:
+    """A slot of the transformation `owner`, as a rule gives it, as a `Slot`.
+
+    Raises:
+        TypeError: This is neither a `Slot` nor a function, or its dtype is unknown.
+        ValueError: Its declarations contradict one another.
+    """
+    slot = given if isinstance(given, Slot) else Slot(given)
+    if not callable(slot.init):
+        raise TypeError(
+            f"{owner}: slot {name!r} must be a Slot, or a function that makes its "
+            f"first value, got {short_repr(slot.init)}"
+        )
+    if slot.dtype is not None:
+        try:
+            np.dtype(slot.dtype)
+        except TypeError:
+            raise TypeError(
+                f"{owner}: slot {name!r} must have a dtype or None as its dtype, got "
+                f"{short_repr(slot.dtype)}"
+            ) from None
+    if slot.is_only_here and slot.in_optax is not None:
+        raise ValueError(
+            f"{owner}: slot {name!r} cannot be both is_only_here=True and "
+            f"in_optax={slot.in_optax!r}"
+        )
+    return slot
+
+
+def scalar_of(owner: str, name: str, given: Any) -> Slot:
+    """The same for a whole-tree scalar, which is no array like a parameter.
+
+    Raises:
+        TypeError: As `slot_of`.
+        ValueError: As `slot_of`; or it declares to be like a parameter.
+    """
+    slot = slot_of(owner, name, given)
+    if slot.is_elementwise or slot.is_param:
+        declared = "is_elementwise" if slot.is_elementwise else "is_param"
+        raise ValueError(
+            f"{owner}: {name!r} is one scalar of the whole tree, but declares "
+            f"{declared}=True"
+        )
+    return slot
+
+
+First = Slot | Callable[..., Any]
+"""A slot, or only the function that makes its first value."""
 
 
 class _Defaults:
     """What an operation has that does not say otherwise."""
 
-    slots: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
-    shared: Mapping[str, Callable[[Any], Any]] = types.MappingProxyType({})
+    slots: Mapping[str, First] = types.MappingProxyType({})
+    shared: Mapping[str, First] = types.MappingProxyType({})
     measure: Callable[..., Any] | None = None
     settle: Callable[[Any, Any, Any], Any] | None = None
     needs: tuple[str, ...] = ()
@@ -53,8 +146,10 @@ class Node(_Defaults):
         sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.
         recovered: The `Weight`s of averages that it looks at, by scalar, kept or not.
         is_of_input: Whether keys of scalars begin as the slot that flows in: `mu_...`.
-        only_here: The slots that are kept to be read, and that optax does not have.
         is_cyclic_in_optax: Whether optax's count is one modulo its period.
+        is_exact: Whether it gives the difference to add to the parameter, which must
+            not be rounded: it leaves in the precision of rules, at least float32,
+            unless a rule behind it changes it.
     """
 
     is_step: bool = False
@@ -68,8 +163,8 @@ class Node(_Defaults):
     sees_entry: bool = False
     recovered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     is_of_input: bool = False
-    only_here: Collection[str] = ()
     is_cyclic_in_optax: bool = False
+    is_exact: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +173,9 @@ class Rule(Node):
 
     Attributes:
         update: `(u, slots, leaf) -> (u, slots)`, u in at least float32.
-        slots: For each slot its first value, `(array as it arrives) -> array or None`.
+        slots: For each name a `Slot`, or the function that makes its first value.
         measure: `(u, slots, leaf) -> scalars`, summed over its leaves: `leaf.total`.
-        shared: For each whole-tree scalar its first value, `(arrays) -> scalar`.
+        shared: For each whole-tree scalar the same, `(arrays) -> scalar`.
         settle: `(total, shared, step) -> shared`, once an update, after measuring.
         needs: Extra arguments of `update` that `leaf.extra` must hold.
         key: A seed or a PRNG key: `leaf.key` is `key_of(key of this update, index)`.
@@ -92,9 +187,9 @@ class Rule(Node):
     """
 
     update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
-    slots: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    slots: Mapping[str, First] = dataclasses.field(default_factory=dict)
     measure: Callable[[Any, Any, Leaf], Any] | None = None
-    shared: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
+    shared: Mapping[str, First] = dataclasses.field(default_factory=dict)
     settle: Callable[[Any, Any, SettleContext], Any] | None = None
     needs: tuple[str, ...] = ()
     key: Any = None
@@ -116,7 +211,7 @@ class TreeRule(Node):
     Attributes:
         update: `(updates, slots, tree) -> (updates, slots)`, where `tree` has `params`
             (or None), `grad`, `count` and the extra arguments as `extra`.
-        slots: For each slot its first value, `(params) -> pytree`.
+        slots: For each name a `Slot`, or the function that makes its first value.
         needs: Extra arguments of `update` that must be given.
         takes: Extra arguments that it knows, given or not; "**" for any.
         evaluate: `(params, slots) -> params`, what to evaluate with in their place; if
@@ -124,13 +219,13 @@ class TreeRule(Node):
         inner: For each slot that is the whole state of a transformation, which one.
         waits: Whether it leaves its slots as they are where `tree.is_skipped` is true.
             Else it is run under a condition, which XLA may copy its slots for.
-        in_optax: The fields of optax's state that slots are, where names differ; None
-            for the one that is the whole of optax's state.
+        in_optax: The fields of optax's state that states inside are, where names
+            differ; None for the one that is the whole of optax's state.
         clock: The slot with the count that schedules of its own arguments see.
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]
-    slots: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
+    slots: Mapping[str, First] = dataclasses.field(default_factory=dict)
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     evaluate: Callable[[Any, Any], Any] | None = None
@@ -162,6 +257,17 @@ def unchanged(array: Any) -> Any:
 def real_zeros(array: Any) -> Any:
     """The first value of a slot for sizes of a complex array's elements, too."""
     return jnp.zeros_like(array.real)
+
+
+def like_param(dtype: Any = None) -> Slot:
+    """A slot that starts as the parameter, and stays a point among the parameters."""
+    return Slot(unchanged, dtype=dtype, is_elementwise=True, is_param=True)
+
+
+ZEROS = Slot(jnp.zeros_like, is_elementwise=True)
+"""A slot like the array that reaches the rule: a moment, a sum, a past gradient."""
+REAL_ZEROS = Slot(real_zeros, is_elementwise=True)
+"""The same for sizes of elements, which are real where those are complex."""
 
 
 def zero(arrays: Any) -> Any:

@@ -26,22 +26,24 @@ Path = tuple[str, ...]
 """The keys from a state to a part of it."""
 
 
-class Slot(NamedTuple):
-    """A slot of a transformation.
+class Counterpart(NamedTuple):
+    """A slot of a transformation, and its field in optax.
 
     Attributes:
         op: The operation that keeps it.
+        slot: Its name there.
         name: Its name in optax.
         path: Where it is in the state.
         labels: The labels of the groups that it is in, outermost first.
         inner: The transformation whose whole state it is, or None.
         is_real: Whether the rule gets real numbers of complex gradients.
-        is_own: Whether optax does not keep it.
+        is_own: Whether optax does not keep it, as the slot declares.
         is_foreign: Whether it is all that a foreign member keeps; then its name is the
             structure of that.
     """
 
     op: Op
+    slot: str
     name: str
     path: Path
     labels: tuple[str, ...]
@@ -58,7 +60,7 @@ class Slot(NamedTuple):
 
 def layout(
     tx: Any, state: Any, home: Path = (), labels: tuple[str, ...] = ()
-) -> tuple[list[Slot], list[Path]]:
+) -> tuple[list[Counterpart], list[Path]]:
     """The slots of a transformation, in its order, and where there are states.
 
     A wrapper of which optax keeps only the inner state adds no level: the slots of the
@@ -76,11 +78,10 @@ def layout(
     for op, keys in zip(program.ops, program.keys, strict=True):
         given = [program.masks[m].label for m in op.masks]
         mine = (*labels, *(str(label) for label in given if label is not None))
-        for slot in (*op.shared, *op.slots):
+        for slot, declared in (op.shared | op.slots).items():
             if slot in op.node.recovered:
                 continue  # optax keeps none: see `weights`
-            theirs = {"key": "rng_key"} if op.has_key else {}
-            name = {**theirs, **op.node.in_optax}.get(slot, slot)
+            name = op.node.in_optax.get(slot, declared.in_optax or slot)
             inner, key = op.node.inner.get(slot), keys[slot]
             path, kept = (*home, key), None if state is None else state.get(key)
             if name is None and isinstance(inner, FactoryValue):
@@ -90,12 +91,16 @@ def layout(
                 continue
             is_foreign = name is None or op.bound is None
             if is_foreign and state is None:  # of what it is for one array
-                kept = jax.eval_shape(op.slots[slot], jax.ShapeDtypeStruct((), float))
+                kept = jax.eval_shape(declared, jax.ShapeDtypeStruct((), float))
             if is_foreign and is_nothing(kept):
                 continue
             name = structure_of(kept) if is_foreign else name or slot
-            reals, is_own = op.inputs[0] in is_real, slot in op.node.only_here
-            found.append(Slot(op, name, path, mine, inner, reals, is_own, is_foreign))
+            found.append(
+                Counterpart(
+                    op, slot, name, path, mine, inner, op.inputs[0] in is_real,
+                    declared.is_only_here, is_foreign,
+                )
+            )  # fmt: skip
     return found, homes
 
 
@@ -141,7 +146,7 @@ def _gets_reals(program: Program) -> set[int]:
     return reals
 
 
-def foreign(owner: str, slots: list[Slot], state: Any) -> Counter[Any]:
+def foreign(owner: str, slots: list[Counterpart], state: Any) -> Counter[Any]:
     """The foreign members by structure and groups, each as often as there are.
 
     Raises:
@@ -155,7 +160,7 @@ def foreign(owner: str, slots: list[Slot], state: Any) -> Counter[Any]:
         there[name, labels] += member is None
 
     if found:
-        rebuild(owner, state, note, wholes(slots), found)
+        rebuild(owner, state, note, wholes(slots), found, (), names(slots))
     for slot in slots:
         many = there[slot.name, slot.labels]
         if slot.is_foreign and many != found[slot.name, slot.labels]:
@@ -169,16 +174,21 @@ def foreign(owner: str, slots: list[Slot], state: Any) -> Counter[Any]:
 MAYBE_PARAMS = "; give the parameters"
 
 
-def wholes(slots: list[Slot]) -> Callable[[str, Any, tuple[str, ...]], bool]:
+def names(slots: list[Counterpart]) -> set[str]:
+    """The names of fields of optax's that slots are."""
+    return {slot.name for slot in slots}
+
+
+def wholes(slots: list[Counterpart]) -> Callable[[str, Any, tuple[str, ...]], bool]:
     """Whether a field of a state of optax, in some groups, is a whole state here too.
 
     One of `inject_hyperparams` is, as long as there is one here that keeps numbers.
     """
-    names = {(slot.name, slot.labels) for slot in slots if slot.inner is not None}
+    states = {(slot.name, slot.labels) for slot in slots if slot.inner is not None}
     numbers = [slot.labels for slot in slots if slot.name == NUMBERS]
 
     def is_whole(name: str, owner: Any, labels: tuple[str, ...]) -> bool:
-        if isinstance(owner, optax.MaskedState) or (name, labels) not in names:
+        if isinstance(owner, optax.MaskedState) or (name, labels) not in states:
             return False
         if not hasattr(owner, NUMBERS):
             return True

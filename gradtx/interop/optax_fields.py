@@ -20,11 +20,7 @@ from gradtx.wrappers.layouts import RealAndImaginary
 INNER = ("inner_state", "base_optimizer_state", "info")
 """Fields of optax's states that hold states."""
 COUNTS = ("count", "t", "count_m2", "step_count", "is_initial_step", "is_init_step")
-
-MEASURED = ("SnapshotState.measurement", "MonitorState.measurements")
-"""Fields that hold slots by their names."""
-RENAMED = {"ReduceLROnPlateauState.count": "accumulation_count"}
-"""Fields with another name here: this is no count of updates."""
+"""Fields that count updates, those first that say it best."""
 
 
 class Field(NamedTuple):
@@ -50,11 +46,14 @@ def rebuild(
     is_whole: Callable[[str, Any, tuple[str, ...]], bool],
     foreign: Collection[tuple[str, tuple[str, ...]]] = (),
     labels: tuple[str, ...] = (),
+    names: Collection[str] = (),
 ) -> Any:
     """A state of optax with each field as `visit(name, value, state, labels)` gives it.
 
     Fields that hold states are gone into, but where `is_whole(name, state, labels)`;
     what is of the structure and in the groups of a foreign member is visited whole.
+    Of `State.field` and `State.field.key` among `names`, the latter an entry of a dict,
+    each is visited under that name, see `Slot.in_optax`.
     """
     if state is None or isinstance(state, optax.MaskedNode):
         return state
@@ -63,15 +62,17 @@ def rebuild(
         return visit(structure_of(state), state, None, labels)
 
     def again(inner: Any, labels: tuple[str, ...] = labels) -> Any:
-        return rebuild(owner, inner, visit, is_whole, foreign, labels)
+        return rebuild(owner, inner, visit, is_whole, foreign, labels, names)
 
     def field(name: str, value: Any) -> Any:
         if name == "inner_states":  # of groups, by label
             pairs = sorted(value.items(), key=lambda pair: str(pair[0]))
             return {label: again(it, (*labels, str(label))) for label, it in pairs}
-        if _kind(state, name) in MEASURED:  # by the names of what is measured
-            return {it: visit(it, value[it], state, labels) for it in sorted(value)}
-        name = RENAMED.get(_kind(state, name), name)
+        kind = _kind(state, name)
+        if any(known.startswith(f"{kind}.") for known in names):
+            keys = sorted(value)
+            return {k: visit(f"{kind}.{k}", value[k], state, labels) for k in keys}
+        name = kind if kind in names else name
         is_state = name in INNER and not is_whole(name, state, labels)
         return again(value) if is_state else visit(name, value, state, labels)
 

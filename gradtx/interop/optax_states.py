@@ -30,10 +30,11 @@ from gradtx.core.trees import is_none
 from gradtx.interop.counterparts import (
     NUMBERS,
     SCHEDULES,
+    Counterpart,
     Path,
-    Slot,
     foreign,
     layout,
+    names,
     weights,
     wholes,
 )
@@ -85,7 +86,7 @@ def _taken(tx: Any, optax_state: Any, like: Any) -> State:
     def note(*field: Any) -> None:
         found.append(Field(*field))
 
-    rebuild("from_optax", optax_state, note, wholes(slots), members)
+    rebuild("from_optax", optax_state, note, wholes(slots), members, (), names(slots))
     _check_labels(tx, slots, found)
     state = State()
     count = count_of(found)
@@ -124,7 +125,7 @@ def _taken(tx: Any, optax_state: Any, like: Any) -> State:
     rest = sorted({x.name for x in found if jax.tree.leaves(x.value)} - {*COUNTS})
     if rest:
         raise ValueError(f"from_optax: {tx.name} keeps nothing like optax's {rest}")
-    by_leaf = [slot for slot in slots if slot.op.keeps_by_leaf(slot.name)]
+    by_leaf = [slot for slot in slots if slot.op.keeps_by_leaf(slot.slot)]
     for home in homes:
         trees = [_at(state, slot.path) for slot in by_leaf if slot.path[:-1] == home]
         if len({jax.tree.structure(tree, is_leaf=is_none) for tree in trees}) > 1:
@@ -192,7 +193,7 @@ def _keeps_numbers(op: Op) -> bool:
     return op.bound is not None and keeps_numbers(op.bound)
 
 
-def _check_labels(tx: Any, slots: list[Slot], found: list[Field]) -> None:
+def _check_labels(tx: Any, slots: list[Counterpart], found: list[Field]) -> None:
     """What is in groups must be in the same ones here and there.
 
     A label without leaves keeps trees without any, in both.
@@ -210,7 +211,7 @@ def _check_labels(tx: Any, slots: list[Slot], found: list[Field]) -> None:
 
 
 def _without_numbers(
-    tx: Any, slots: list[Slot], state: State, found: list[Field]
+    tx: Any, slots: list[Counterpart], state: State, found: list[Field]
 ) -> list[Field]:
     """What is left of the fields when the numbers of `inject_hyperparams` are placed.
 
@@ -246,7 +247,8 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
     """
     tx = ours("to_optax", tx)
     slots, _ = layout(tx, state)
-    are_whole, members = wholes(slots), foreign("to_optax", slots, like)
+    members = foreign("to_optax", slots, like)
+    are_whole, known = wholes(slots), names(slots)
     periods = [
         (slot.op.node.period, slot.labels)
         for slot in slots
@@ -280,7 +282,7 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
             return _whole(slot.inner, mine, to_optax, old)
         return to_theirs(name, mine, old, owner)
 
-    rebuilt = rebuild("to_optax", like, visit, are_whole, members)
+    rebuilt = rebuild("to_optax", like, visit, are_whole, members, (), known)
     left = (slot for slot in slots if jax.tree.leaves(_at(state, slot.path)))
     rest = sorted({slot.name for slot in left if not slot.is_own})
     if rest:
@@ -316,9 +318,9 @@ def _joined(one: Any, other: Any) -> Any:
         raise ValueError(NEEDS_PARAMS) from None
 
 
-def _stored(slot: Slot, value: Any) -> Any:
+def _stored(slot: Counterpart, value: Any) -> Any:
     """A slot in the dtypes that `init` gives it, in buffers of its own."""
-    op, name = slot.op, slot.name
+    op, name = slot.op, slot.slot
 
     def one(x: Any) -> jax.Array:
         x = jnp.asarray(x)

@@ -21,11 +21,13 @@ from gradtx.core.context import Leaf, Private, SettleContext, Tree
 from gradtx.core.errors import dtype_and_shape, hint_for, short_repr
 from gradtx.core.factory import part
 from gradtx.core.paths import matched
-from gradtx.core.rule import Rule, TreeRule, zero
+from gradtx.core.rule import Rule, Slot, TreeRule, zero
 from gradtx.transforms.combine import chain, identity, let
 
 PREFIX = "metrics."
 """What keys of the state begin with that hold a metric."""
+READ = Slot(zero, is_only_here=True)
+"""A whole-tree scalar that is kept to be read."""
 
 
 @transformation
@@ -48,8 +50,11 @@ def record(name: str, measure: Callable[[Any, Any], Any]):
             )
         return updates, {PREFIX + name: value.astype(jnp.float32)}
 
-    slots = {PREFIX + name: lambda params: jnp.zeros([], jnp.float32)}
-    return TreeRule(update, slots, passes=True, only_here=slots)
+    def first(params: Any) -> Any:
+        return jnp.zeros([], jnp.float32)
+
+    slots = {PREFIX + name: Slot(first, is_only_here=True)}
+    return TreeRule(update, slots, passes=True)
 
 
 @transformation
@@ -103,10 +108,9 @@ def norms(*patterns: str):
     return Rule(
         lambda u, slots, leaf: (u, slots),
         measure=measure,
-        shared=dict.fromkeys(names, zero),
+        shared=dict.fromkeys(names, READ),
         settle=settle,
         passes=True,
-        only_here=names,
         static=static if patterns else None,
         sees_entry=True,
     )
@@ -153,10 +157,9 @@ def _share():
     return Rule(
         lambda u, slots, leaf: (u, slots),
         measure=measure,
-        shared={name: zero, "clip_count": zero},
+        shared={name: READ, "clip_count": READ},
         settle=settle,
         passes=True,
-        only_here=(name, "clip_count"),
     )
 
 

@@ -18,7 +18,7 @@ from gradtx.compiler.nested import run
 from gradtx.compiler.transformation import transformation
 from gradtx.core.context import Tree
 from gradtx.core.dtypes import wide
-from gradtx.core.rule import TreeRule
+from gradtx.core.rule import Slot, TreeRule
 from gradtx.core.trees import like
 from gradtx.transforms.bias import ema
 
@@ -46,7 +46,9 @@ def snapshot(measure_name: str, measure: Callable[[Any], Any]):
         seen = measure(lax.optimization_barrier(updates))
         return updates, {measure_name: like(seen, slots[measure_name])}
 
-    slots = {measure_name: functools.partial(_of_params, measure)}
+    field = f"SnapshotState.measurement.{measure_name}"
+    first = functools.partial(_of_params, measure)
+    slots = {measure_name: Slot(first, in_optax=field)}
     return TreeRule(update, slots, passes=True)
 
 
@@ -89,7 +91,13 @@ def monitor(measures: Mapping[str, Any]):
                 new[f"{name}.state"] = after
         return updates, new
 
-    slots: dict[str, Any] = {name: functools.partial(first, name) for name in measures}
+    slots: dict[str, Any] = {
+        name: Slot(
+            functools.partial(first, name),
+            in_optax=f"MonitorState.measurements.{name}",
+        )
+        for name in measures
+    }
     slots |= {f"{name}.state": transform.init for name, transform in kept.items()}
     return TreeRule(update, slots, takes=("**",), passes=True)
 

@@ -17,8 +17,7 @@ from gradtx.core.annotations import (
 )
 from gradtx.core.arithmetic import abs2, safe_sqrt
 from gradtx.core.context import Leaf, SettleContext
-from gradtx.core.rule import Rule, unchanged, zero
-from gradtx.transforms.averages import holding
+from gradtx.core.rule import Rule, like_param, zero
 from gradtx.transforms.combine import chain
 from gradtx.transforms.scaling import scale_by_learning_rate
 from gradtx.transforms.vector_norms import norm, norm_of_all
@@ -71,7 +70,7 @@ def scale_by_dog(
 
     return Rule(
         update,
-        {"init_params": unchanged},
+        {"init_params": like_param()},
         _measure_distance,
         {"max_dist": first_distance, "sum_sq_norm_grads": zero},
         settle,
@@ -105,15 +104,12 @@ def scale_by_distance_over_gradients(
         rate = global_scale * distance / jnp.sqrt(total + eps)
         return u * rate, slots | {"max_dist": distance, "grad_sum_of_squares": total}
 
-    def stored(array: Any) -> Any:
-        return array.astype(holding(array, param_dtype))
-
     return Rule(
         update,
         {
             "max_dist": lambda array: reps_rel * (1 + norm(array)),
             "grad_sum_of_squares": lambda array: jnp.zeros((), array.real.dtype),
-            "init_params": stored,
+            "init_params": like_param(param_dtype),
         },
     )
 
@@ -166,7 +162,7 @@ def scale_by_dowg(
         "estim_sq_dist": lambda arrays: jnp.asarray(start, float),
         "weighted_sq_norm_grads": zero,
     }
-    slots = {"init_params": unchanged}
+    slots = {"init_params": like_param()}
     return Rule(update, slots, _measure_distance, shared, settle)
 
 

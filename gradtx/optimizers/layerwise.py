@@ -11,7 +11,7 @@ from gradtx.core.annotations import Decay, DType, NonNegative, Scalar, ScalarOrS
 from gradtx.core.arithmetic import safe_sqrt
 from gradtx.core.context import Leaf
 from gradtx.core.factory import part
-from gradtx.core.rule import Rule, memoryless
+from gradtx.core.rule import ZEROS, Rule, memoryless
 from gradtx.optimizers.adam import scale_by_adam
 from gradtx.transforms.averages import running_sum, trace
 from gradtx.transforms.combine import chain, only
@@ -130,7 +130,7 @@ def _moving_norm(decay: Decay, eps_root: NonNegative):
         kept = jnp.where(size < jnp.inf, jnp.minimum(size, most), size)
         return jnp.hypot(size, safe_sqrt(eps_root)), {"nu": jnp.square(kept)}
 
-    return Rule(update, {"nu": jnp.zeros_like})
+    return Rule(update, {"nu": ZEROS})
 
 
 @transformation

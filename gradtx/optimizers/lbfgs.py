@@ -14,7 +14,7 @@ from gradtx.core.annotations import Member, ScalarOrSchedule, Size
 from gradtx.core.arithmetic import inner, safe_sqrt
 from gradtx.core.context import Tree, no_params
 from gradtx.core.dtypes import wide
-from gradtx.core.rule import TreeRule
+from gradtx.core.rule import Slot, TreeRule
 from gradtx.core.trees import is_none, wide_zeros
 from gradtx.transforms.combine import chain, identity
 from gradtx.transforms.scaling import scale, scale_by_learning_rate
@@ -192,8 +192,13 @@ def scale_by_lbfgs(memory_size: Size = 10, scale_init_precond: bool = True):
             lambda z: jnp.broadcast_to(z, (memory_size, *z.shape)), wide_zeros(params)
         )
 
-    first = wide_zeros, wide_zeros, past, past, lambda params: jnp.zeros(memory_size)
-    slots = dict(zip(History._fields, first, strict=True))
+    slots = {
+        "params": Slot(wide_zeros, is_elementwise=True, is_param=True),
+        "updates": Slot(wide_zeros, is_elementwise=True),
+        "diff_params_memory": past,
+        "diff_updates_memory": past,
+        "weights_memory": lambda params: jnp.zeros(memory_size),
+    }
     return TreeRule(update, slots, period=memory_size)
 
 

@@ -10,7 +10,7 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, NonNegative, Scalar, ScalarOrSchedule
 from gradtx.core.arithmetic import inner
 from gradtx.core.context import Leaf, SettleContext
-from gradtx.core.rule import memoryless, squared_norm, zero
+from gradtx.core.rule import Slot, memoryless, squared_norm, zero
 from gradtx.optimizers.sgd import sgd
 from gradtx.transforms.averages import scale_by_ema
 from gradtx.transforms.bias import Weight
@@ -140,7 +140,7 @@ def scale_by_model_step(
         "barf": zero,
         "gamma": zero,
         "lb": lambda arrays: jnp.asarray(lower_bound, float),
-        "step_size": zero,
+        "step_size": Slot(zero, is_only_here=True),
         **(weight.shared if is_corrected else {}),
     }
     return memoryless(
@@ -150,7 +150,6 @@ def scale_by_model_step(
         settle=settle,
         needs=("value",),
         is_step=True,
-        only_here=("step_size",),
         recovered={weight.slot: weight} if is_corrected else {},
     )
 

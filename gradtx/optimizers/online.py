@@ -18,8 +18,8 @@ from gradtx.core.annotations import (
 )
 from gradtx.core.arithmetic import abs2, safe_ratio
 from gradtx.core.context import Leaf, refuse_complex
-from gradtx.core.rule import Rule, memoryless, real_zeros, unchanged
-from gradtx.transforms.averages import full
+from gradtx.core.rule import REAL_ZEROS, ZEROS, Rule, Slot, like_param, memoryless
+from gradtx.transforms.averages import like_update
 from gradtx.transforms.combine import chain
 from gradtx.transforms.scaling import scale_by_learning_rate
 from gradtx.transforms.weight_decay import add_decayed_weights
@@ -119,7 +119,7 @@ def scale_by_ftrl(
         kept = {name: jnp.where(is_idle, slots[name], x) for name, x in kept.items()}
         return jnp.where(is_idle, 0, new - leaf.param), kept
 
-    slots = {"accumulator": full(initial_accumulator_value), "linear": full(0.0)}
+    slots = {"accumulator": like_update(initial_accumulator_value), "linear": ZEROS}
     return Rule(update, slots, is_step=True)
 
 
@@ -172,7 +172,7 @@ def scale_by_madgrad(
         step = momentum.complement * (slots["x0"] - total / size - leaf.param)
         return step, slots | {"grad_sum_sq": squares, "s": total}
 
-    slots = {"grad_sum_sq": real_zeros, "s": jnp.zeros_like, "x0": unchanged}
+    slots = {"grad_sum_sq": REAL_ZEROS, "s": ZEROS, "x0": like_param()}
     return Rule(update, slots, is_step=True)
 
 
@@ -227,11 +227,13 @@ def scale_by_cocob(alpha: NonNegative = 100.0, eps: Fixed[Positive] = 1e-8):
     return Rule(
         update,
         {
-            "init_particles": unchanged,
-            "cumulative_gradients": jnp.zeros_like,
-            "scale": lambda array: jnp.full_like(array.real, eps),
-            "subgradients": real_zeros,
-            "reward": real_zeros,
+            "init_particles": like_param(),
+            "cumulative_gradients": ZEROS,
+            "scale": Slot(
+                lambda array: jnp.full_like(array.real, eps), is_elementwise=True
+            ),
+            "subgradients": REAL_ZEROS,
+            "reward": REAL_ZEROS,
         },
         is_step=True,
     )

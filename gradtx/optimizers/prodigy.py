@@ -10,16 +10,12 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, Fixed, Positive, Scalar, ScalarOrSchedule
 from gradtx.core.arithmetic import abs2, bare_sqrt, inner, safe_ratio, safe_sqrt
 from gradtx.core.context import Leaf, SettleContext
-from gradtx.core.rule import Rule, real_zeros, unchanged, zero
+from gradtx.core.rule import REAL_ZEROS, ZEROS, Rule, like_param, zero
 from gradtx.transforms.bias import Weight
 from gradtx.transforms.combine import chain
 from gradtx.transforms.scaling import scale
 
-SLOTS = {
-    "exp_avg": jnp.zeros_like,
-    "exp_avg_sq": real_zeros,
-    "grad_sum": jnp.zeros_like,
-}
+SLOTS = {"exp_avg": ZEROS, "exp_avg_sq": REAL_ZEROS, "grad_sum": ZEROS}
 
 
 def _adam_weights(b1: Any, b2: Any) -> tuple[Weight, Weight]:
@@ -112,7 +108,7 @@ def scale_by_prodigy(
         return rate * (direction + weight_decay * leaf.param), slots | new
 
     kept = _kept(estim_lr0, weights)
-    slots = SLOTS | {"params0": unchanged}
+    slots = SLOTS | {"params0": like_param()}
     return Rule(update, slots, measure, settle=settle, is_step=True, **kept)
 
 

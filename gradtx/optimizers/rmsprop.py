@@ -17,7 +17,7 @@ from gradtx.core.annotations import (
 )
 from gradtx.core.arithmetic import abs2
 from gradtx.core.context import Leaf
-from gradtx.core.rule import Rule
+from gradtx.core.rule import REAL_ZEROS, Rule
 from gradtx.transforms.averages import running_sum, trace
 from gradtx.transforms.combine import chain, identity
 from gradtx.transforms.divide import divide_by_root
@@ -161,7 +161,7 @@ def scale_by_past_rms(decay: Decay, eps: Positive = 1e-6, slot: str = "e_x"):
         u = jnp.sqrt(slots[slot] + eps) * u
         return u, {slot: decay.complement * abs2(u) + decay * slots[slot]}
 
-    return Rule(update, {slot: lambda array: jnp.zeros_like(array.real)})
+    return Rule(update, {slot: REAL_ZEROS})
 
 
 @transformation

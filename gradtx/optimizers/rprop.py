@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Fixed, NonNegative, Scalar
 from gradtx.core.context import Leaf
-from gradtx.core.rule import Rule
+from gradtx.core.rule import ZEROS, Rule, Slot
 from gradtx.transforms.combine import chain
 from gradtx.transforms.scaling import scale
 
@@ -55,8 +55,11 @@ def scale_by_rprop(
     return Rule(
         update,
         {
-            "step_sizes": lambda array: jnp.full_like(array.real, learning_rate),
-            "prev_updates": jnp.zeros_like,
+            "step_sizes": Slot(
+                lambda array: jnp.full_like(array.real, learning_rate),
+                is_elementwise=True,
+            ),
+            "prev_updates": ZEROS,
         },
         is_step=True,
     )

@@ -23,7 +23,7 @@ from gradtx.core.arithmetic import is_last_of, safe_ratio, whole
 from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.factory import part
 from gradtx.core.numbers import is_constant_zero
-from gradtx.core.rule import memoryless
+from gradtx.core.rule import Slot, memoryless, zero
 from gradtx.transforms.bias import first_moment
 from gradtx.transforms.combine import chain, identity, moments
 from gradtx.transforms.divide import divide_by
@@ -64,15 +64,13 @@ def _report_win_rate(threshold: Scalar, every: Scalar):
         )
         return {"win_rate": rate}
 
-    zero = {"win_rate": lambda arrays: jnp.zeros(())}
     return memoryless(
         lambda u, leaf: u,
         measure=measure,
-        shared=zero,
+        shared={"win_rate": Slot(zero, is_only_here=True)},
         settle=settle,
         period=period,
         passes=True,
-        only_here=zero,
     )
 
 

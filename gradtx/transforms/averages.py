@@ -9,29 +9,17 @@ from jax import numpy as jnp
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, DType, Fixed, Fraction, NonNegative, Scalar
 from gradtx.core.context import Leaf, refuse_complex
-from gradtx.core.rule import Rule, memoryless
+from gradtx.core.rule import Rule, Slot, memoryless
 from gradtx.transforms.combine import add, chain, identity
 
 
-def holding(array: Any, dtype: Any) -> Any:
-    """The dtype that a slot like an array has where one is asked for, or None.
-
-    Complex numbers do not fit into a real one: they stay as they are, but for 16 bits,
-    of which there are no complex ones. Those are refused at the first update.
-    """
-    if dtype is None or not jnp.iscomplexobj(array):
-        return dtype or array.dtype
-    is_real = not jnp.issubdtype(dtype, jnp.complexfloating)
-    return array.dtype if is_real and jnp.finfo(dtype).bits > 16 else dtype
-
-
-def full(value: Any, dtype: Any = None) -> Any:
-    """The first value of a slot: filled with a number, like what reaches the rule."""
+def like_update(value: Any, dtype: Any = None) -> Slot:
+    """A slot like the array that reaches the rule, filled with a number at first."""
 
     def first(array: Any) -> Any:
-        return jnp.full_like(array, value, dtype=holding(array, dtype))
+        return jnp.full_like(array, value)
 
-    return first
+    return Slot(first, dtype=dtype, is_elementwise=True)
 
 
 @transformation
@@ -62,7 +50,7 @@ def scale_by_ema(
         return slots[slot] if lagged else ema, {slot: ema}
 
     start = 0.0 if initial_value is None else initial_value
-    return Rule(update, {slot: full(start, dtype)})
+    return Rule(update, {slot: like_update(start, dtype)})
 
 
 @transformation
@@ -113,7 +101,7 @@ def running_sum(
         total = u + decay * slots[slot]
         return total, {slot: total}
 
-    return Rule(update, {slot: full(initial_value, dtype)})
+    return Rule(update, {slot: like_update(initial_value, dtype)})
 
 
 @transformation
@@ -133,7 +121,7 @@ def running_maximum(slot: str = "nu_max", decay: Fraction = 1.0):
         maximum = jnp.maximum(decay * slots[slot], u)
         return maximum, {slot: maximum}
 
-    return Rule(update, {slot: full(0.0)})
+    return Rule(update, {slot: like_update(0.0)})
 
 
 @transformation
@@ -155,7 +143,7 @@ def sign_average(
         v = slots[slot] - decay.complement * jnp.sign(slots[slot] - u) * u
         return v, {slot: v}
 
-    return Rule(update, {slot: full(initial_value)})
+    return Rule(update, {slot: like_update(initial_value)})
 
 
 @transformation
@@ -169,7 +157,7 @@ def difference(slot: str = "previous"):
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         return jnp.where(leaf.t == 1, 0, u - slots[slot]), {slot: u}
 
-    return Rule(update, {slot: full(0.0)})
+    return Rule(update, {slot: like_update(0.0)})
 
 
 @transformation

@@ -13,7 +13,7 @@ from gradtx.core.annotations import Decay, Fraction, Scalar, Size
 from gradtx.core.arithmetic import ratio, replicated
 from gradtx.core.context import Leaf
 from gradtx.core.numbers import as_weak
-from gradtx.core.rule import Rule
+from gradtx.core.rule import Rule, Slot
 from gradtx.core.stable import stable
 
 
@@ -82,6 +82,9 @@ def _factored(shares: Callable[[Leaf], tuple[Any, Any]], least: int | None) -> R
 
         return first
 
+    def whole_unless_factored(array: Any) -> Any:
+        return None if axes_of(array) else jnp.zeros_like(array)
+
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         kept, new = shares(leaf)
         axes = axes_of(u)
@@ -102,7 +105,7 @@ def _factored(shares: Callable[[Leaf], tuple[Any, Any]], least: int | None) -> R
         {
             "v_row": mean_over(1),
             "v_col": mean_over(0),
-            "v": lambda array: None if axes_of(array) else jnp.zeros_like(array),
+            "v": Slot(whole_unless_factored, is_elementwise=True),
         },
     )
 

@@ -12,9 +12,8 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, Member, PositiveInt
 from gradtx.core.arithmetic import is_first_of, is_last_of
 from gradtx.core.context import Leaf, Tree
-from gradtx.core.rule import Rule, TreeRule
+from gradtx.core.rule import ZEROS, Rule, Slot, TreeRule
 from gradtx.core.trees import like, map_with_none, wide_zeros
-from gradtx.transforms.averages import full
 
 
 @transformation
@@ -31,7 +30,7 @@ def apply_every(k: PositiveInt = 1):
         total = jnp.where(is_first_of(leaf.count, k), u, slots["grad_acc"] + u)
         return jnp.where(is_last_of(leaf.count, k), total, 0), {"grad_acc": total}
 
-    slots = {"grad_acc": full(0.0)}
+    slots = {"grad_acc": ZEROS}
     return Rule(update, slots, period=k, is_cyclic_in_optax=True)
 
 
@@ -67,5 +66,6 @@ def average_every(every: PositiveInt, transform: Member, decay: Decay):
         new, after = lax.cond(is_due, refresh, lambda: (nu, state))
         return nu, {"nu": new, "hessian_fn_state": after}
 
-    slots = {"nu": wide_zeros, "hessian_fn_state": transform.init}
+    nu = Slot(wide_zeros, is_elementwise=True)
+    slots = {"nu": nu, "hessian_fn_state": transform.init}
     return TreeRule(update, slots, period=every)

@@ -11,7 +11,7 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Fraction, NonNegative, OpenDecay, PositiveInt
 from gradtx.core.context import SettleContext
 from gradtx.core.numbers import is_constant_zero
-from gradtx.core.rule import memoryless, zero
+from gradtx.core.rule import Slot, memoryless, zero
 from gradtx.core.trees import zero_count
 
 
@@ -79,7 +79,7 @@ def reduce_on_plateau(
         "avg_value": zero,
         "plateau_count": zero_count,
         "cooldown_count": zero_count,
-        "accumulation_count": zero_count,
+        "accumulation_count": Slot(zero_count, in_optax="ReduceLROnPlateauState.count"),
     }
     return memoryless(
         lambda u, leaf: leaf.shared["scale"] * u,

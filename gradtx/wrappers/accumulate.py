@@ -15,7 +15,7 @@ from gradtx.compiler.nested import run_when, trained
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import DType, Member, PositiveIntAtItsOwnCount
 from gradtx.core.context import Tree
-from gradtx.core.rule import TreeRule
+from gradtx.core.rule import Slot, TreeRule
 from gradtx.core.stable import stable
 from gradtx.core.state import State
 from gradtx.core.trees import like, map_with_none, where, wide_zeros, zero_count, zeros
@@ -88,7 +88,8 @@ def _accumulating(
         nothing = wide_zeros(trained(transform, params))
         return nothing if dtype is None else jax.tree.map(cast, nothing)
 
-    slots = {"mini_step": zero_count, "gradient_step": zero_count, "acc_grads": first}
+    slots: dict[str, Any] = dict.fromkeys(("mini_step", "gradient_step"), zero_count)
+    slots["acc_grads"] = Slot(first, is_elementwise=True)
     if skips is not None:
         slots["skip_state"] = lambda params: first_info(
             SKIPS, skips, trained(transform, params)

@@ -12,7 +12,7 @@ from gradtx.core.annotations import Decay, Fraction, Member, NonNegative, Positi
 from gradtx.core.arithmetic import is_last_of, whole
 from gradtx.core.context import Leaf, Tree
 from gradtx.core.factory import part
-from gradtx.core.rule import Rule, TreeRule, unchanged
+from gradtx.core.rule import Rule, TreeRule, like_param
 from gradtx.core.trees import where
 from gradtx.transforms.combine import chain
 
@@ -70,7 +70,7 @@ def _average(
         return u, {slot: slots[slot] + share * way}
 
     return Rule(
-        update, {slot: unchanged}, evaluate=_slot(slot), period=every, passes=True
+        update, {slot: like_param()}, evaluate=_slot(slot), period=every, passes=True
     )
 
 
@@ -109,7 +109,7 @@ def _synchronize(period: PositiveInt, step_size: Fraction):
         # Of the parameters as they are applied, which XLA then computes once.
         return back, {"slow": jnp.where(is_last, leaf.param + back, slow)}
 
-    return Rule(update, {"slow": unchanged}, evaluate=_slot("slow"), period=period)
+    return Rule(update, {"slow": like_param()}, evaluate=_slot("slow"), period=period)
 
 
 @part

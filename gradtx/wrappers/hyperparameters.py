@@ -39,7 +39,7 @@ from gradtx.core.context import Tree
 from gradtx.core.errors import first_few, set_difference
 from gradtx.core.factory import declare, register_pytree, remember
 from gradtx.core.numbers import DecayValue, scheduled
-from gradtx.core.rule import TreeRule
+from gradtx.core.rule import Slot, TreeRule
 
 
 def _read(tx: Any, place: Place | None = None) -> dict[str, Number]:
@@ -188,7 +188,7 @@ def editable(transform: Member):
     def evaluate(params: Any, slots: Any) -> Any:
         return eval_params(edited(slots), slots["inner"], params)
 
-    slots = {"hyperparams": first, "given": first}
+    slots = {"hyperparams": first, "given": Slot(first, is_only_here=True)}
     return TreeRule(
         update,
         slots,
@@ -196,7 +196,6 @@ def editable(transform: Member):
         evaluate=evaluate,
         inner={"inner": inside},
         in_optax={"inner": "inner_state"},
-        only_here=("given",),
         takes_batch=takes_batch(inside),
         takes_integers=True,
     )

@@ -13,7 +13,7 @@ from gradtx.core.annotations import Member, NonNegative, Positive, Size
 from gradtx.core.arithmetic import inner, safe_sqrt
 from gradtx.core.context import Leaf, Private, SettleContext
 from gradtx.core.factory import part
-from gradtx.core.rule import Rule, unchanged
+from gradtx.core.rule import Rule, like_param
 from gradtx.transforms.combine import chain, identity, let
 from gradtx.transforms.vector_norms import global_norm, squares_apart
 
@@ -88,4 +88,4 @@ def _learn_scale(
 
     shared = {"s": lambda arrays: jnp.full(num_betas, s_init, float)}
     shared |= dict.fromkeys("rmv", zeros)
-    return Rule(update, {"x0": unchanged}, measure, shared, settle, is_step=True)
+    return Rule(update, {"x0": like_param()}, measure, shared, settle, is_step=True)

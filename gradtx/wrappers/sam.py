@@ -13,7 +13,7 @@ from gradtx.compiler.nested import anew, run
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Member, Size
 from gradtx.core.context import Tree
-from gradtx.core.rule import TreeRule
+from gradtx.core.rule import TreeRule, like_param
 from gradtx.core.trees import like, map_with_none, where, zero_count
 
 
@@ -109,5 +109,5 @@ def sam(
         return TreeRule(
             at_once, slots, ("grad_fn",), ("**",), evaluate=evaluate, inner=inner
         )
-    slots["cache"] = lambda params: params
+    slots["cache"] = like_param()
     return TreeRule(in_turns, slots, inner=inner, takes=("**",), evaluate=evaluate)

@@ -13,8 +13,7 @@ from gradtx.core.annotations import Ahead, DType, Member, OpenDecay, Scalar
 from gradtx.core.arithmetic import safe_ratio
 from gradtx.core.context import Leaf, SettleContext
 from gradtx.core.dtypes import wide
-from gradtx.core.rule import Rule, zero
-from gradtx.transforms.averages import holding
+from gradtx.core.rule import Rule, like_param, zero
 from gradtx.transforms.combine import chain
 
 
@@ -63,7 +62,7 @@ def interpolate_iterates(
 
     first = {"b1": lambda arrays: jnp.asarray(b1.value, float)}
     shared = first | dict.fromkeys(("weight_sum", "max_lr"), zero)
-    slots = {"z": lambda array: array.astype(holding(array, state_dtype))}
+    slots = {"z": like_param(state_dtype)}
     return Rule(
         update, slots, shared=shared, settle=settle, evaluate=mean, is_lenient=True
     )

@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -5,10 +6,20 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
+from gradtx.compiler.lower import program_of
 from gradtx.core import rule
 from gradtx.core.context import Leaf
-from gradtx.core.rule import Rule, TreeRule, both, memoryless
+from gradtx.core.rule import (
+    Rule,
+    Slot,
+    TreeRule,
+    both,
+    memoryless,
+    scalar_of,
+    slot_of,
+)
 
+NO_FUNCTION: Any = "zeros"
 LEAF = Leaf(
     owner="probe",
     grad=0.0,
@@ -56,6 +67,89 @@ def test_first_values_are_in_the_kind_of_the_array():
     sizes = rule.real_zeros(array)
     assert sizes.dtype == "float32" and sizes.shape == (2,) and not sizes.any()
     assert rule.zero([array]).shape == ()
+
+
+def test_a_bare_function_is_a_slot_that_declares_nothing_else():
+    slot = slot_of("probe", "mu", jnp.zeros_like)
+    assert slot == Slot(jnp.zeros_like) == scalar_of("probe", "mu", jnp.zeros_like)
+    assert slot.dtype is slot.in_optax is None
+    assert not (slot.is_elementwise or slot.is_param or slot.is_only_here)
+    declared = Slot(jnp.zeros_like, is_param=True)
+    assert slot_of("probe", "mu", declared) is declared
+    with pytest.raises(TypeError, match="positional"):
+        Slot(*[jnp.zeros_like, "bfloat16"])
+
+
+@pytest.mark.parametrize("kind", [Rule, TreeRule])
+def test_operations_have_slots_whether_a_rule_gives_functions_or_slots(kind):
+    @gradtx.transformation
+    def keeping(is_bare: bool):
+        slots = {"mu": jnp.zeros_like if is_bare else Slot(jnp.zeros_like)}
+        return kind(lambda u, slots, leaf: (u, slots), slots)
+
+    bare, declared = keeping(True), keeping(False)
+    params = jnp.ones(3)
+    for tx in (bare, declared):
+        (op,) = program_of(tx.bound, jnp.int32(0)).ops
+        assert op.slots == {"mu": Slot(jnp.zeros_like)}
+        state = tx.init(params)
+        np.testing.assert_array_equal(state["mu"], jnp.zeros(3))
+        np.testing.assert_array_equal(tx.update(params, state)[1]["mu"], 0)
+
+
+def test_a_slot_starts_in_its_dtype_and_complex_ones_stay_complex():
+    def first(dtype, array):
+        return Slot(rule.unchanged, dtype=dtype)(array)
+
+    real, imaginary = jnp.ones(2), jnp.ones(2, "complex64")
+    assert first(None, real) is real
+    assert first("bfloat16", real).dtype == "bfloat16"
+    assert first("float32", imaginary).dtype == "complex64"
+    np.testing.assert_array_equal(first("float32", imaginary), imaginary)
+    assert first("bfloat16", imaginary).dtype == "bfloat16"  # refused at an update
+    assert Slot(lambda array: None, dtype="bfloat16")(real) is None
+    tree = Slot(lambda params: params, dtype="float16")({"w": real, "b": None})
+    assert tree["w"].dtype == "float16" and tree["b"] is None
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (3, TypeError, "slot 'mu' must be a Slot, or a function .* got 3"),
+        (Slot(NO_FUNCTION), TypeError, "slot 'mu' must be a Slot, .* got 'zeros'"),
+        (
+            Slot(jnp.zeros_like, dtype="wide"),
+            TypeError,
+            "slot 'mu' must have a dtype or None as its dtype, got 'wide'",
+        ),
+        (
+            Slot(jnp.zeros_like, in_optax="nu", is_only_here=True),
+            ValueError,
+            "slot 'mu' cannot be both is_only_here=True and in_optax='nu'",
+        ),
+    ],
+)
+def test_nonsense_for_a_slot_is_an_error_that_names_the_owner(given, error, message):
+    def passing(u, slots, leaf):
+        return u, slots
+
+    @gradtx.transformation
+    def odd(is_scalar: bool):
+        mine = {"mu": given}
+        return Rule(passing, shared=mine) if is_scalar else Rule(passing, mine)
+
+    for is_scalar in (False, True):
+        with pytest.raises(error, match=f"odd: {message}"):
+            odd(is_scalar).init(jnp.ones(2))
+
+
+@pytest.mark.parametrize("declared", ["is_elementwise", "is_param"])
+def test_a_scalar_of_the_tree_is_not_like_a_parameter(declared):
+    slot = dataclasses.replace(Slot(rule.zero), **{declared: True})
+    with pytest.raises(
+        ValueError, match=f"probe: 's' is one scalar .* {declared}=True"
+    ):
+        scalar_of("probe", "s", slot)
 
 
 def test_the_squared_norm_of_complex_updates_is_real():
