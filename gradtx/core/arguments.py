@@ -28,7 +28,13 @@ from gradtx.core.prng import is_key
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """A plain argument: static, whatever it is."""
+    """A plain argument: static, whatever it is.
+
+    Attributes:
+        is_optional: Whether None may stand in its place.
+    """
+
+    is_optional: bool = dataclasses.field(default=True, kw_only=True)
 
     def is_leaf(self, value: Any) -> bool:
         """Whether a part of the argument is one value, beside what JAX says."""
@@ -48,6 +54,8 @@ class Role:
 
     def check_none(self, owner: str, argument: str) -> None:
         """Raise where None is given and may not be."""
+        if not self.is_optional:
+            self.bind(None, owner, argument)
 
     def check_whole(self, value: Any, owner: str, argument: str) -> None:
         """Raise where an argument as a whole is not as its annotation says."""
@@ -70,10 +78,7 @@ class WordRole(Role):
     """One of a few words: what `Literal` declares."""
 
     choices: tuple[Any, ...]
-
-    def check_none(self, owner: str, argument: str) -> None:
-        """None is one of the words only where the annotation says so."""
-        self.bind(None, owner, argument)
+    is_optional: bool = dataclasses.field(default=False, kw_only=True)
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The word, or an error that lists those there are."""
@@ -125,22 +130,13 @@ class KeyRole(Role):
 
 @dataclasses.dataclass(frozen=True)
 class SizeRole(Role):
-    """A positive int that fixes shapes.
+    """A positive int that fixes shapes."""
 
-    Attributes:
-        is_optional: Whether None may stand in its place.
-    """
-
-    is_optional: bool = False
+    is_optional: bool = dataclasses.field(default=False, kw_only=True)
 
     def is_leaf(self, value: Any) -> bool:
         """Whatever is given is one value."""
         return True
-
-    def check_none(self, owner: str, argument: str) -> None:
-        """None is no size."""
-        if not self.is_optional:
-            self.bind(None, owner, argument)
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The size as an int."""
@@ -157,22 +153,13 @@ class SizeRole(Role):
 
 @dataclasses.dataclass(frozen=True)
 class MemberRole(Role):
-    """A gradient transformation, ours or foreign.
+    """A gradient transformation, ours or foreign."""
 
-    Attributes:
-        is_optional: Whether None may stand in its place.
-    """
-
-    is_optional: bool = False
+    is_optional: bool = dataclasses.field(default=False, kw_only=True)
 
     def is_leaf(self, value: Any) -> bool:
         """None stands for no transformation, and is refused as one."""
         return value is None or isinstance(value, AbsentMember) or is_member(value)
-
-    def check_none(self, owner: str, argument: str) -> None:
-        """None is no transformation."""
-        if not self.is_optional:
-            self.bind(None, owner, argument)
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The transformation, or an error that names what was given instead."""
@@ -199,7 +186,6 @@ class NumberRole(Role):
         takes_schedule: Whether a schedule may stand in its place.
         is_count: Whether it counts steps, and is shown without a decimal point.
         is_whole: Whether it has no fraction.
-        is_optional: Whether None may stand in its place.
         is_container: Whether the argument is a container of such numbers.
         keeps_schedule: Whether a schedule stays one, for the rule to evaluate.
         steps_ahead: The count that a schedule sees, less that of other numbers.
@@ -215,7 +201,7 @@ class NumberRole(Role):
     takes_schedule: bool = True
     is_count: bool = False
     is_whole: bool = False
-    is_optional: bool = False
+    is_optional: bool = dataclasses.field(default=False, kw_only=True)
     is_container: bool = False
     keeps_schedule: bool = False
     steps_ahead: int = 0
@@ -234,11 +220,6 @@ class NumberRole(Role):
     def is_leaf(self, value: Any) -> bool:
         """Containers hold numbers, where the annotation is one."""
         return not (self.is_container and isinstance(value, tuple | list | dict))
-
-    def check_none(self, owner: str, argument: str) -> None:
-        """None stands for a number only where the annotation says so."""
-        if not self.is_optional:
-            self._check_schedule(None, owner, argument)
 
     def check_whole(self, value: Any, owner: str, argument: str) -> None:
         """A container is none of its numbers; of a fixed number it holds that many."""
@@ -306,7 +287,7 @@ class NumberRole(Role):
 
     def _check_schedule(self, value: Any, owner: str, argument: str) -> None:
         if not callable(value):
-            kinds = "a number" + " or a schedule" * self.takes_schedule
+            kinds = "a number or a schedule" if self.takes_schedule else "a number"
             raise TypeError(
                 f"{owner}: {argument} must be {kinds}, got {short_repr(value)}"
             )
