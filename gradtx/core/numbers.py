@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -64,6 +66,16 @@ def as_weak(value: Any) -> Any:
     if not isinstance(value, jax.Array) or value.weak_type:
         return value
     return weak(value, default_float())
+
+
+def _of_value(operation: Callable[..., Any]) -> Any:
+    """An operation of a decay, computed with its value."""
+    return lambda decay, *other: operation(decay.value, *other)
+
+
+def _behind(operation: Callable[..., Any]) -> Any:
+    """The same where the decay is the second operand."""
+    return lambda decay, other: operation(other, decay.value)
 
 
 @stable
@@ -135,56 +147,18 @@ class DecayValue:
     def __float__(self) -> float:
         return float(self.value)
 
-    def __eq__(self, other: object) -> Any:
-        return self.value == other
-
-    def __lt__(self, other: Any) -> Any:
-        return self.value < other
-
-    def __le__(self, other: Any) -> Any:
-        return self.value <= other
-
-    def __gt__(self, other: Any) -> Any:
-        return self.value > other
-
-    def __ge__(self, other: Any) -> Any:
-        return self.value >= other
-
-    def __abs__(self) -> Any:
-        return abs(self.value)
-
-    def __neg__(self) -> Any:
-        return -self.value
-
-    def __add__(self, other: Any) -> Any:
-        return self.value + other
-
-    def __radd__(self, other: Any) -> Any:
-        return other + self.value
-
-    def __sub__(self, other: Any) -> Any:
-        return self.value - other
-
-    def __rsub__(self, other: Any) -> Any:
-        return other - self.value
-
-    def __mul__(self, other: Any) -> Any:
-        return self.value * other
-
-    def __rmul__(self, other: Any) -> Any:
-        return other * self.value
-
-    def __truediv__(self, other: Any) -> Any:
-        return self.value / other
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return other / self.value
-
-    def __pow__(self, other: Any) -> Any:
-        return self.value**other
-
-    def __rpow__(self, other: Any) -> Any:
-        return other**self.value
+    __eq__ = _of_value(operator.eq)
+    __lt__ = _of_value(operator.lt)
+    __le__ = _of_value(operator.le)
+    __gt__ = _of_value(operator.gt)
+    __ge__ = _of_value(operator.ge)
+    __abs__ = _of_value(operator.abs)
+    __neg__ = _of_value(operator.neg)
+    __add__, __radd__ = _of_value(operator.add), _behind(operator.add)
+    __sub__, __rsub__ = _of_value(operator.sub), _behind(operator.sub)
+    __mul__, __rmul__ = _of_value(operator.mul), _behind(operator.mul)
+    __truediv__, __rtruediv__ = _of_value(operator.truediv), _behind(operator.truediv)
+    __pow__, __rpow__ = _of_value(operator.pow), _behind(operator.pow)
 
     def __reduce__(self):
         return DecayValue, (self.value, self.kept, self.changes, self.is_settled)
