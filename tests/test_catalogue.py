@@ -1,12 +1,20 @@
 import inspect
 import typing
 
+import jax
 import optax
 import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.core.arguments import BoolRole, NumberRole, ScheduleRole, WordRole
+from gradtx.core.arguments import (
+    BoolRole,
+    NumberRole,
+    Role,
+    ScheduleRole,
+    WordRole,
+)
+from gradtx.core.call import FactoryValue
 from tests import catalogue
 from tests.registry import example, factories
 
@@ -137,6 +145,18 @@ def numbers_of(name, takes_schedule=True):
         and role.takes_schedule == takes_schedule
         and not role.keeps_schedule
     }
+
+
+@pytest.mark.parametrize("name", factories())
+def test_every_number_is_annotated(name):
+    """Else nothing checks it, and JAX sees a constant in the place of it."""
+    tx, mine = example(factories()[name]), roles(factories()[name])
+    left_out = {a for factory, a in pairs(catalogue.NO_NUMBERS) if factory == name}
+    for argument, value in tx.arguments.items():
+        is_plain = type(mine[argument]) is Role and argument not in left_out
+        parts = jax.tree.leaves(value, is_leaf=lambda x: isinstance(x, FactoryValue))
+        has_number = any(isinstance(x, float) for x in parts)
+        assert not (is_plain and has_number), f"{name}: annotate {argument}"
 
 
 def test_the_numbers_that_take_no_schedule_are_listed_with_a_reason():

@@ -8,15 +8,15 @@ from typing import Any
 import optax
 
 from gradtx.core.call import FactoryValue
-from gradtx.core.errors import hint_for, short_repr
-from gradtx.core.members import is_member, member_of
+from gradtx.core.errors import short_repr
+from gradtx.core.members import hint_for_member, is_member, member_of
 from gradtx.core.rule import TreeRule
 
 
 def pair_of(owner: str, tx: Any) -> optax.GradientTransformation:
     """A transformation, ours or foreign; an object such as `MultiSteps` is one."""
     if not is_member(tx):
-        given = f"{short_repr(tx)}{hint_for(tx)}"
+        given = f"{short_repr(tx)}{hint_for_member(tx)}"
         raise TypeError(f"{owner}: tx must be a transformation, got {given}")
     return member_of(tx)
 

@@ -33,6 +33,8 @@ def error_scope(name: str, slots: Mapping[str, Any] | None = None) -> Iterator[N
         ]
         where = ", where ".join([repr(current_path.get(whole_tree)()), *kept])
         error.add_note(f"in {name}, at {where}")
+        if isinstance(error, jax.errors.TracerBoolConversionError):
+            error.add_note("a rule is traced: choose by jnp.where, or in the factory")
         raise
 
 

@@ -20,8 +20,13 @@ import numpy as np
 import optax
 from jax import numpy as jnp
 
-from gradtx.core.errors import hint_for, short_repr
-from gradtx.core.members import AbsentMember, is_member, member_of
+from gradtx.core.errors import short_repr
+from gradtx.core.members import (
+    AbsentMember,
+    hint_for_member,
+    is_member,
+    member_of,
+)
 from gradtx.core.numbers import DecayValue, is_concrete, is_number
 from gradtx.core.prng import is_key
 
@@ -169,7 +174,7 @@ class MemberRole(Role):
             return member_of(value)
         raise TypeError(
             f"{owner}: {argument} must be gradient transformations, "
-            f"got {short_repr(value)}{hint_for(value)}"
+            f"got {short_repr(value)}{hint_for_member(value)}"
         )
 
 

@@ -26,6 +26,11 @@ def is_variable(x: Any) -> bool:
     return nnx is not None and isinstance(x, nnx.Variable)
 
 
+def without_variable(name: str) -> str:
+    """A saved path, less the field in which a variable of flax holds its value."""
+    return name.removesuffix("/value")
+
+
 def _register_with_flax(serialization: Any) -> None:
     """Tell flax.serialization of states: it takes them as it takes dicts."""
 

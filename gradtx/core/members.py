@@ -8,6 +8,9 @@ from typing import Any, NoReturn
 import jax
 import optax
 
+from gradtx.core.errors import hint_for
+from gradtx.core.rule import Node
+
 
 def is_member(value: Any) -> bool:
     """Whether this is a transformation, or an object such as `MultiSteps` that is one.
@@ -26,6 +29,13 @@ def member_of(value: Any) -> optax.GradientTransformation:
         return value
     make = getattr(value, "gradient_transformation", None)
     return make() if make else optax.GradientTransformation(value.init, value.update)
+
+
+def hint_for_member(value: Any) -> str:
+    """What makes a transformation of what is nearly one."""
+    if isinstance(value, Node):
+        return "; return it from a function under @transformation"
+    return hint_for(value)
 
 
 @jax.tree_util.register_static

@@ -16,6 +16,7 @@ from gradtx.compiler.lower import program_of
 from gradtx.compiler.program import Program, recovered
 from gradtx.core.call import FactoryValue
 from gradtx.core.errors import dtype_and_shape
+from gradtx.core.hosts import without_variable
 from gradtx.core.paths import name_of
 
 ZERO = np.int32(0)
@@ -114,7 +115,7 @@ class Weights:
 
 def _spellings(path: Any) -> tuple[str, str, str]:
     joined = jax.tree_util.keystr(path, simple=True, separator="/")
-    name = name_of(path).removesuffix("/value")  # what flax's variables hold
+    name = without_variable(name_of(path))
     return jax.tree_util.keystr(path), joined, name
 
 

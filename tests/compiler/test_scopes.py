@@ -2,6 +2,7 @@ import jax
 import pytest
 from jax import numpy as jnp
 
+import gradtx
 from gradtx.compiler.scopes import error_scope, whole_tree
 from gradtx.core.errors import at_path
 
@@ -52,3 +53,15 @@ def test_inside_any_promotion_is_allowed_and_outside_it_is_not():
         assert (half + single).dtype == "float32"
     with pytest.raises(ValueError, match="promot"):
         jnp.add(half, single)
+
+
+def test_a_rule_that_branches_on_a_number_is_told_what_chooses():
+    @gradtx.transformation
+    def branching(amount: gradtx.Scalar):
+        return gradtx.memoryless(lambda u, leaf: u if amount > 0 else -u)
+
+    tx, grads = branching(1.0), {"w": jnp.ones(2)}
+    with pytest.raises(jax.errors.TracerBoolConversionError) as raised:
+        tx.update(grads, tx.init(grads))
+    note = "a rule is traced: choose by jnp.where, or in the factory"
+    assert note in raised.value.__notes__

@@ -133,3 +133,9 @@ def test_a_body_that_composes_its_member_runs_in_kernels_too():
     tx = doubled(gradtx.trace(0.9))
     updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
     jax.tree.map(np.testing.assert_array_equal, updates, GRADS)
+
+
+def test_a_rule_that_stands_for_a_member_is_an_error_that_says_how_to_make_one():
+    message = "got Rule; return it from a function under @transformation"
+    with pytest.raises(TypeError, match=message):
+        gradtx.chain(gradtx.memoryless(lambda u, leaf: u))  # pyright: ignore[reportArgumentType]
