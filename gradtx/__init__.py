@@ -371,5 +371,6 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    names = {*globals(), *_ON_DEMAND, *dir(_optax)} - {*_INTERNAL}
-    return sorted(name for name in names if name.startswith("__") or name[0] != "_")
+    theirs = {name for name in dir(_optax) if name[0] != "_"}
+    own = {name for name in globals() if name.startswith("__") or name[0] != "_"}
+    return sorted(({*own, *_ON_DEMAND} | theirs) - {*_INTERNAL})

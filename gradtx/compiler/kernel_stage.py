@@ -86,7 +86,7 @@ class _Kernels:
         run, kernels, jobs = self.run, self.stage.kernels, []
         read = {active: self._read(active) for active in self.acting}
         for i in self.running:
-            active, precision = run.active[i], run.leaving[i]
+            active, precision = run.active[i], run.out_dtypes[i]
             which = make, active, precision
             if which not in kernels:
                 chosen = tuple(active[k] for k in self.ops)
@@ -128,11 +128,11 @@ class _Kernels:
         run, program = self.run, self.run.program
         array = run.leaves.updates[i]
         which = run.active[i], array.shape
-        if which not in program.first:
+        if which not in program.first_slots:
             like = jax.ShapeDtypeStruct(array.shape, jnp.float32)
             first = functools.partial(first_slots, program, run.active[i])
-            program.first[which] = jax.eval_shape(first, like)
-        for key, first in program.first[which].items():
+            program.first_slots[which] = jax.eval_shape(first, like)
+        for key, first in program.first_slots[which].items():
             if first is not None and run.slots[key][i] is None:
                 raise ValueError(
                     f"{program.name}: slot {key!r} has nothing at "

@@ -125,8 +125,8 @@ def update_kernel(stage: Stage, active: Active, precision: LeafDTypes) -> Kernel
                 new_slots[op.index] = like_before(slots, stored or {}, op.name)
             registers[op.out] = u
         outs = [registers[r] for r in stage.writes]
-        if precision.is_float and stage.leaving in stage.writes:
-            i = stage.writes.index(stage.leaving)
+        if precision.is_float and stage.out in stage.writes:
+            i = stage.writes.index(stage.out)
             outs[i] = lax.convert_element_type(jnp.asarray(outs[i]), precision.out)
         return jax.tree.leaves(LeafOutput(tuple(outs), new_slots), is_leaf=is_none)
 

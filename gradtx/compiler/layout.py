@@ -1,16 +1,18 @@
-"""Layouts: programs whose numbers change, laid out once for un-jitted updates.
+"""Layouts: programs whose numbers change, made once for un-jitted updates.
 
 Otherwise a recipe would run at every update: its schedules give other numbers, or the
 transformation is another one with other numbers, as `editable` makes. So the numbers
-are compiled as a function of the count and of the arrays among the given ones, which is
-how a jitted step has them; what is made of them is only the rules that take them.
+are compiled as a function of the count and of the arrays among the numbers, which is
+how a jitted step has them. At an update, only the rules are made, of these numbers.
+
+A transformation has its layouts to itself, and shares them with those that are made of
+it by other numbers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Collection
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,127 +20,149 @@ import numpy as np
 
 from gradtx.compiler.lower import program_of
 from gradtx.compiler.program import Op, Program
-from gradtx.core.call import CallSpec, FactoryCall
+from gradtx.core.call import FactoryCall
 from gradtx.core.internals import Tracer, token_of_context
 from gradtx.core.numbers import is_concrete
 from gradtx.core.rule import Rule
 
-ARRAY = object()
-"""Marks, in the leaves of a call, the place of an array."""
+GAP = object()
+"""Marks, among leaves, the place of one that is given later."""
+MOST = 16
+"""How many layouts a transformation may have."""
 
 
-class Structure(NamedTuple):
-    """A call of a factory without the arrays in it, at any depth.
+class Gapped(NamedTuple):
+    """A tree in which some leaves are given later."""
 
-    Attributes:
-        spec: The spec of the call.
-        treedef: The structure of its children.
-        leaves: Their leaves, `ARRAY` for an array.
-        kinds: For each leaf its type; for an array, its own.
-    """
-
-    spec: CallSpec
     treedef: Any
-    leaves: tuple[Any, ...]
-    kinds: tuple[Any, ...]
+    leaves: list[Any]
 
-    def call(self, arrays: Any) -> FactoryCall:
-        """The call with some arrays."""
-        rest = iter(arrays)
-        leaves = [next(rest) if leaf is ARRAY else leaf for leaf in self.leaves]
-        return FactoryCall(self.spec, tuple(self.treedef.unflatten(leaves)))
+    @classmethod
+    def of(cls, tree: Any, is_gap: Callable[[Any], bool]) -> tuple[Gapped, list[Any]]:
+        """The tree without some of its leaves, and these."""
+        leaves, treedef = jax.tree.flatten(tree)
+        kept = [GAP if is_gap(leaf) else leaf for leaf in leaves]
+        return cls(treedef, kept), [leaf for leaf in leaves if is_gap(leaf)]
 
-
-def _apart(bound: FactoryCall) -> tuple[Structure, list[Any]]:
-    """A call as its structure, and the arrays in it."""
-    leaves, treedef = jax.tree.flatten(bound.children)
-    are_arrays = [*map(_is_array, leaves)]
-    pairs = [*zip(leaves, are_arrays, strict=True)]
-    kept = tuple([ARRAY if is_array else leaf for leaf, is_array in pairs])
-    kinds = tuple([jax.typeof(x) if is_array else type(x) for x, is_array in pairs])
-    arrays = [leaf for leaf, is_array in pairs if is_array]
-    return Structure(bound.spec, treedef, kept, kinds), arrays
+    def filled(self, given: Sequence[Any]) -> Any:
+        """The tree with leaves in its gaps."""
+        rest = iter(given)
+        return self.treedef.unflatten(
+            [next(rest) if leaf is GAP else leaf for leaf in self.leaves]
+        )
 
 
-def _is_array(leaf: Any) -> bool:
-    """Whether a number may be another one in the same program: a constant 0 may not."""
+def program_at(bound: FactoryCall, count: Any) -> Program:
+    """As `program_of`; from the second update on, by the layout of the first."""
+    is_kept = bound.program is not None
+    if is_kept or not is_concrete(count) or _is_traced(bound.children):
+        return program_of(bound, count)
+    layout = _layout_of(bound)
+    if layout is not None and layout.is_usable:
+        try:
+            _, arrays = Gapped.of(bound.children, _may_change)
+            if program := layout.at(arrays, count):
+                return program
+        except Exception:  # a recipe looks at its numbers, which a trace has not
+            layout.is_usable = False
+    program = program_of(bound, count)
+    if layout is not None:
+        layout.note(program)
+    return program
+
+
+def _layout_of(bound: FactoryCall) -> Layout | None:
+    """The layout of a call; None if JAX does not know one of its numbers."""
+    try:
+        structure = jax.tree.structure(bound.children)
+        key = bound.spec, structure, _kinds(bound), token_of_context(())
+        layout = bound.layouts.get(key)
+    except TypeError:
+        return None
+    if layout is None:
+        if len(bound.layouts) >= MOST:
+            bound.layouts.clear()
+        layout = bound.layouts[key] = Layout(bound)
+    return layout
+
+
+def _may_change(leaf: Any) -> bool:
+    """Whether the program is the same for another number: not for a constant 0."""
     is_zero = isinstance(leaf, np.generic) and leaf == 0
     return isinstance(leaf, jax.Array | np.ndarray | np.generic) and not is_zero
 
 
-def program_at(bound: FactoryCall, count: Any) -> Program:
-    """As `program_of`; from the second update on, as it was laid out before."""
-    if bound.program is not None or not is_concrete(count) or is_traced(bound.children):
-        return program_of(bound, count)
-    structure, arrays = _apart(bound)
-    layout = _layout(structure, token_of_context(()))
-    if layout.is_usable and layout.is_seen:
-        try:
-            return layout.at(arrays, count) or program_of(bound, count)
-        except TypeError:  # a recipe looks at its numbers, which a trace has not
-            layout.is_usable = False
-    program = program_of(bound, count)
-    layout.is_seen = True
-    layout.is_usable &= program.is_pure and (program.is_timed or bool(arrays))
-    return program
+def _kinds(bound: FactoryCall) -> tuple[Hashable, ...]:
+    """For each number its type, if it may change; else its type and value."""
 
+    def kind(leaf: Any) -> Hashable:
+        if _may_change(leaf):
+            return jax.typeof(leaf)
+        is_float = isinstance(leaf, float)  # -0.0 is not 0.0, and NaN equals itself
+        return type(leaf), leaf.hex() if is_float else leaf
 
-@functools.lru_cache(maxsize=256)
-def _layout(structure: Structure, context: object) -> Layout:
-    """The layout of calls of one structure, under one setting of JAX's."""
-    return Layout(structure)
+    return tuple(map(kind, jax.tree.leaves(bound.children)))
 
 
 class Layout:
     """A program whose numbers are compiled.
 
     Attributes:
-        is_seen: Whether there was an update with such a program.
-        is_usable: Whether it may be laid out, for all that is known.
+        is_usable: Whether it may make programs: one was seen, and all went well.
     """
 
-    def __init__(self, structure: Structure):
-        self.is_seen, self.is_usable = False, True
+    def __init__(self, bound: FactoryCall):
+        self.is_usable = self._is_seen = False
+        children, arrays = Gapped.of(bound.children, _may_change)
+        self._has_arrays = bool(arrays)
         self._program: Any = None
+        self._gapped: dict[int, Gapped] = {}
         self._settled: dict[int, Op] = {}
+        spec = bound.spec
 
-        def numbers(arrays: Any, count: Any) -> dict[int, Any] | None:
-            """The children of each operation that depend on the given, if traced."""
+        def numbers(arrays: Any, count: Any) -> dict[int, list[Any]] | None:
+            """For each operation its numbers that depend on those given, if traced."""
             if not isinstance(count, Tracer):
                 return None  # under `jax.disable_jit`
-            program = program_of(structure.call(arrays), count)
-            children = {
-                k: op.bound.children
+            program = program_of(FactoryCall(spec, children.filled(arrays)), count)
+            parts = {
+                k: Gapped.of(op.bound.children, lambda x: isinstance(x, Tracer))
                 for k, op in enumerate(program.ops)
-                if op.bound is not None and is_traced(op.bound.children)
+                if op.bound is not None and _is_traced(op.bound.children)
             }
-            self._program = _without_numbers(program, children)
-            return children
+            self._gapped = {k: gapped for k, (gapped, _) in parts.items()}
+            self._program = _without_numbers(program, self._gapped)
+            return {k: traced for k, (_, traced) in parts.items()}
 
         self._numbers = jax.jit(numbers)
+
+    def note(self, program: Program) -> None:
+        """Note a program that was made without it: the first says if it may be used."""
+        if not self._is_seen:
+            is_changing = program.is_timed or self._has_arrays
+            self.is_usable = program.is_pure and is_changing
+        self._is_seen = True
 
     def at(self, arrays: Any, count: Any) -> Program | None:
         """The program at a count; None in a staged computation, and without any."""
         numbers = self._numbers(arrays, count)
-        if numbers is None or is_traced(numbers):
+        if numbers is None or _is_traced(numbers):
             return None
-        ops = [
-            _made(op, FactoryCall(op.bound.spec, numbers[k]))
-            if k in numbers
-            else self._op(k)
-            for k, op in enumerate(self._program.ops)
-        ]
+        ops = [self._op(k, numbers) for k in range(len(self._program.ops))]
         return dataclasses.replace(self._program, ops=tuple(ops), layout=self)
 
-    def _op(self, k: int) -> Op:
-        """An operation whose numbers stay: made once, outside of the trace."""
+    def _op(self, k: int, numbers: dict[int, list[Any]]) -> Op:
+        """An operation; one whose numbers stay is made once, outside of the trace."""
+        op = self._program.ops[k]
+        if k in numbers:
+            children = self._gapped[k].filled(numbers[k])
+            return _made(op, FactoryCall(op.bound.spec, children))
         if k not in self._settled:
-            op = self._program.ops[k]
             self._settled[k] = op if op.bound is None else _made(op, op.bound)
         return self._settled[k]
 
 
-def _without_numbers(program: Program, traced: Collection[int]) -> Program:
+def _without_numbers(program: Program, traced: dict[int, Gapped]) -> Program:
     """A program without what is of its trace: operations are made anew."""
 
     def bare(k: int, op: Op) -> Op:
@@ -157,6 +181,5 @@ def _made(op: Op, bound: FactoryCall) -> Op:
     return dataclasses.replace(op, bound=bound, node=bound.call())
 
 
-def is_traced(tree: Any) -> bool:
-    """Whether a tracer is among the leaves."""
+def _is_traced(tree: Any) -> bool:
     return any(isinstance(x, Tracer) for x in jax.tree.leaves(tree))

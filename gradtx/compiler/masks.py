@@ -102,9 +102,8 @@ def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
         if op.node.static is not None
     }
     if not masks and not settings:
-        everything = (True,) * len(program.ops)
-        check_averages(program, [everything])
-        return [everything] * treedef.num_leaves
+        check_averages(program, [program.everything])
+        return [program.everything] * treedef.num_leaves
 
     def active(i: int, k: int) -> bool | Static | None:
         off = [m for m in program.ops[k].masks if not masks[m][i]]
@@ -176,7 +175,7 @@ def exact_leaves(
             if not inner.may_be_exact:
                 continue
             if slot in op.node.slots:  # a state of other parameters
-                more = [is_exact(inner, (True,) * len(inner.ops))] * len(active)
+                more = [is_exact(inner, inner.everything)] * len(active)
             else:
                 acting = active_of(inner, seen, treedef)
                 more = exact_leaves(inner, seen, treedef, acting)

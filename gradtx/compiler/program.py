@@ -179,11 +179,11 @@ class Program:
         is_timed: Whether numbers depend on the count.
         is_pure: Whether they depend on nothing else: all its schedules remember what
             they are made of. A plain function may look at more.
-        layout: The layout that it was made of, its numbers anew; None of most.
+        layout: The `Layout` that made it, if one did.
         frozen: Whether leaves that go through the same operations are frozen.
         made: Which operation made the updates of such leaves.
         exact: Whether these are exact differences.
-        first: The first slots of leaves of one shape that go through the same.
+        first_slots: Those of leaves of one shape that go through the same.
     """
 
     name: str
@@ -199,9 +199,14 @@ class Program:
     frozen: dict[Active, bool] = dataclasses.field(default_factory=dict)
     made: dict[Active, int | None] = dataclasses.field(default_factory=dict)
     exact: dict[Active, bool] = dataclasses.field(default_factory=dict)
-    first: dict[tuple[Active, tuple[int, ...]], dict[str, Any]] = dataclasses.field(
+    first_slots: dict[tuple[Active, Any], dict[str, Any]] = dataclasses.field(
         default_factory=dict
     )
+
+    @functools.cached_property
+    def everything(self) -> Active:
+        """What a leaf goes through that goes through all operations."""
+        return (True,) * len(self.ops)
 
     def around(self, op: Op) -> Iterator[Origin]:
         """The part that an operation is, and those around it, outwards."""

@@ -32,7 +32,7 @@ class Run:
         active: For each leaf what it goes through.
         places: For each operation that draws, each leaf's place.
         precisions: For each leaf its dtypes; None where nothing computes on it.
-        leaving: The same, where an exact difference leaves in the precision of rules.
+        out_dtypes: The same, where an exact difference leaves in the dtype of rules.
         registers: For each register a column: a list with a value for each leaf.
         slots: For each key of a rule's slot a column.
         new_state: The state that `update` returns, as far as it is made.
@@ -59,7 +59,9 @@ class Run:
         self._checked: dict[Any, LeafDTypes] = {}
         self._due: dict[Active, Any] = {}
         self.precisions = [self._precision(i) for i in range(len(leaves.updates))]
-        self.leaving = self._leaving() if program.may_be_exact else self.precisions
+        self.out_dtypes = (
+            self._out_dtypes() if program.may_be_exact else self.precisions
+        )
 
     def _open_state(self) -> dict[str, list[Any]]:
         """The slots of rules, leaf by leaf."""
@@ -96,7 +98,7 @@ class Run:
         check_leaf(self.leaves, i, self._ops_of(i))
         return self._checked.setdefault(alike, leaf_dtypes_of(*dtypes))
 
-    def _leaving(self) -> list[LeafDTypes | None]:
+    def _out_dtypes(self) -> list[LeafDTypes | None]:
         leaves = self.leaves
         exact = exact_leaves(
             self.program, leaves.reference, leaves.treedef, self.active
@@ -137,7 +139,7 @@ class Run:
         for i, (u, p) in enumerate(
             zip(self.leaves.updates, self.leaves.params, strict=True)
         ):
-            precision = self.leaving[i]
+            precision = self.out_dtypes[i]
             if u is None:
                 outs.append(None)
                 continue

@@ -77,7 +77,7 @@ class Stage:
         ops: The static part of each operation.
         reads: The registers that the stage reads.
         writes: The registers that it writes for later stages.
-        leaving: The register that leaves the program.
+        out: The register that leaves the program.
         treedef: The structure of the numbers of all operations.
         places: For each number, where it is passed: at an index of the vector (a
             decay's complement behind it), or, if negative, of the arrays.
@@ -89,7 +89,7 @@ class Stage:
     ops: tuple[StaticOp, ...]
     reads: tuple[int, ...]
     writes: tuple[int, ...]
-    leaving: int
+    out: int
     treedef: Any
     places: tuple[int, ...]
     changes: tuple[bool | None, ...]
@@ -159,7 +159,7 @@ def _stage(
         ),
         reads=reads,
         writes=writes,
-        leaving=out,
+        out=out,
         treedef=treedef,
         places=tuple(places),
         changes=tuple(leaf.changes if _is_decay(leaf) else None for leaf in leaves),

@@ -109,7 +109,7 @@ def _behind(op: Op, before: Flow, found: dict[int, Flow]) -> Flow:
 
 def whole_flow(program: Program) -> Flow:
     """What becomes of a direction that goes through all of a program."""
-    return flow(program, (True,) * len(program.ops))
+    return flow(program, program.everything)
 
 
 def is_frozen(program: Program, active: Active) -> bool:
@@ -171,6 +171,6 @@ def is_exact(program: Program, active: Active) -> bool:
         op = None if made is None else program.ops[made]
         program.exact[active] = op is not None and (
             op.node.is_exact
-            or any(is_exact(inner, (True,) * len(inner.ops)) for inner in op.inside)
+            or any(is_exact(inner, inner.everything) for inner in op.inside)
         )
     return program.exact[active]

@@ -152,12 +152,22 @@ in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("body", default=F
 
 
 class FactoryCall:
-    """A factory bound to its arguments: a spec and its children."""
+    """A factory bound to its arguments.
+
+    Attributes:
+        spec: What is static.
+        children: What JAX may trace: numbers, members, schedules.
+        program: What the transformation is lowered to, if no schedule gives numbers.
+        first_program: That before any update.
+        layouts: Of un-jitted updates, see `compiler/layout.py`; shared with calls that
+            are made of this one by other numbers.
+    """
 
     def __init__(self, spec: CallSpec, children: tuple[Any, ...]):
         self.spec, self.children = spec, children
         self.program: Any = None
         self.first_program: Any = None
+        self.layouts: dict[Any, Any] = {}
 
     @property
     def factory(self) -> Factory:
@@ -197,7 +207,8 @@ class FactoryCall:
     def without_members(self) -> FactoryCall:
         """The same with a placeholder for each transformation in it."""
         absent = AbsentMember(self.factory.name)
-        kept = [absent if isinstance(x, FactoryValue) else x for x in self.children]
+        is_member = optax.GradientTransformation
+        kept = [absent if isinstance(x, is_member) else x for x in self.children]
         return FactoryCall(self.spec, tuple(kept))
 
     @property
@@ -245,7 +256,9 @@ class FactoryCall:
         made = CallSpec(
             spec.factory, spec.treedefs, tuple(statics), spec.roles, spec.names
         )
-        return FactoryCall(made, tuple(children))
+        call = FactoryCall(made, tuple(children))
+        call.layouts = self.layouts
+        return call
 
 
 @stable

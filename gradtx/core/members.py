@@ -53,6 +53,8 @@ class AbsentMember:
     owner: str
 
     def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # of protocols, asked for before there is an owner
+            raise AttributeError(name)
         raise AttributeError(
             f"{self.owner}: looks at {name!r} of its member in a kernel, where the "
             "member is not there: the body of a factory runs when it is called, when "

@@ -59,7 +59,7 @@ class Slot:
     def _stored(self, array: Any) -> Any:
         dtype = holding(array, self.dtype)
         is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
-        return (array if is_complex else array.real).astype(dtype)
+        return jnp.asarray(array if is_complex else array.real).astype(dtype)
 
 
 def slot_of(owner: str, name: str, given: Any) -> Slot:
@@ -70,7 +70,7 @@ def slot_of(owner: str, name: str, given: Any) -> Slot:
         ValueError: Its declarations contradict one another.
     """
     slot = given if isinstance(given, Slot) else Slot(given)
-    if not callable(slot.init):
+    if not callable(slot.init) or isinstance(slot.init, type | Slot):
         raise TypeError(
             f"{owner}: slot {name!r} must be a Slot, or a function that makes its "
             f"first value, got {short_repr(slot.init)}"

@@ -121,12 +121,16 @@ def injected_hyperparams(
         for name, it in schedules.items()
     }
 
+    layouts: dict[Any, Any] = {}
+
     def made(hyperparams: Any) -> Any:
         inner = factory(**others, **hyperparams)
         if not isinstance(inner, FactoryValue):
             return inner
         is_its_own = getattr(factory, "factory", None) is inner.bound.factory
-        return changing(inner, {*hyperparams} if is_its_own else None)
+        inner = changing(inner, {*hyperparams} if is_its_own else None)
+        inner.bound.layouts = layouts
+        return inner
 
     def number(value: Any) -> jax.Array:
         return jnp.asarray(value, dtype or float)

@@ -1,5 +1,7 @@
 import concurrent.futures
 import functools
+import gc
+import weakref
 
 import jax
 import numpy as np
@@ -11,6 +13,7 @@ import gradtx
 from gradtx.compiler import layout, update
 from gradtx.compiler.layout import program_at
 from gradtx.compiler.lower import program_of
+from gradtx.core.internals import Tracer
 from tests import registry
 from tests.equality import bitwise
 from tests.settings import OPTIMIZERS
@@ -27,6 +30,11 @@ def counted(learning_rate: gradtx.ScalarOrSchedule):
     return gradtx.chain(
         gradtx.scale_by_adam(b1=0.5 + learning_rate), gradtx.scale(-2 * learning_rate)
     )
+
+
+def injected(tx):
+    """The same by `inject_hyperparams`."""
+    return gradtx.inject_hyperparams(counted)(**tx.arguments)
 
 
 def path(tx, update=None, steps=6):
@@ -242,36 +250,92 @@ def test_nothing_of_a_trace_is_kept():
     near(updates[5]["b"], jnp.full(3, -0.5 * float(LINE(5))))
 
 
-def test_transformations_of_one_structure_share_a_layout():
-    """Such as those that a wrapper makes at every update, of numbers in its state."""
-    leaves, treedef = jax.tree.flatten(counted(0.1))
-    state, runs, updates = counted(0.1).init(PARAMS), [], None
-    for i in range(6):
-        tx = treedef.unflatten([jnp.asarray(x) + 0.01 * i for x in leaves])
-        CALLS.clear()
-        updates, state = tx.update(GRADS, state, PARAMS)
-        runs.append(len(CALLS))
-    assert runs[0] > 0 and not any(runs[2:])
-    near(updates, _last(6))
+@pytest.mark.parametrize("wrap", [gradtx.editable, injected])
+def test_what_makes_other_transformations_of_its_numbers_lays_out_nothing_anew(wrap):
+    tx, runs = wrap(counted(0.1)), []
+
+    def edited(update):
+        state, found = tx.init(PARAMS), []
+        for i in range(6):
+            state["hyperparams"]["learning_rate"] = jnp.float32(0.1 + 0.01 * i)
+            CALLS.clear()
+            updates, state = update(GRADS, state, PARAMS)
+            found.append(updates)
+            runs.append(len(CALLS))
+        return found
+
+    near(edited(tx.update), edited(jax.jit(tx.update)))
+    assert runs[0] > 0 and max(runs[2:6]) < runs[0]
 
 
-def _last(steps):
-    """The last update of as many, whose rates grow as above."""
-    state = counted(0.1).init(PARAMS)
-    updates = None
-    for i in range(steps):
-        updates, state = counted(0.1 + 0.01 * i).update(GRADS, state, PARAMS)
-    return updates
+def test_a_new_transformation_takes_nothing_from_another_of_its_kind():
+    """Its recipe may look at something that changed meanwhile."""
+    config = {"scale": 0.0}
+
+    @gradtx.transformation
+    def configured(rate: gradtx.ScalarOrSchedule):
+        return gradtx.chain(gradtx.scale(config["scale"]), gradtx.sgd(rate))
+
+    for scale in (1.0, 2.0, 3.0):
+        config["scale"] = scale
+        found, _ = path(configured(LINE), steps=3)
+        near(found[0]["b"], -scale * float(LINE(0)) * GRADS["b"])
 
 
-def test_a_constant_zero_is_no_number_of_a_layout():
-    """It adds nothing and reads no parameters, whatever other numbers there are."""
-    state = gradtx.adamw(0.1, weight_decay=0.0).init(PARAMS)
-    for rate in (0.1, 0.2, 0.3, 0.4):
-        tx = gradtx.adamw(np.float32(rate), weight_decay=np.float32(0))
-        updates, state = tx.update(GRADS, state)
-        assert all(jnp.all(jnp.isfinite(u)) for u in jax.tree.leaves(updates))
+def test_nothing_holds_what_a_schedule_closed_over():
+    def trained():
+        held = jnp.ones(3)
+        path(gradtx.sgd(lambda count: 0.1 * held[0]), steps=3)
+        return weakref.ref(held)
+
+    of = trained()
+    gc.collect()
+    assert of() is None
 
 
-def test_the_cache_of_layouts_is_bounded():
-    assert layout._layout.cache_info().maxsize
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+@pytest.mark.parametrize("make", [float, np.float32])
+def test_the_sign_of_a_zero_is_kept(zero, make):
+    mask = {"w": True, "b": False}
+    for each in (-zero, zero):
+        scales = gradtx.chain(gradtx.scale_by_schedule(LINE), gradtx.scale(make(each)))
+        tx = gradtx.masked(scales, mask)
+        near(path(tx)[0], path(tx, jax.jit(tx.update))[0])
+
+
+def test_a_constant_zero_of_a_member_stays_one():
+    """`0 * p` would be NaN, where the wrapper's own number is a schedule."""
+    tx = gradtx.apply_if_finite(
+        gradtx.chain(gradtx.add_decayed_weights(0.0), gradtx.scale(-0.1)),
+        gradtx.linear_schedule(5.0, 1.0, 100),
+    )
+    params = {"w": jnp.array([jnp.inf])}
+    state = tx.init(params)
+    for _ in range(4):
+        updates, state = tx.update({"w": jnp.ones(1)}, state, params)
+        np.testing.assert_allclose(updates["w"], -0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("error", [AttributeError, ValueError, KeyError])
+def test_a_recipe_that_fails_on_tracers_is_run_at_every_update(error, monkeypatch):
+    def picky(rate):
+        if isinstance(rate, Tracer):
+            raise error("no tracers")
+        return gradtx.sgd(rate)
+
+    near(path(with_number(picky)), anew(with_number(picky), monkeypatch))
+
+
+def test_a_number_that_jax_does_not_know_is_one_where_nothing_is_traced():
+    tx, plain = gradtx.sgd(np.longdouble(0.1)), gradtx.sgd(0.1)
+    state = plain.init(PARAMS)
+    near(tx.update(GRADS, state, PARAMS), plain.update(GRADS, state, PARAMS))
+
+
+def test_a_transformation_has_few_layouts():
+    tx = gradtx.editable(gradtx.sgd(0.1))
+    for steps in range(3 * layout.MOST):
+        bound = gradtx.scale(np.zeros(steps + 1)).bound
+        bound.layouts = tx.bound.layouts
+        program_at(bound, jnp.int32(0))
+    assert len(tx.bound.layouts) <= layout.MOST

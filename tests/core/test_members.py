@@ -1,5 +1,7 @@
 """What is taken for a transformation: as in optax, whatever has `init` and `update`."""
 
+import copy
+import pickle
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +12,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx.core.arguments import MemberRole
+from gradtx.core.members import AbsentMember
 from gradtx.core.nodes import Fork
 from tests import equality, registry
 
@@ -139,3 +142,26 @@ def test_a_rule_that_stands_for_a_member_is_an_error_that_says_how_to_make_one()
     message = "got Rule; return it from a function under @transformation"
     with pytest.raises(TypeError, match=message):
         gradtx.chain(gradtx.memoryless(lambda u, leaf: u))  # pyright: ignore[reportArgumentType]
+
+
+def test_a_fork_s_schedule_is_there_in_kernels():
+    @gradtx.transformation
+    def scheduled(transform: gradtx.Member, schedule: Any):
+        def join(u, outputs, leaf):
+            return outputs[0] * schedule(leaf.count)
+
+        return Fork((transform,), join)
+
+    tx = scheduled(gradtx.scale(0.5), gradtx.constant_schedule(4.0))
+    updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
+    jax.tree.map(np.testing.assert_array_equal, updates, _doubled(GRADS))
+
+
+def _doubled(tree):
+    return jax.tree.map(lambda x: 2 * x, tree)
+
+
+def test_a_placeholder_may_be_copied_and_pickled():
+    absent = AbsentMember("add")
+    for again in (copy.deepcopy(absent), pickle.loads(pickle.dumps(absent))):
+        assert again == absent

@@ -167,3 +167,15 @@ def test_a_primitive_is_a_rule_and_the_engine_lifts_it_to_trees():
     assert updates["b"][1] is None
     np.testing.assert_array_equal(updates["w"], 2)
     assert state.keys() == {"count"} and state["count"] == 1
+
+
+def test_a_first_value_may_be_a_number_where_the_dtype_is_declared():
+    assert Slot(lambda array: 0.0, dtype="bfloat16")(jnp.ones(3)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("init", [Slot, Slot(jnp.zeros_like)])
+def test_a_slot_that_is_made_of_slots_is_an_error_that_names_its_owner(init):
+    with pytest.raises(
+        TypeError, match="probe: slot 'm' must be a Slot, or a function"
+    ):
+        slot_of("probe", "m", Slot(init) if isinstance(init, Slot) else init)
