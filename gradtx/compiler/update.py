@@ -56,16 +56,18 @@ def update_if(
         count = jnp.asarray(state["count"], jnp.int32)
         program = program_at(bound, count)
         if not program.ignores(state):
+            made = None
             try:
-                updates, new_state = run(program, state, count)
+                made = run(program, state, count)
             except Exception:
                 if program.layout is None:
                     raise
+            if made is None:
                 # A recipe may have put a number, then of a trace, where none is made
                 # anew: such as into a function of its own. Else this fails as well.
-                updates, new_state = run(program_of(bound, count), state, count)
+                made = run(program_of(bound, count), state, count)
                 program.layout.is_usable = False
-            return updates, typed_as(state, new_state)
+            return made[0], typed_as(state, made[1])
     try:
         return run(program_of(bound, None), {}, None)[0], state
     except NoStateError:

@@ -239,8 +239,9 @@ def test_threads_may_share_a_transformation():
 def test_an_error_of_the_user_s_is_raised_and_does_no_harm():
     tx = gradtx.sgd(LINE)
     _, state = path(tx)
-    with pytest.raises(ValueError, match="'b'"):
+    with pytest.raises(ValueError, match="'b'") as raised:
         tx.update({"w": GRADS["w"], "b": jnp.ones((5, 5))}, state, PARAMS)
+    assert raised.value.__context__ is None  # it is told once
     assert program_at(tx.bound, state["count"]).layout.is_usable
 
 
