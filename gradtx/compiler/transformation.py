@@ -141,6 +141,9 @@ def transformation(factory: Callable[P, Any]) -> Callable[P, GradientTransformat
     other arguments only. Annotations (`Scalar`, `NonNegative`, `Decay`, ...) say which
     parameters are numbers; these take schedules and become traced leaves.
 
+    Args:
+        factory: The function; its name is that of the transformation.
+
     Raises:
         TypeError, ValueError: At the call of the factory: an unknown argument, or a
             number that is none or is out of the range that its annotation declares.

@@ -17,6 +17,10 @@ def apply_updates(params: Any, updates: Any) -> Any:
 
     Where either is None the parameters stay (in optax, an update of None beside one is
     an error), a whole tree of them if it is beside one.
+
+    Args:
+        params: A tree of parameters.
+        updates: A tree of updates like it, as `update` gives them.
     """
 
     def one(p: Any, u: Any) -> Any:

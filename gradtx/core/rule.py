@@ -200,7 +200,12 @@ class Rule(Node):
 
 
 def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
-    """A rule without slots, from `(u, leaf) -> u`."""
+    """A rule without slots, from `(u, leaf) -> u`.
+
+    Args:
+        update: The rule, for one array.
+        more: What `Rule` declares else, by name.
+    """
     return Rule(lambda u, slots, leaf: (update(u, leaf), slots), **more)
 
 

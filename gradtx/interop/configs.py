@@ -31,6 +31,9 @@ def register(function: T) -> T:
     A decorator, above `@gradtx.transformation` or `@gradtx.schedule`. The same function
     defined anew, as in a notebook, takes the place of the old one.
 
+    Args:
+        function: A factory, or a function that configs name.
+
     Raises:
         TypeError: It is no function, or a lambda.
         ValueError: The name is gradtx's, or that of another function.
@@ -61,6 +64,9 @@ def to_config(made: Any) -> dict[str, Any]:
 
     `{"type": "adamw", "learning_rate": {"type": "constant_schedule", "value": 0.1},
     "b1": 0.9, ...}`. It holds dicts, lists, strings, numbers, bools and None only.
+
+    Args:
+        made: A transformation, or a schedule.
 
     Raises:
         TypeError: An argument has no such form: it is foreign, a function that is not
@@ -120,6 +126,9 @@ def from_config(config: Mapping[str, Any]) -> Any:
     """What `to_config` made a dict of, or a person wrote so.
 
     Arguments that are not there have their defaults.
+
+    Args:
+        config: A dict: `type`, and arguments by name.
 
     Raises:
         ValueError: A name is not known; a near miss is suggested.

@@ -169,6 +169,9 @@ def metrics(state: Any) -> dict[str, Any]:
     Where several keep one name, theirs are qualified as the keys of the state are, and
     by the keys of the states that they are in: `inner.grad_norm`.
 
+    Args:
+        state: A state of gradtx.
+
     Raises:
         TypeError: This is no state of gradtx.
     """

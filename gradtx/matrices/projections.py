@@ -22,8 +22,12 @@ def main_directions(
 ):
     """Replace a matrix by its main singular vectors on its longer side.
 
-    They are computed at the first update and every so many, and kept as `projector`;
-    arguments as `in_subspace`.
+    Args:
+        rank: How many directions, an int, at least 1.
+        every: After how many updates they are computed again, at least 1.
+        dimension_numbers: Which arrays are matrices, see `in_subspace`.
+
+    Keeps them as `projector`.
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, NonNegative, Scalar, ScalarOrSchedule
+from gradtx.core.docstrings import described_by
 from gradtx.transforms.averages import at_first, scale_by_ema
 from gradtx.transforms.bias import bias_correction, corrected, unbiased
 from gradtx.transforms.combine import add, chain, identity, let, moments, recall
@@ -59,6 +60,7 @@ def scale_by_belief(
     return moments(let("mu", scale_by_ema(b1, "mu"), body))
 
 
+@described_by(scale_by_belief, decayed_step)
 @transformation
 def adabelief(
     learning_rate: ScalarOrSchedule,
@@ -69,7 +71,7 @@ def adabelief(
     *,
     nesterov: bool = False,
 ):
-    """Adam that trusts gradients near their average; arguments as `scale_by_belief`.
+    """Adam that trusts gradients near their average.
 
     Zhuang et al. 2020: https://arxiv.org/abs/2010.07468. As optax.
     """
@@ -79,6 +81,7 @@ def adabelief(
     )
 
 
+@described_by(scale_by_belief)
 @transformation
 def scale_by_acprop(
     b1: Decay = 0.9,
@@ -88,8 +91,10 @@ def scale_by_acprop(
 ):
     """Divide by the surprise of all gradients before this one.
 
-    Zhuang et al. 2021 (ACProp): https://arxiv.org/abs/2110.05454. As optax; arguments
-    as `scale_by_belief`. The first gradient is not divided. Keeps `mu` and `nu`.
+    Zhuang et al. 2021 (ACProp): https://arxiv.org/abs/2110.05454. As optax. The first
+    gradient is not divided.
+
+    Keeps `mu` and `nu`.
     """
     past = scale_by_ema(b1, "mu", lagged=True)
     return divide_by_root(
@@ -102,6 +107,7 @@ def scale_by_acprop(
     )
 
 
+@described_by(scale_by_acprop, decayed_step)
 @transformation
 def acprop(
     learning_rate: ScalarOrSchedule,
@@ -112,7 +118,7 @@ def acprop(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Division by the surprise of earlier gradients; arguments as `scale_by_acprop`.
+    """Division by the surprise of earlier gradients.
 
     Zhuang et al. 2021: https://arxiv.org/abs/2110.05454. As optax.
     """

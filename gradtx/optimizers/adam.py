@@ -16,6 +16,7 @@ from gradtx.core.annotations import (
     ScalarOrSchedule,
 )
 from gradtx.core.context import Leaf, SettleContext
+from gradtx.core.docstrings import described_by
 from gradtx.core.rule import memoryless
 from gradtx.transforms.averages import running_maximum, scale_by_ema
 from gradtx.transforms.bias import corrected, first_moment
@@ -60,6 +61,7 @@ def scale_by_adam(
     )
 
 
+@described_by(scale_by_adam, decayed_step)
 @transformation
 def adam(
     learning_rate: ScalarOrSchedule,
@@ -71,7 +73,7 @@ def adam(
     *,
     nesterov: bool = False,
 ):
-    """Adam: momentum chained with RMSProp; arguments as `scale_by_adam`.
+    """Adam: momentum chained with RMSProp.
 
     Kingma and Ba 2014: https://arxiv.org/abs/1412.6980. As optax.
     """
@@ -81,6 +83,7 @@ def adam(
     )
 
 
+@described_by(scale_by_adam, decayed_step)
 @transformation
 def adamw(
     learning_rate: ScalarOrSchedule,
@@ -96,14 +99,13 @@ def adamw(
 ):
     """Adam with decoupled weight decay.
 
-    Loshchilov and Hutter 2017: https://arxiv.org/abs/1711.05101. As optax, so the
-    decay is multiplied by the learning rate. The leaves that decay are those that the
-    mask selects, see `add_decayed_weights`; other arguments as `scale_by_adam`.
+    Loshchilov and Hutter 2017: https://arxiv.org/abs/1711.05101. As optax.
     """
     direction = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
     return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
+@described_by(scale_by_adam, scale_by_optimistic_gradient, decayed_step)
 @transformation
 def optimistic_adam_v2(
     learning_rate: ScalarOrSchedule,
@@ -119,8 +121,7 @@ def optimistic_adam_v2(
 ):
     """Adam's update and its change; for games.
 
-    Daskalakis et al. 2017: https://arxiv.org/abs/1711.00141. As optax; arguments as
-    `scale_by_optimistic_gradient` and `scale_by_adam`.
+    Daskalakis et al. 2017: https://arxiv.org/abs/1711.00141. As optax.
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
@@ -158,6 +159,7 @@ def scheduled_nesterov_correction(decay: Decay, momentum_decay: NonNegative = 4e
     return memoryless(update, shared=one, settle=settle)
 
 
+@described_by(scale_by_adam, scheduled_nesterov_correction)
 @transformation
 def scale_by_nadam(
     b1: Decay = 0.9,
@@ -169,7 +171,7 @@ def scale_by_nadam(
 ):
     """Adam with Nesterov's momentum that grows; see `scheduled_nesterov_correction`.
 
-    As torch's NAdam; arguments as `scale_by_adam`. Keeps `mu`, `nu`, `mu_product`.
+    As torch's NAdam. Keeps `mu`, `nu`, `mu_product`.
     """
     return moments(
         scale_by_ema(b1, "mu", mu_dtype),
@@ -178,6 +180,7 @@ def scale_by_nadam(
     )
 
 
+@described_by(scale_by_nadam, scale_by_adam, decayed_step)
 @transformation
 def nadam(
     learning_rate: ScalarOrSchedule,
@@ -190,7 +193,7 @@ def nadam(
     nesterov: bool = True,
     momentum_decay: NonNegative | None = None,
 ):
-    """Adam with Nesterov's momentum; arguments as `scale_by_adam`.
+    """Adam with Nesterov's momentum.
 
     Dozat 2016: https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ. As optax, whose
     momentum is constant; `momentum_decay` (torch's default is 4e-3) makes it grow as
@@ -203,6 +206,7 @@ def nadam(
     return chain(direction, scale_by_learning_rate(learning_rate))
 
 
+@described_by(adamw)
 @transformation
 def nadamw(
     learning_rate: ScalarOrSchedule,
@@ -216,7 +220,7 @@ def nadamw(
     *,
     nesterov: bool = True,
 ):
-    """AdamW with Nesterov's momentum; arguments as `adamw`.
+    """AdamW with Nesterov's momentum.
 
     Dozat 2016: https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ. As optax.
     """
@@ -265,6 +269,7 @@ def scale_by_amsgrad(
     )
 
 
+@described_by(scale_by_amsgrad, decayed_step)
 @transformation
 def amsgrad(
     learning_rate: ScalarOrSchedule,
@@ -290,6 +295,7 @@ def amsgrad(
     return chain(largest, scale_by_learning_rate(learning_rate))
 
 
+@described_by(scale_by_adam, decayed_step)
 @transformation
 def adamc(
     learning_rate: ScalarOrSchedule,
@@ -305,9 +311,12 @@ def adamc(
     """AdamW whose weight decay falls with the square of the learning rate.
 
     Defazio 2025: https://arxiv.org/abs/2506.02285. So the gradients of layers that
-    normalization follows do not grow while the learning rate falls. Arguments as
-    `adamw`, and the largest value of the learning rate, and as `normalized` a mask of
-    the leaves of such layers, all but the output's: the others decay as in AdamW.
+    normalization follows do not grow while the learning rate falls.
+
+    Args:
+        max_learning_rate: The largest value of the learning rate. Positive.
+        normalized: The layers that normalization follows, all but the output's: a mask
+            as of `only`. The others decay as in AdamW.
     """
     less = weight_decay * (learning_rate / max_learning_rate - 1)
     return chain(

@@ -20,7 +20,9 @@ from gradtx.core.annotations import (
 )
 from gradtx.core.arithmetic import safe_sqrt
 from gradtx.core.context import Leaf
+from gradtx.core.docstrings import described_by
 from gradtx.core.nodes import Fork
+from gradtx.optimizers.adam import scale_by_adam
 from gradtx.transforms.averages import running_maximum, scale_by_ema, sign_average
 from gradtx.transforms.bias import Weight, corrected, first_moment, kept_weights
 from gradtx.transforms.combine import chain, let, moments, recall
@@ -52,6 +54,7 @@ def scale_by_adamax(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8)
     return moments(first_moment(b1), divide_by(largest))
 
 
+@described_by(scale_by_adamax, decayed_step)
 @transformation
 def adamax(
     learning_rate: ScalarOrSchedule,
@@ -59,13 +62,14 @@ def adamax(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
 ):
-    """Adam with the infinity norm; arguments as `scale_by_adamax`.
+    """Adam with the infinity norm.
 
     Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. As optax.
     """
     return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
 
 
+@described_by(scale_by_adamax, decayed_step)
 @transformation
 def adamaxw(
     learning_rate: ScalarOrSchedule,
@@ -75,7 +79,7 @@ def adamaxw(
     weight_decay: Scalar = 1e-4,
     mask: Any = None,
 ):
-    """Adamax with decoupled weight decay; arguments as `scale_by_adamax` and `adamw`.
+    """Adamax with decoupled weight decay.
 
     Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. As optax.
     """
@@ -112,6 +116,7 @@ def scale_by_yogi(
     )
 
 
+@described_by(scale_by_yogi, decayed_step)
 @transformation
 def yogi(
     learning_rate: ScalarOrSchedule,
@@ -119,7 +124,7 @@ def yogi(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-3,
 ):
-    """Adam with a second moment that falls slowly; arguments as `scale_by_yogi`.
+    """Adam with a second moment that falls slowly.
 
     Zaheer et al. 2018:
     https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization.
@@ -153,6 +158,7 @@ def rectify(preconditioner: Member, b2: Decay, threshold: Length = 5.0):
     return Fork((preconditioner,), join, **kept_weights(weight))
 
 
+@described_by(scale_by_adam, rectify)
 @transformation
 def scale_by_radam(
     b1: Decay = 0.9,
@@ -165,7 +171,7 @@ def scale_by_radam(
 ):
     """Adam that is momentum until its second moment can be trusted; see `rectify`.
 
-    As optax; arguments as `scale_by_adam`. Keeps `mu` and `nu`.
+    As optax. Keeps `mu` and `nu`.
     """
     adaptive = divide_by_root(second_moment(b2), eps, eps_root)
     return moments(
@@ -173,6 +179,7 @@ def scale_by_radam(
     )
 
 
+@described_by(scale_by_radam, decayed_step)
 @transformation
 def radam(
     learning_rate: ScalarOrSchedule,
@@ -184,7 +191,7 @@ def radam(
     *,
     nesterov: bool = False,
 ):
-    """Rectified Adam; arguments as `scale_by_radam`.
+    """Rectified Adam.
 
     Liu et al. 2019: https://arxiv.org/abs/1908.03265. As optax.
     """
@@ -218,6 +225,7 @@ def scale_by_adam_atan2(
     return moments(first_moment(b1, mu_dtype), atan2_of_root(second_moment(b2), a, b))
 
 
+@described_by(scale_by_adam_atan2, decayed_step)
 @transformation
 def adam_atan2(
     learning_rate: ScalarOrSchedule,
@@ -229,7 +237,7 @@ def adam_atan2(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Adam without an eps, its step bounded; arguments as `scale_by_adam_atan2`.
+    """Adam without an eps, its step bounded.
 
     Everett et al. 2024: https://arxiv.org/abs/2407.05872. Weight decay as in `adamw`.
     """
@@ -237,6 +245,7 @@ def adam_atan2(
     return decayed_step(direction, weight_decay, mask, learning_rate)
 
 
+@described_by(scale_by_adam, clip_by_normalized_rms, decayed_step)
 @transformation
 def stable_adamw(
     learning_rate: ScalarOrSchedule,
@@ -249,8 +258,8 @@ def stable_adamw(
 ):
     """AdamW with smaller steps where gradients outgrow their second moment.
 
-    Wortsman et al. 2023: https://arxiv.org/abs/2304.13013, Algorithm 2. Arguments as
-    `adamw` and `clip_by_normalized_rms`; weight decay is scaled down with the step.
+    Wortsman et al. 2023: https://arxiv.org/abs/2304.13013, Algorithm 2. Weight
+    decay is scaled down with the step.
 
     Keeps `mu` and `nu`.
     """

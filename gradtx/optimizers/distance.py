@@ -17,11 +17,12 @@ from gradtx.core.annotations import (
 )
 from gradtx.core.arithmetic import abs2, safe_sqrt
 from gradtx.core.context import Leaf, SettleContext
+from gradtx.core.docstrings import described_by
 from gradtx.core.rule import Rule, like_param, zero
 from gradtx.transforms.combine import chain
 from gradtx.transforms.scaling import scale_by_learning_rate
 from gradtx.transforms.vector_norms import norm, norm_of_all
-from gradtx.transforms.weight_decay import decay_if_any
+from gradtx.transforms.weight_decay import decay_if_any, decayed_step
 
 FirstStep = tuple[Literal["distance", "learning_rate", "heuristic"], Fixed[NonNegative]]
 
@@ -114,6 +115,7 @@ def scale_by_distance_over_gradients(
     )
 
 
+@described_by(scale_by_dog, decayed_step)
 @transformation
 def dog(
     learning_rate: ScalarOrSchedule = 1.0,
@@ -122,9 +124,13 @@ def dog(
     weight_decay: Scalar | None = None,
     mask: Any = None,
 ):
-    """Distance over gradients; arguments as `scale_by_dog` and `add_decayed_weights`.
+    """Distance over gradients.
 
     Ivgi et al. 2023: https://arxiv.org/abs/2302.12022. As optax.
+
+    Args:
+        weight_decay: `weight_decay * param` is added to the gradient, so that the
+            direction is computed with it. At least 0 as a rule; None adds nothing.
     """
     return chain(
         decay_if_any(weight_decay, mask),
@@ -166,6 +172,7 @@ def scale_by_dowg(
     return Rule(update, slots, _measure_distance, shared, settle)
 
 
+@described_by(scale_by_dowg, decayed_step)
 @transformation
 def dowg(
     learning_rate: ScalarOrSchedule = 1.0,
@@ -174,9 +181,13 @@ def dowg(
     weight_decay: Scalar | None = None,
     mask: Any = None,
 ):
-    """Distance over weighted gradients; arguments as `scale_by_dowg` and `dog`.
+    """Distance over weighted gradients.
 
     Khaled et al. 2023: https://arxiv.org/abs/2305.16284. As optax.
+
+    Args:
+        weight_decay: `weight_decay * param` is added to the gradient, so that the
+            direction is computed with it. At least 0 as a rule; None adds nothing.
     """
     return chain(
         decay_if_any(weight_decay, mask),

@@ -10,6 +10,7 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, DType, NonNegative, Scalar, ScalarOrSchedule
 from gradtx.core.arithmetic import safe_sqrt
 from gradtx.core.context import Leaf
+from gradtx.core.docstrings import described_by
 from gradtx.core.factory import part
 from gradtx.core.rule import ZEROS, Rule, memoryless
 from gradtx.optimizers.adam import scale_by_adam
@@ -19,7 +20,7 @@ from gradtx.transforms.divide import divide_by
 from gradtx.transforms.estimators import shift
 from gradtx.transforms.scaling import block_norm, scale_by_learning_rate
 from gradtx.transforms.vector_norms import norm, over
-from gradtx.transforms.weight_decay import add_decayed_weights
+from gradtx.transforms.weight_decay import add_decayed_weights, decayed_step
 
 
 @transformation
@@ -48,6 +49,7 @@ def scale_by_trust_ratio(
     return memoryless(update)
 
 
+@described_by(scale_by_trust_ratio, trace, decayed_step, weight_decay_mask="mask")
 @transformation
 def lars(
     learning_rate: ScalarOrSchedule,
@@ -62,8 +64,15 @@ def lars(
     """LARS: steps of each array in units of its norm.
 
     You et al. 2017: https://arxiv.org/abs/1708.03888. As optax, momentum after the
-    learning rate. The masks say which leaves decay, and which are scaled, see `only`;
-    `trust_coefficient` and `eps` as `scale_by_trust_ratio`.
+    learning rate.
+
+    Args:
+        weight_decay: `weight_decay * param` is added to the gradient, so that the
+            direction is computed with it. At least 0 as a rule; a constant 0 adds
+            nothing.
+        weight_decay_mask: The parameters that decay, see `only`.
+        trust_ratio_mask: The parameters whose steps are scaled, see `only`.
+        momentum: Decay of the sum of steps: 0.9 keeps about ten of them.
     """
     ratio = scale_by_trust_ratio(trust_coefficient=trust_coefficient, eps=eps)
     return chain(
@@ -74,6 +83,7 @@ def lars(
     )
 
 
+@described_by(scale_by_adam, decayed_step)
 @transformation
 def lamb(
     learning_rate: ScalarOrSchedule,
@@ -86,7 +96,11 @@ def lamb(
 ):
     """LAMB: Adam's steps of each array in units of its norm.
 
-    You et al. 2019: https://arxiv.org/abs/1904.00962. As optax; arguments as `adamw`.
+    You et al. 2019: https://arxiv.org/abs/1904.00962. As optax.
+
+    Args:
+        weight_decay: `weight_decay * param` is added to Adam's direction, before its
+            norm is taken. At least 0 as a rule.
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root),
@@ -164,6 +178,7 @@ def scale_by_novograd(
     )
 
 
+@described_by(scale_by_novograd, decayed_step)
 @transformation
 def novograd(
     learning_rate: ScalarOrSchedule,
@@ -173,9 +188,13 @@ def novograd(
     eps_root: NonNegative = 0.0,
     weight_decay: Scalar = 0.0,
 ):
-    """NovoGrad: one second moment for each array; arguments as `scale_by_novograd`.
+    """NovoGrad: one second moment for each array.
 
     Ginsburg et al. 2019: https://arxiv.org/abs/1905.11286. As optax.
+
+    Args:
+        weight_decay: `weight_decay * param` is added to the normalized gradient, before
+            its average. At least 0 as a rule.
     """
     return chain(
         scale_by_novograd(b1, b2, eps, eps_root, weight_decay),

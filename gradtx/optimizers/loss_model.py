@@ -10,7 +10,9 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, NonNegative, Scalar, ScalarOrSchedule
 from gradtx.core.arithmetic import inner
 from gradtx.core.context import Leaf, SettleContext
+from gradtx.core.docstrings import described_by
 from gradtx.core.rule import Slot, memoryless, squared_norm, zero
+from gradtx.optimizers.adam import scale_by_adam
 from gradtx.optimizers.sgd import sgd
 from gradtx.transforms.averages import scale_by_ema
 from gradtx.transforms.bias import Weight
@@ -18,6 +20,7 @@ from gradtx.transforms.combine import chain, let, moments, recall
 from gradtx.transforms.divide import divide_by_root
 from gradtx.transforms.estimators import second_moment
 from gradtx.transforms.scaling import scale
+from gradtx.transforms.weight_decay import decayed_step
 
 
 @transformation
@@ -56,6 +59,7 @@ def scale_by_polyak(
     return memoryless(update, measure=squared_norm, needs=("value",))
 
 
+@described_by(scale_by_polyak)
 @transformation
 def polyak_sgd(
     max_learning_rate: NonNegative = 1.0,
@@ -64,10 +68,13 @@ def polyak_sgd(
     eps: NonNegative = 0.0,
     variant: Literal["sps", "sps+"] = "sps",
 ):
-    """Gradient descent with Polyak's step; arguments as `scale_by_polyak`.
+    """Gradient descent with Polyak's step.
 
-    Loizou et al. 2020: https://arxiv.org/abs/2002.10542. As optax: the gradient is
-    multiplied by `scaling` first. Call `update(updates, state, params, value=...)`.
+    Loizou et al. 2020: https://arxiv.org/abs/2002.10542. As optax.
+    Call `update(updates, state, params, value=...)`.
+
+    Args:
+        scaling: The gradient is multiplied by this number, or schedule, first.
     """
     return chain(sgd(scaling), scale_by_polyak(f_min, max_learning_rate, eps, variant))
 
@@ -154,6 +161,7 @@ def scale_by_model_step(
     )
 
 
+@described_by(scale_by_model_step, decayed_step)
 @transformation
 def momo(
     learning_rate: ScalarOrSchedule = 1.0,
@@ -164,8 +172,11 @@ def momo(
 ):
     """MoMo: momentum, its step from a model of the loss.
 
-    Schaipp et al. 2023: https://arxiv.org/abs/2305.07583. As optax; arguments as
-    `scale_by_model_step`. Call `update(updates, state, params, value=...)`.
+    Schaipp et al. 2023: https://arxiv.org/abs/2305.07583. As optax. Call
+    `update(updates, state, params, value=...)`.
+
+    Args:
+        beta: Decay of the averages of gradients and losses, in [0, 1).
     """
     step = scale_by_model_step(
         learning_rate, beta, lower_bound, weight_decay, adapt_lower_bound
@@ -175,6 +186,7 @@ def momo(
     return moments(let("average", average, body))
 
 
+@described_by(scale_by_adam, scale_by_model_step, decayed_step)
 @transformation
 def momo_adam(
     learning_rate: ScalarOrSchedule = 1e-2,
@@ -187,8 +199,7 @@ def momo_adam(
 ):
     """MoMo-Adam: Adam, its step from a model of the loss.
 
-    Schaipp et al. 2023: https://arxiv.org/abs/2305.07583. As optax; arguments as
-    `scale_by_adam` and `scale_by_model_step`.
+    Schaipp et al. 2023: https://arxiv.org/abs/2305.07583. As optax.
     """
     step = scale_by_model_step(
         learning_rate, b1, lower_bound, weight_decay, adapt_lower_bound, True

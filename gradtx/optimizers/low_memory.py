@@ -20,6 +20,7 @@ from gradtx.core.annotations import (
     ScalarOrSchedule,
     Size,
 )
+from gradtx.core.docstrings import described_by
 from gradtx.core.stable import stable
 from gradtx.transforms.averages import scale_by_ema
 from gradtx.transforms.bias import corrected, ema, first_moment
@@ -79,6 +80,7 @@ def scale_by_factored_rms(
     return divide_by_root(chain(square(), shift(epsilon), average), eps=0.0)
 
 
+@described_by(scale_by_factored_rms, decayed_step, weight_decay_mask="mask")
 @transformation
 def adafactor(
     learning_rate: ScalarOrSchedule | None = None,
@@ -96,13 +98,23 @@ def adafactor(
 ):
     """Adafactor: Adam in the memory of a few vectors for each matrix.
 
-    Shazeer and Stern 2018: https://arxiv.org/abs/1804.04235. As optax. The arguments
-    up to `decay_offset`, `eps` and `factored` are those of `scale_by_factored_rms`, the
-    mask that of `add_decayed_weights`. The learning rate is 1 if None; steps are in
-    units of the parameters' root mean square with `multiply_by_parameter_scale`, and
-    each array's is clipped to `clipping_threshold` before. `momentum` averages the
-    updates and keeps that as `dtype_momentum`. The weight decay is not multiplied by
-    the learning rate.
+    Shazeer and Stern 2018: https://arxiv.org/abs/1804.04235. As optax.
+
+    Args:
+        learning_rate: A number or a schedule; 1 if None.
+        decay_offset: The number of updates before which the decay starts anew, for
+            fine-tuning.
+        multiply_by_parameter_scale: Whether steps are in units of each parameter's root
+            mean square.
+        clipping_threshold: The largest root mean square of a step of each array, before
+            the learning rate. Positive; None clips nothing.
+        momentum: Decay of an average of the updates, in [0, 1); none if None.
+        dtype_momentum: The dtype in which that is stored.
+        weight_decay_rate: This times the parameter is subtracted, not multiplied by the
+            learning rate; None subtracts nothing.
+        eps: Added to squares of the gradient. Positive.
+        decay_rate: The decay of squares at update t is `1 - t**-decay_rate`. Usually in
+            (0, 1).
     """
     offset, least = decay_offset, min_dim_size_to_factor
     clipping = clipping_threshold
@@ -176,6 +188,7 @@ def scale_by_adam_mini(
     return moments(first_moment(b1, mu_dtype), divide_by_root(corrected(mean, b2), eps))
 
 
+@described_by(scale_by_adam_mini, decayed_step)
 @transformation
 def adam_mini(
     learning_rate: ScalarOrSchedule,
@@ -187,7 +200,7 @@ def adam_mini(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Adam with one second moment a block; arguments as `scale_by_adam_mini`.
+    """Adam with one second moment a block.
 
     Zhang et al. 2024: https://arxiv.org/abs/2406.16793. Weight decay as in `adamw`.
     """
@@ -245,6 +258,7 @@ def scale_by_came(
     )
 
 
+@described_by(scale_by_came, decayed_step)
 @transformation
 def came(
     learning_rate: ScalarOrSchedule,

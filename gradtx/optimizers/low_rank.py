@@ -23,6 +23,7 @@ from gradtx.core.annotations import (
 )
 from gradtx.core.arithmetic import is_first_of, safe_ratio
 from gradtx.core.context import Leaf
+from gradtx.core.docstrings import described_by
 from gradtx.core.factory import part
 from gradtx.core.nodes import Fork
 from gradtx.core.rule import Rule, memoryless
@@ -37,6 +38,7 @@ from gradtx.transforms.vector_norms import norm_over
 from gradtx.transforms.weight_decay import decayed_step
 
 
+@described_by(in_subspace)
 @transformation
 def scale_by_galore(
     rank: Size = 128,
@@ -48,11 +50,20 @@ def scale_by_galore(
     """Adam, or another transformation, `in_subspace`. As optax.
 
     optax computes the directions in float32 whatever the parameters are.
+
+    Args:
+        update_proj_gap: After how many updates the directions are computed again, at
+            least 1.
+        base_optimizer: A transformation of the projected gradient; `scale_by_adam()` if
+            None.
+        weight_dimension_numbers: Which arrays are matrices, as `dimension_numbers` of
+            `in_subspace`.
     """
     base = scale_by_adam() if base_optimizer is None else base_optimizer
     return in_subspace(base, rank, update_proj_gap, scale, weight_dimension_numbers)
 
 
+@described_by(scale_by_galore, decayed_step)
 @transformation
 def galore(
     learning_rate: ScalarOrSchedule,
@@ -66,8 +77,7 @@ def galore(
 ):
     """GaLore: Adam, or another transformation, in the gradients' main directions.
 
-    Zhao et al. 2024: https://arxiv.org/abs/2403.03507. As optax; arguments as
-    `in_subspace`, with decoupled weight decay as in `adamw`.
+    Zhao et al. 2024: https://arxiv.org/abs/2403.03507. As optax.
     """
     numbers = weight_dimension_numbers
     direction = scale_by_galore(rank, update_proj_gap, scale, base_optimizer, numbers)
@@ -196,6 +206,7 @@ def scale_by_apollo(
     )
 
 
+@described_by(scale_by_apollo, decayed_step)
 @transformation
 def apollo(
     learning_rate: ScalarOrSchedule,

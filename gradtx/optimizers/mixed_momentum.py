@@ -14,6 +14,7 @@ from gradtx.core.annotations import (
     Scalar,
     ScalarOrSchedule,
 )
+from gradtx.core.docstrings import described_by
 from gradtx.transforms.averages import difference, running_sum, scale_by_ema
 from gradtx.transforms.bias import corrected, first_moment
 from gradtx.transforms.combine import add, chain, identity, let, moments, recall
@@ -59,6 +60,7 @@ def scale_by_adan(
     return moments(let("difference", difference("g"), body))
 
 
+@described_by(scale_by_adan, decayed_step)
 @transformation
 def adan(
     learning_rate: ScalarOrSchedule,
@@ -70,7 +72,7 @@ def adan(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Adaptive Nesterov momentum; arguments as `scale_by_adan`.
+    """Adaptive Nesterov momentum.
 
     Xie et al. 2022: https://arxiv.org/abs/2208.06677. As optax.
     """
@@ -111,6 +113,7 @@ def scale_by_ademamix(
     )
 
 
+@described_by(scale_by_ademamix, decayed_step)
 @transformation
 def ademamix(
     learning_rate: ScalarOrSchedule,
@@ -124,7 +127,7 @@ def ademamix(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Adam with a fast and a slow average; arguments as `scale_by_ademamix`.
+    """Adam with a fast and a slow average.
 
     Pagliardini et al. 2024: https://arxiv.org/abs/2409.03137. As optax.
     """
@@ -159,6 +162,7 @@ def scale_by_simplified_ademamix(
     )
 
 
+@described_by(scale_by_simplified_ademamix, decayed_step)
 @transformation
 def simplified_ademamix(
     learning_rate: ScalarOrSchedule,
@@ -170,7 +174,7 @@ def simplified_ademamix(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Adam with a sum and the gradient; arguments as `scale_by_simplified_ademamix`.
+    """Adam with a sum and the gradient.
 
     Morwani et al. 2025: https://arxiv.org/abs/2502.02431. As optax.
     """
@@ -210,6 +214,7 @@ def scale_by_lion(
     return chain(add(identity(), past, weights=(b1.complement, b1)), kinds[mode])
 
 
+@described_by(scale_by_lion, decayed_step)
 @transformation
 def lion(
     learning_rate: ScalarOrSchedule,
@@ -219,7 +224,7 @@ def lion(
     weight_decay: Scalar = 1e-3,
     mask: Any = None,
 ):
-    """Lion: the sign of averaged gradients; arguments as `scale_by_lion` and `adamw`.
+    """Lion: the sign of averaged gradients.
 
     Chen et al. 2023: https://arxiv.org/abs/2302.06675. As optax.
     """
@@ -256,6 +261,7 @@ def scale_by_qhadam(
     )
 
 
+@described_by(scale_by_qhadam, decayed_step)
 @transformation
 def qhadam(
     learning_rate: ScalarOrSchedule,
@@ -267,7 +273,7 @@ def qhadam(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Adam mixed with the gradient itself; arguments as `scale_by_qhadam`.
+    """Adam mixed with the gradient itself.
 
     Ma and Yarats 2018: https://arxiv.org/abs/1810.06801. Weight decay as in `adamw`.
     """
@@ -290,11 +296,12 @@ def scale_by_aggmo(betas: Sequence[NonNegative] = (0.0, 0.9, 0.99)):
     return add(*sums, weights=[1 / max(len(sums), 1)] * len(sums))
 
 
+@described_by(scale_by_aggmo, decayed_step)
 @transformation
 def aggmo(
     learning_rate: ScalarOrSchedule, betas: Sequence[NonNegative] = (0.0, 0.9, 0.99)
 ):
-    """Descent along the mean of several momenta; arguments as `scale_by_aggmo`.
+    """Descent along the mean of several momenta.
 
     Lucas et al. 2018: https://arxiv.org/abs/1804.00325.
     """

@@ -14,6 +14,7 @@ from gradtx.core.annotations import (
     Scalar,
     ScalarOrSchedule,
 )
+from gradtx.core.docstrings import described_by
 from gradtx.core.stable import stable
 from gradtx.transforms.averages import at_first, scale_by_ema
 from gradtx.transforms.bias import first_moment
@@ -48,6 +49,7 @@ def scale_by_laprop(
     return chain(normalized, first_moment(b1, mu_dtype))
 
 
+@described_by(scale_by_laprop, decayed_step)
 @transformation
 def laprop(
     learning_rate: ScalarOrSchedule,
@@ -58,7 +60,7 @@ def laprop(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """LaProp: momentum of normalized gradients; arguments as `scale_by_laprop`.
+    """LaProp: momentum of normalized gradients.
 
     Ziyin et al. 2020: https://arxiv.org/abs/2002.04839. Weight decay as in `adamw`; the
     learning rate is outside of the momentum, as in the paper.
@@ -111,6 +113,7 @@ def scale_by_adopt(
     )
 
 
+@described_by(scale_by_adopt, decayed_step)
 @transformation
 def adopt(
     learning_rate: ScalarOrSchedule,
@@ -123,7 +126,7 @@ def adopt(
     use_clipping: bool = True,
     clip_value_fn: Callable[[Any], Any] = fourth_root,
 ):
-    """Adam that converges with any second decay; arguments as `scale_by_adopt`.
+    """Adam that converges with any second decay.
 
     Taniguchi et al. 2024: https://arxiv.org/abs/2411.02853. As optax.
     """

@@ -18,11 +18,12 @@ from gradtx.core.annotations import (
 )
 from gradtx.core.arithmetic import abs2, safe_ratio
 from gradtx.core.context import Leaf, refuse_complex
+from gradtx.core.docstrings import described_by
 from gradtx.core.rule import REAL_ZEROS, ZEROS, Rule, Slot, like_param, memoryless
 from gradtx.transforms.averages import like_update
 from gradtx.transforms.combine import chain
 from gradtx.transforms.scaling import scale_by_learning_rate
-from gradtx.transforms.weight_decay import add_decayed_weights
+from gradtx.transforms.weight_decay import add_decayed_weights, decayed_step
 from gradtx.wrappers.average import average_params
 
 
@@ -33,6 +34,12 @@ def scale_by_falling_rate(
     """Multiply by `-learning_rate / (1 + lambd * learning_rate * (t - 1))**alpha`.
 
     The falling rate of `asgd`.
+
+    Args:
+        learning_rate: The rate of the first update: a number, or a schedule.
+        lambd: How fast the rate falls, per unit of the learning rate and update. At
+            least 0.
+        alpha: The power of the fall. At least 0.
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -123,6 +130,7 @@ def scale_by_ftrl(
     return Rule(update, slots, is_step=True)
 
 
+@described_by(scale_by_ftrl)
 @transformation
 def ftrl(
     learning_rate: NonNegative,
@@ -136,7 +144,6 @@ def ftrl(
     """FTRL-Proximal: sparse weights of linear models, which start at 0.
 
     McMahan et al. 2013: https://research.google/pubs/pub41159/; as `keras.optimizers`.
-    Arguments as `scale_by_ftrl`.
     """
     return scale_by_ftrl(
         learning_rate, learning_rate_power, initial_accumulator_value, l1, l2,
@@ -176,6 +183,7 @@ def scale_by_madgrad(
     return Rule(update, slots, is_step=True)
 
 
+@described_by(scale_by_madgrad, decayed_step)
 @transformation
 def madgrad(
     learning_rate: ScalarOrSchedule,
@@ -183,10 +191,14 @@ def madgrad(
     weight_decay: Scalar = 0.0,
     eps: Positive = 1e-6,
 ):
-    """MADGRAD: dual averaging over a cube root; arguments as `scale_by_madgrad`.
+    """MADGRAD: dual averaging over a cube root.
 
-    Defazio and Jelassi 2021: https://arxiv.org/abs/2101.11075. As optax; the weight
-    decay is added to the gradient.
+    Defazio and Jelassi 2021: https://arxiv.org/abs/2101.11075. As optax.
+
+    Args:
+        weight_decay: `weight_decay * param` is added to the gradient, so that the
+            direction is computed with it. At least 0 as a rule; a constant 0 adds
+            nothing.
     """
     return chain(
         add_decayed_weights(weight_decay),
@@ -239,6 +251,7 @@ def scale_by_cocob(alpha: NonNegative = 100.0, eps: Fixed[Positive] = 1e-8):
     )
 
 
+@described_by(scale_by_cocob, decayed_step)
 @transformation
 def cocob(
     learning_rate: ScalarOrSchedule = 1.0,
@@ -247,10 +260,15 @@ def cocob(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Coin betting; arguments as `scale_by_cocob`, the decay is in the gradient.
+    """COCOB: coin betting, a step size that nobody has to choose.
 
-    Orabona and Tommasi 2017: https://arxiv.org/abs/1705.07795. As optax. The learning
-    rate multiplies the gradient.
+    Orabona and Tommasi 2017: https://arxiv.org/abs/1705.07795. As optax.
+
+    Args:
+        learning_rate: A number, or a schedule, that multiplies the gradient.
+        weight_decay: `weight_decay * param` is added to the gradient, so that the
+            direction is computed with it. At least 0 as a rule; a constant 0 adds
+            nothing.
     """
     return chain(
         add_decayed_weights(weight_decay, mask),

@@ -10,6 +10,7 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, Fixed, Positive, Scalar, ScalarOrSchedule
 from gradtx.core.arithmetic import abs2, bare_sqrt, inner, safe_ratio, safe_sqrt
 from gradtx.core.context import Leaf, SettleContext
+from gradtx.core.docstrings import described_by
 from gradtx.core.rule import REAL_ZEROS, ZEROS, Rule, like_param, zero
 from gradtx.transforms.bias import Weight
 from gradtx.transforms.combine import chain
@@ -70,7 +71,17 @@ def scale_by_prodigy(
     """Adam's step, its learning rate in units of an estimated distance.
 
     Mishchenko and Defazio 2023, Algorithm 4: https://arxiv.org/abs/2306.06101. As
-    optax's `prodigy`, but for the sign; arguments as there.
+    optax's `prodigy`, but for the sign.
+
+    Args:
+        learning_rate: A number, or a schedule, in units of the estimate.
+        betas: Decays of both moments, each in [0, 1).
+        beta3: Decay of the estimate's sums, in [0, 1); the root of the second if None.
+        eps: In units of the estimate. Positive.
+        estim_lr0: The first estimate of the distance. Positive.
+        estim_lr_coef: Each new estimate is multiplied by this number.
+        weight_decay: This times the parameter and the learning rate, decoupled.
+        safeguard_warmup: Whether the sum of gradients leaves out the learning rate.
     """
     b1, b2 = betas
     b3 = b2**0.5 if beta3 is None else beta3
@@ -112,6 +123,7 @@ def scale_by_prodigy(
     return Rule(update, slots, measure, settle=settle, is_step=True, **kept)
 
 
+@described_by(scale_by_prodigy)
 @transformation
 def prodigy(
     learning_rate: ScalarOrSchedule = 1.0,
@@ -127,16 +139,6 @@ def prodigy(
 
     Mishchenko and Defazio 2023: https://arxiv.org/abs/2306.06101. As optax.
 
-    Args:
-        learning_rate: In units of the estimate.
-        betas: Decays of both moments, each in [0, 1).
-        beta3: Decay of the estimate's sums, in [0, 1); the root of the second if None.
-        eps: In units of the estimate. Positive.
-        estim_lr0: The first estimate. Positive.
-        estim_lr_coef: What a new estimate is multiplied by.
-        weight_decay: Times the parameter and the learning rate, decoupled.
-        safeguard_warmup: Whether the sum of gradients leaves out the learning rate.
-
     Keeps `exp_avg`, `exp_avg_sq`, `grad_sum`, the first parameters `params0`, and two
     numbers, `estim_lr` and `numerator_weighted`.
     """
@@ -147,6 +149,7 @@ def prodigy(
     return chain(steps, scale(-1.0))
 
 
+@described_by(scale_by_prodigy)
 @transformation
 def scale_by_dadapt_adam(
     learning_rate: Scalar = 1.0,
@@ -158,7 +161,10 @@ def scale_by_dadapt_adam(
     """Adam's step, its learning rate in units of an estimated distance.
 
     Defazio and Mishchenko 2023 (D-Adaptation): https://arxiv.org/abs/2301.07733. As
-    optax's `dadapt_adamw`, but for the sign; arguments as there.
+    optax's `dadapt_adamw`, but for the sign.
+
+    Args:
+        eps: In units of the gradient. Positive.
     """
     b1, b2 = betas
     weights = _adam_weights(b1, b2)
@@ -197,6 +203,7 @@ def scale_by_dadapt_adam(
     return Rule(update, SLOTS, measure, settle=settle, is_step=True, **kept)
 
 
+@described_by(scale_by_dadapt_adam)
 @transformation
 def dadapt_adamw(
     learning_rate: ScalarOrSchedule = 1.0,
@@ -207,8 +214,7 @@ def dadapt_adamw(
 ):
     """D-Adaptation of AdamW: an estimate of the distance as its learning rate.
 
-    Defazio and Mishchenko 2023: https://arxiv.org/abs/2301.07733. As optax; arguments
-    as `prodigy`, but that eps is in units of the gradient.
+    Defazio and Mishchenko 2023: https://arxiv.org/abs/2301.07733. As optax.
 
     Keeps `exp_avg`, `exp_avg_sq`, `grad_sum`, and two numbers, `estim_lr` and
     `numerator_weighted`.

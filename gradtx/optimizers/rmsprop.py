@@ -17,6 +17,7 @@ from gradtx.core.annotations import (
 )
 from gradtx.core.arithmetic import abs2
 from gradtx.core.context import Leaf
+from gradtx.core.docstrings import described_by
 from gradtx.core.rule import REAL_ZEROS, Rule
 from gradtx.transforms.averages import running_sum, trace
 from gradtx.transforms.combine import chain, identity
@@ -56,6 +57,7 @@ def scale_by_rms(
     return _divide(nu, eps, eps_in_sqrt)
 
 
+@described_by(scale_by_rms)
 @transformation
 def scale_by_stddev(
     decay: Decay = 0.9,
@@ -64,7 +66,7 @@ def scale_by_stddev(
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
 ):
-    """Divide by the root of the moving variance; arguments as `scale_by_rms`.
+    """Divide by the root of the moving variance.
 
     Graves 2013: https://arxiv.org/abs/1308.0850. As optax. Keeps `mu` and `nu`.
     """

@@ -9,6 +9,7 @@ from jax import numpy as jnp
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Fixed, NonNegative, Scalar
 from gradtx.core.context import Leaf
+from gradtx.core.docstrings import described_by
 from gradtx.core.rule import ZEROS, Rule, Slot
 from gradtx.transforms.combine import chain
 from gradtx.transforms.scaling import scale
@@ -65,6 +66,7 @@ def scale_by_rprop(
     )
 
 
+@described_by(scale_by_rprop)
 @transformation
 def rprop(
     learning_rate: Fixed[NonNegative],
@@ -75,7 +77,7 @@ def rprop(
     *,
     delayed: bool = True,
 ):
-    """Rprop, for whole batches; arguments as `scale_by_rprop`.
+    """Rprop, for whole batches.
 
     Riedmiller and Braun 1993: https://doi.org/10.1109/ICNN.1993.298623. As optax, one
     update late; `delayed=False` is torch's.

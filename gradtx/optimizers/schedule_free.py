@@ -15,6 +15,7 @@ from gradtx.core.annotations import (
     Scalar,
     Steps,
 )
+from gradtx.core.docstrings import described_by
 from gradtx.optimizers.rmsprop import scale_by_rms
 from gradtx.schedules.warmups import warmup_constant_schedule
 from gradtx.transforms.combine import chain
@@ -30,6 +31,7 @@ def _warmed(learning_rate: Any, warmup_steps: Any) -> Any:
     return warmup_constant_schedule(0.0, learning_rate, warmup_steps)
 
 
+@described_by(schedule_free, decayed_step)
 @transformation
 def schedule_free_sgd(
     learning_rate: Fixed[Positive] = 1.0,
@@ -39,10 +41,15 @@ def schedule_free_sgd(
     weight_lr_power: Scalar = 2.0,
     state_dtype: DType | None = None,
 ):
-    """Schedule-free SGD; arguments as `schedule_free_adamw`.
+    """Schedule-free SGD.
 
-    Defazio et al. 2024: https://arxiv.org/abs/2405.15682. As optax; the weight decay
-    is in the gradient.
+    Defazio et al. 2024: https://arxiv.org/abs/2405.15682. As optax.
+
+    Args:
+        learning_rate: Positive. It takes no schedule: none is needed.
+        warmup_steps: Steps of a line from 0 up to the learning rate, if given.
+        weight_decay: `weight_decay * param` is added to the gradient, so that the
+            direction is computed with it. At least 0 as a rule; None adds nothing.
     """
     rate = _warmed(learning_rate, warmup_steps)
     base = chain(decay_if_any(weight_decay), scale_by_learning_rate(rate))

@@ -21,6 +21,7 @@ from gradtx.core.annotations import (
 )
 from gradtx.core.arithmetic import is_last_of, safe_ratio, whole
 from gradtx.core.context import Leaf, SettleContext
+from gradtx.core.docstrings import described_by
 from gradtx.core.factory import part
 from gradtx.core.numbers import is_constant_zero
 from gradtx.core.rule import Slot, memoryless, zero
@@ -116,6 +117,7 @@ def scale_by_sophia(
     )
 
 
+@described_by(scale_by_sophia, decayed_step, weight_decay_mask="mask")
 @transformation
 def sophia(
     learning_rate: ScalarOrSchedule,
@@ -134,8 +136,7 @@ def sophia(
 ):
     """Sophia: clipped steps over a diagonal of the Hessian that is rarely estimated.
 
-    Liu et al. 2023: https://arxiv.org/abs/2305.14342. As optax; arguments as
-    `scale_by_sophia`, with decoupled weight decay as in `adamw`. Call
+    Liu et al. 2023: https://arxiv.org/abs/2305.14342. As optax. Call
     `update(updates, state, params, obj_fn=...)`.
     """
     direction = scale_by_sophia(

@@ -14,6 +14,7 @@ from gradtx.core.annotations import (
     Scalar,
     ScalarOrSchedule,
 )
+from gradtx.core.docstrings import described_by
 from gradtx.transforms.averages import scale_by_ema, trace
 from gradtx.transforms.bias import ema
 from gradtx.transforms.combine import chain, identity
@@ -24,6 +25,7 @@ from gradtx.transforms.scaling import (
     scale_by_optimistic_gradient,
     scale_by_sign,
 )
+from gradtx.transforms.weight_decay import decayed_step
 
 
 @transformation
@@ -77,6 +79,7 @@ def momentum(learning_rate: ScalarOrSchedule, decay: Decay = 0.9):
     return chain(scale_by_ema(decay, "mu"), scale_by_learning_rate(learning_rate))
 
 
+@described_by(add_noise, decayed_step)
 @transformation
 def noisy_sgd(
     learning_rate: ScalarOrSchedule,
@@ -86,7 +89,7 @@ def noisy_sgd(
     *,
     seed: Key | None = None,
 ):
-    """Gradient descent with falling Gaussian noise; arguments as `add_noise`.
+    """Gradient descent with falling Gaussian noise.
 
     Neelakantan et al. 2015: https://arxiv.org/abs/1511.06807. As optax.
     """
@@ -95,6 +98,7 @@ def noisy_sgd(
     )
 
 
+@described_by(differentially_private_aggregate, trace, decayed_step)
 @transformation
 def dpsgd(
     learning_rate: ScalarOrSchedule,
@@ -106,8 +110,10 @@ def dpsgd(
 ):
     """Differentially private descent on per-example gradients.
 
-    Abadi et al. 2016: https://arxiv.org/abs/1607.00133. As optax. Arguments as
-    `differentially_private_aggregate` and `sgd`.
+    Abadi et al. 2016: https://arxiv.org/abs/1607.00133. As optax.
+
+    Args:
+        momentum: Decay of the sum of updates, as of `trace`; no sum if None.
     """
     return chain(
         differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed),
@@ -116,6 +122,7 @@ def dpsgd(
     )
 
 
+@described_by(decayed_step)
 @transformation
 def sign_sgd(learning_rate: ScalarOrSchedule):
     """Descent along the sign of the gradient.
@@ -147,14 +154,14 @@ def signum(
     )
 
 
+@described_by(scale_by_optimistic_gradient, decayed_step)
 @transformation
 def optimistic_gradient_descent(
     learning_rate: ScalarOrSchedule, alpha: Scalar = 1.0, beta: Scalar = 1.0
 ):
     """Gradient descent that adds the gradient's change; for games.
 
-    Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2. As optax; arguments as
-    `scale_by_optimistic_gradient`.
+    Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2. As optax.
     """
     return chain(
         scale_by_optimistic_gradient(alpha, beta), scale_by_learning_rate(learning_rate)

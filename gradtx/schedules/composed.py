@@ -22,6 +22,7 @@ from gradtx.core.annotations import (
     Scalar,
     SubSchedule,
 )
+from gradtx.core.docstrings import described_by
 from gradtx.core.numbers import is_concrete, is_number
 from gradtx.schedules.core import Schedule, schedule
 from gradtx.schedules.counts import (
@@ -218,6 +219,7 @@ def linear_onecycle_schedule(
     return _through("linear", values, (*ends, transition_steps))
 
 
+@described_by(linear_onecycle_schedule)
 @schedule
 def cosine_onecycle_schedule(
     transition_steps: Duration,
@@ -228,7 +230,7 @@ def cosine_onecycle_schedule(
 ):
     """Half a cosine up to the peak, and one down to where training ends.
 
-    Arguments and source are those of `linear_onecycle_schedule`.
+    Smith and Topin 2017: https://arxiv.org/abs/1708.07120.
     """
     base = peak_value / div_factor
     ends = _floor(pct_start * transition_steps), _floor(transition_steps)

@@ -55,6 +55,9 @@ def schedule(factory: Callable[P, Any]) -> Callable[P, Schedule]:
     The factory may return a schedule composed of others. A function gets an int where
     the count is one, as plain functions do: `0.5**count`, not `2**-count`. It looks at
     nothing else but the arguments: with and without jit it is traced, and not run.
+
+    Args:
+        factory: The function; its name is that of the schedule.
     """
     # Numbers of several dtypes meet in the body, as they do in the function it returns.
     return remember(jax.numpy_dtype_promotion("standard")(factory), _checked)

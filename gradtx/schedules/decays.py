@@ -9,6 +9,7 @@ from typing import Any, Literal
 from jax import numpy as jnp
 
 from gradtx.core.annotations import Count, Duration, Fixed, NonNegative, Scalar, Steps
+from gradtx.core.docstrings import described_by
 from gradtx.schedules.core import schedule
 from gradtx.schedules.counts import (
     as_float,
@@ -79,7 +80,11 @@ def _powers(left: Any, done: Any, exponent: Any) -> tuple[Any, Any]:
 
 @schedule
 def constant_schedule(value: Fixed[Scalar]):
-    """The same value at every count."""
+    """The same value at every count.
+
+    Args:
+        value: The value.
+    """
     return lambda count: value
 
 
@@ -164,6 +169,7 @@ def _from_zero(begin: Any) -> Any:
     return chosen(begin < 0, 0, begin)
 
 
+@described_by(polynomial_schedule)
 @schedule
 def linear_schedule(
     init_value: Fixed[Scalar],

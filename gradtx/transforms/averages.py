@@ -162,11 +162,19 @@ def difference(slot: str = "previous"):
 
 @transformation
 def at_first(value: Scalar = 0.0):
-    """Replace the first update by a number, and no later one."""
+    """Replace the first update by a number, and no later one.
+
+    Args:
+        value: The number.
+    """
     return memoryless(lambda u, leaf: jnp.where(leaf.t == 1, value, u))
 
 
 @transformation
 def dampen(dampening: Fraction):
-    """Multiply by `1 - dampening`, but not the first update. As torch's SGD."""
+    """Multiply by `1 - dampening`, but not the first update. As torch's SGD.
+
+    Args:
+        dampening: In [0, 1].
+    """
     return memoryless(lambda u, leaf: jnp.where(leaf.t == 1, u, (1 - dampening) * u))

@@ -139,6 +139,9 @@ def nesterov_correction(decay: Decay):
 
     `decay * u / (1 - decay**(t + 1)) + (1 - decay) * grad / (1 - decay**t)`, with the
     gradient of the enclosing `moments`. Dozat 2016.
+
+    Args:
+        decay: The average's, in [0, 1).
     """
     weight = Weight(decay)
 

@@ -25,6 +25,9 @@ def chain(*transforms: Member):
     Chains flatten: nested or not they compute the same and keep the same state, a flat
     dict with one `count`. A foreign member keeps its state whole under its name.
 
+    Args:
+        transforms: Transformations, ours or foreign, in order.
+
     Raises:
         TypeError: A member is no gradient transformation.
         ValueError: At `init`: two pinned names clash.
@@ -39,6 +42,9 @@ def moments(*transforms: Member):
     So momentum flows while a second moment measures the raw gradient: chained in a
     scope, momentum and RMSProp are Adam. The scope ends with the parenthesis; a nested
     `moments` opens its own.
+
+    Args:
+        transforms: Transformations, in order.
     """
     return Chain(transforms, is_scope=True)
 
@@ -81,6 +87,10 @@ def named(key: str, transform: Member):
     """Pin the names of a transformation's slots: `mu` is kept as `<key>.mu`.
 
     So two of a kind keep their own state however the chain around them is edited.
+
+    Args:
+        key: The name in front, without dots.
+        transform: A transformation.
     """
     return Named(key, transform)
 
@@ -91,6 +101,11 @@ def let(name: str | Private, value: Member, body: Member):
 
     `let("mu", scale_by_ema(0.9), body)` keeps one average, however often the body looks
     at it. The body gets what the whole gets, not what `value` makes of it.
+
+    Args:
+        name: The name under which `recall` finds it.
+        value: A transformation, whose outcome gets the name.
+        body: A transformation, inside which the name is known.
 
     Raises:
         ValueError: The name is "grad" or "flowing", which mean something already.
@@ -105,6 +120,9 @@ def let(name: str | Private, value: Member, body: Member):
 @transformation
 def recall(name: str | Private):
     """Replace the update by what the enclosing `let` has under a name.
+
+    Args:
+        name: The name that the `let` gave.
 
     Raises:
         ValueError: At `init` and `update`: no `let` around it has the name.
@@ -132,11 +150,18 @@ def stateless(f: Callable[[Any, Any], Any]):
     """A transformation of whole trees from `f(updates, params) -> updates`.
 
     As optax, for functions that are written for it; `memoryless` makes a rule.
+
+    Args:
+        f: A function of two trees; the parameters are None if `update` got none.
     """
     return optax.stateless(f)
 
 
 @transformation
 def stateless_with_tree_map(f: Callable[[Any, Any], Any]):
-    """A transformation of each array from `f(update, param) -> update`. As optax."""
+    """A transformation of each array from `f(update, param) -> update`. As optax.
+
+    Args:
+        f: A function of two arrays.
+    """
     return optax.stateless_with_tree_map(f)

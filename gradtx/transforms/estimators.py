@@ -34,13 +34,21 @@ def magnitude():
 
 @transformation
 def shift(by: Scalar):
-    """Add a number to every element."""
+    """Add a number to every element.
+
+    Args:
+        by: The number, of any sign.
+    """
     return memoryless(lambda u, leaf: u + by)
 
 
 @transformation
 def at_least(floor: Scalar):
-    """Replace elements below a number by it; complex ones have no order."""
+    """Replace elements below a number by it; complex ones have no order.
+
+    Args:
+        floor: The least value, of any sign.
+    """
 
     def update(u: Any, leaf: Leaf) -> Any:
         refuse_complex(u, leaf)

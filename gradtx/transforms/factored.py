@@ -12,6 +12,7 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Decay, Fraction, Scalar, Size
 from gradtx.core.arithmetic import ratio, replicated
 from gradtx.core.context import Leaf
+from gradtx.core.docstrings import described_by
 from gradtx.core.numbers import as_weak
 from gradtx.core.rule import Rule, Slot
 from gradtx.core.stable import stable
@@ -22,6 +23,10 @@ def power_decay(step: Any, exponent: Any) -> Any:
     """Adafactor's decay at a step from 0: `1 - (step + 1)**-exponent`.
 
     Before step 0, where an offset puts it, it is that of step 0: nothing is kept.
+
+    Args:
+        step: The number of updates before this one.
+        exponent: The power, usually in (0, 1).
     """
     is_concrete = isinstance(step, int | float)
     number = max(step + 1, 1) if is_concrete else jnp.maximum(step + 1, 1)
@@ -63,9 +68,14 @@ def factored_average(
     return _factored(shares, min_dim_size_to_factor)
 
 
+@described_by(factored_average)
 @transformation
 def factored_ema(decay: Decay, min_dim_size_to_factor: Size | None = 1):
-    """The same, with a decay that is the same at every update, in [0, 1)."""
+    """`factored_average` with a decay that is the same at every update.
+
+    Args:
+        decay: Of the average, in [0, 1).
+    """
     return _factored(lambda leaf: (decay, decay.complement), min_dim_size_to_factor)
 
 

@@ -14,6 +14,7 @@ from jax import numpy as jnp
 from gradtx.compiler.masks import is_function, mask_tree
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Member
+from gradtx.core.docstrings import described_by
 from gradtx.core.errors import short_repr
 from gradtx.core.members import is_member
 from gradtx.core.nodes import Groups, Masked
@@ -171,6 +172,7 @@ def partition(
     )
 
 
+@described_by(partition)
 @transformation
 def multi_transform(
     transforms: Mapping[Hashable, Member],

@@ -18,13 +18,22 @@ from gradtx.transforms.vector_norms import global_norm, norm, norms_apart, over
 
 @transformation
 def scale(step_size: Scalar):
-    """Multiply the update by a number of any sign, or by a schedule of it."""
+    """Multiply the update by a number.
+
+    Args:
+        step_size: A number of any sign, or a schedule of it.
+    """
     return memoryless(lambda u, leaf: step_size * u, factor=step_size)
 
 
 @transformation
 def scale_by_schedule(step_size_fn: ScalarOrSchedule):
-    """Multiply the update by a schedule; as `scale`, under optax's name."""
+    """Multiply the update by a schedule; as `scale`, under optax's name.
+
+    Args:
+        step_size_fn: A schedule: a function of the count of updates, from 0; or a
+            number.
+    """
     return memoryless(lambda u, leaf: step_size_fn * u, factor=step_size_fn)
 
 

@@ -51,7 +51,16 @@ def decay_if_any(weight_decay: Any, mask: Any = None) -> Any:
 def decayed_step(
     direction: Any, weight_decay: Any, mask: Any, learning_rate: Any
 ) -> Any:
-    """A step along a direction, with decoupled weight decay."""
+    """A step along a direction, with decoupled weight decay.
+
+    Args:
+        direction: A transformation that gives directions.
+        weight_decay: `weight_decay * param` is added to the direction, so the learning
+            rate multiplies it, too. At least 0 as a rule; a constant 0 adds nothing.
+        mask: Which parameters decay: a tree of bools, or a function from the parameters
+            to one; all, if None.
+        learning_rate: The step size: a number, or a schedule of the count of updates.
+    """
     return chain(
         direction,
         add_decayed_weights(weight_decay, mask),

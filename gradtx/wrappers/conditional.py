@@ -12,6 +12,7 @@ from gradtx.compiler.nested import run_when
 from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import Member
 from gradtx.core.context import Tree
+from gradtx.core.docstrings import described_by
 from gradtx.core.rule import TreeRule
 from gradtx.core.trees import zero_count, zeros
 
@@ -52,6 +53,7 @@ def conditionally_transform(
     return _conditionally(inner, should_transform_fn, forward_extra_args)
 
 
+@described_by(conditionally_transform)
 @transformation
 def conditionally_mask(
     inner: Member,
@@ -60,6 +62,6 @@ def conditionally_mask(
 ):
     """Apply a transformation where a condition holds; else give zeros. As optax.
 
-    Arguments as `conditionally_transform`. Keeps `inner_state` whole, and `step`.
+    Keeps `inner_state` whole, and `step`.
     """
     return _conditionally(inner, should_transform_fn, forward_extra_args, zeros)

@@ -78,6 +78,10 @@ def schedule_free_eval_params(state: Mapping[str, Any], params: Any) -> Any:
 
     `eval_params(tx, state, params)` does the same, wherever in `tx` the optimizer is.
 
+    Args:
+        state: The state of a schedule-free optimizer.
+        params: The parameters that are trained.
+
     Raises:
         ValueError: The state has no iterates.
     """
@@ -103,7 +107,16 @@ def schedule_free(
     weight_lr_power: Scalar = 2.0,
     state_dtype: DType | None = None,
 ):
-    """An optimizer without its schedule; see `interpolate_iterates`. As optax."""
+    """An optimizer without its schedule; see `interpolate_iterates`. As optax.
+
+    Args:
+        base_optimizer: An optimizer without momentum, its learning rate a number or a
+            warmup.
+        learning_rate: The same learning rate, which weighs the iterates.
+        b1: The share of the mean in the parameters, in (0, 1).
+        weight_lr_power: The power of the learning rate that is an iterate's weight.
+        state_dtype: The dtype in which iterates are stored; at least float32 if None.
+    """
     return chain(
         base_optimizer,
         interpolate_iterates(learning_rate, b1, weight_lr_power, state_dtype),

@@ -228,6 +228,11 @@ def skip_not_finite(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Whether any element is infinite or NaN, for `skip` and `MultiSteps`. As optax.
 
+    Args:
+        updates: The gradients.
+        gradient_step: The number of steps before.
+        params: The parameters, or None.
+
     Returns:
         The bool, and `should_skip` and `num_not_finite` by name.
     """

@@ -1,0 +1,70 @@
+"""Docstrings: arguments that several factories share are described once."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+import textwrap
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+SECTION = re.compile(r"^Args:\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
+ENTRY = re.compile(r"^ {4}(\*{0,2}\w+(?:, \*{0,2}\w+)*):", re.MULTILINE)
+
+
+def arguments_in(doc: str) -> dict[str, str]:
+    """For each argument that a docstring describes, its entry under `Args`."""
+    section = SECTION.search(doc + "\n")
+    if section is None:
+        return {}
+    text = section[1].rstrip() + "\n"
+    starts = [*(entry.start() for entry in ENTRY.finditer(text)), len(text)]
+    found: dict[str, str] = {}
+    for start, end in itertools.pairwise(starts):
+        names, _, rest = text[start:end].partition(":")
+        for name in re.findall(r"\w+", names):
+            found[name] = f"    {name}:{rest}"
+    return found
+
+
+def described_by(*sources: Any, **names: str) -> Callable[[T], T]:
+    """A decorator, above that of a factory: entries for arguments that have none.
+
+    Args:
+        sources: Functions whose docstrings describe such arguments, the nearest first.
+        names: For arguments that a source calls otherwise, their names there.
+    """
+
+    def described(public: T) -> T:
+        doc = inspect.getdoc(public) or ""
+        known: dict[str, str] = {}
+        for source in reversed(sources):
+            known |= arguments_in(inspect.getdoc(source) or "")
+        for name, theirs in names.items():
+            if theirs in known:
+                known[name] = _entry(name, known[theirs].partition(":")[2])
+        known |= arguments_in(doc)
+        parameters = inspect.signature(public).parameters  # pyright: ignore[reportArgumentType]
+        section = "Args:\n" + "".join(known[n] for n in parameters if n in known)
+        public.__doc__ = _with_section(doc, section)
+        return public
+
+    return described
+
+
+def _entry(name: str, text: str) -> str:
+    words = f"{name}: {' '.join(text.split())}"
+    lines = textwrap.wrap(words, 80, initial_indent=" " * 4, subsequent_indent=" " * 8)
+    return "\n".join(lines) + "\n"
+
+
+def _with_section(doc: str, section: str) -> str:
+    """A docstring with another `Args`; where it had none, in front of what it keeps."""
+    if SECTION.search(doc + "\n"):
+        return SECTION.sub(lambda _: section + "\n", doc + "\n").rstrip()
+    later = re.search(r"^(?:Keeps|Returns|Raises)\b", doc, re.MULTILINE)
+    at = later.start() if later else len(doc)
+    return f"{doc[:at].rstrip()}\n\n{section}\n{doc[at:]}".rstrip()
