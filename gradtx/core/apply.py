@@ -13,7 +13,9 @@ from gradtx.core.trees import map_with_none
 
 
 def apply_updates(params: Any, updates: Any) -> Any:
-    """The parameters and their updates, in the parameters' dtypes. As optax.
+    """The parameters and their updates, in the parameters' dtypes.
+
+    Same arguments, defaults and numbers as `optax.apply_updates`.
 
     Where either is None the parameters stay (in optax, an update of None beside one is
     an error), a whole tree of them if it is beside one.

@@ -34,7 +34,9 @@ def _of_params(measure: Callable[[Any], Any], params: Any) -> Any:
 
 @transformation
 def snapshot(measure_name: str, measure: Callable[[Any], Any]):
-    """Keep a measurement of the updates that pass, under a name. As optax.
+    """Keep a measurement of the updates that pass, under a name.
+
+    Same arguments, defaults and numbers as `optax.snapshot`.
 
     Args:
         measure_name: `state[measure_name]` is the last measurement; at first that of
@@ -54,7 +56,9 @@ def snapshot(measure_name: str, measure: Callable[[Any], Any]):
 
 @transformation
 def monitor(measures: Mapping[str, Any]):
-    """Keep several measurements of the updates that pass, by name. As optax.
+    """Keep several measurements of the updates that pass, by name.
+
+    Same arguments, defaults and numbers as `optax.monitor`.
 
     Args:
         measures: For each name `(updates) -> pytree of arrays`, or a transformation
@@ -112,7 +116,9 @@ def measure_with_ema(
     debias: bool = True,
     accumulator_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The moving average of a measurement, for `monitor`. As optax.
+    """The moving average of a measurement, for `monitor`.
+
+    Same arguments, defaults and numbers as `optax.measure_with_ema`.
 
     Args:
         measure: `(updates) -> pytree of arrays`.

@@ -40,7 +40,8 @@ def scale_by_belief(
 ):
     """Adam that divides by how far gradients are from their average.
 
-    Zhuang et al. 2020 (AdaBelief): https://arxiv.org/abs/2010.07468. As optax.
+    Zhuang et al. 2020 (AdaBelief): https://arxiv.org/abs/2010.07468. Same arguments,
+    defaults and numbers as `optax.scale_by_belief`.
 
     Args:
         b1: Decay of the first moment, in [0, 1).
@@ -73,7 +74,8 @@ def adabelief(
 ):
     """Adam that trusts gradients near their average.
 
-    Zhuang et al. 2020: https://arxiv.org/abs/2010.07468. As optax.
+    Zhuang et al. 2020: https://arxiv.org/abs/2010.07468. Same arguments, defaults and
+    numbers as `optax.adabelief`.
     """
     return chain(
         scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov),
@@ -91,8 +93,9 @@ def scale_by_acprop(
 ):
     """Divide by the surprise of all gradients before this one.
 
-    Zhuang et al. 2021 (ACProp): https://arxiv.org/abs/2110.05454. As optax. The first
-    gradient is not divided.
+    Zhuang et al. 2021 (ACProp): https://arxiv.org/abs/2110.05454. Same arguments,
+    defaults and numbers as `optax.contrib.scale_by_acprop`. The first gradient is not
+    divided.
 
     Keeps `mu` and `nu`.
     """
@@ -120,7 +123,8 @@ def acprop(
 ):
     """Division by the surprise of earlier gradients.
 
-    Zhuang et al. 2021: https://arxiv.org/abs/2110.05454. As optax.
+    Zhuang et al. 2021: https://arxiv.org/abs/2110.05454. Same arguments, defaults and
+    numbers as `optax.contrib.acprop`.
     """
     direction = scale_by_acprop(b1, b2, eps, eps_root)
     return decayed_step(direction, weight_decay, mask, learning_rate)

@@ -75,7 +75,8 @@ def adam(
 ):
     """Adam: momentum chained with RMSProp.
 
-    Kingma and Ba 2014: https://arxiv.org/abs/1412.6980. As optax.
+    Kingma and Ba 2014: https://arxiv.org/abs/1412.6980. Same arguments, defaults and
+    numbers as `optax.adam`.
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
@@ -99,7 +100,8 @@ def adamw(
 ):
     """Adam with decoupled weight decay.
 
-    Loshchilov and Hutter 2017: https://arxiv.org/abs/1711.05101. As optax.
+    Loshchilov and Hutter 2017: https://arxiv.org/abs/1711.05101. Same arguments,
+    defaults and numbers as `optax.adamw`.
     """
     direction = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -121,7 +123,8 @@ def optimistic_adam_v2(
 ):
     """Adam's update and its change; for games.
 
-    Daskalakis et al. 2017: https://arxiv.org/abs/1711.00141. As optax.
+    Daskalakis et al. 2017: https://arxiv.org/abs/1711.00141. Same arguments, defaults
+    and numbers as `optax.optimistic_adam_v2`.
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
@@ -222,7 +225,8 @@ def nadamw(
 ):
     """AdamW with Nesterov's momentum.
 
-    Dozat 2016: https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ. As optax.
+    Dozat 2016: https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ. Same arguments,
+    defaults and numbers as `optax.nadamw`.
     """
     return adamw(
         learning_rate, b1, b2, eps, eps_root, mu_dtype, weight_decay, mask,
@@ -244,7 +248,8 @@ def scale_by_amsgrad(
 ):
     """Adam that divides by the largest second moment so far.
 
-    Reddi et al. 2018: https://openreview.net/forum?id=ryQu7f-RZ. As optax.
+    Reddi et al. 2018: https://openreview.net/forum?id=ryQu7f-RZ. Same arguments,
+    defaults and numbers as `optax.scale_by_amsgrad`.
 
     Args:
         b1: Decay of the first moment, in [0, 1).

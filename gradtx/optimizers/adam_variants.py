@@ -41,7 +41,8 @@ from gradtx.transforms.weight_decay import add_decayed_weights, decayed_step
 def scale_by_adamax(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8):
     """Adam with the largest decayed magnitude in the place of the root mean square.
 
-    Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. As optax.
+    Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. Same arguments,
+    defaults and numbers as `optax.scale_by_adamax`.
 
     Args:
         b1: Decay of the first moment, in [0, 1).
@@ -64,7 +65,8 @@ def adamax(
 ):
     """Adam with the infinity norm.
 
-    Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. As optax.
+    Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. Same arguments,
+    defaults and numbers as `optax.adamax`.
     """
     return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
 
@@ -81,7 +83,8 @@ def adamaxw(
 ):
     """Adamax with decoupled weight decay.
 
-    Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. As optax.
+    Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. Same arguments,
+    defaults and numbers as `optax.adamaxw`.
     """
     direction = scale_by_adamax(b1, b2, eps)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -97,7 +100,8 @@ def scale_by_yogi(
 ):
     """Adam whose second moment moves by the size of the square only, not the gap.
 
-    Zaheer et al. 2018: see `sign_average`. As optax.
+    Zaheer et al. 2018: see `sign_average`. Same arguments, defaults and numbers as
+    `optax.scale_by_yogi`.
 
     Args:
         b1: Decay of the first moment, in [0, 1).
@@ -127,8 +131,8 @@ def yogi(
     """Adam with a second moment that falls slowly.
 
     Zaheer et al. 2018:
-    https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization.
-    As optax.
+    https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization. Same
+    arguments, defaults and numbers as `optax.yogi`.
     """
     return chain(scale_by_yogi(b1, b2, eps), scale_by_learning_rate(learning_rate))
 
@@ -171,7 +175,7 @@ def scale_by_radam(
 ):
     """Adam that is momentum until its second moment can be trusted; see `rectify`.
 
-    As optax. Keeps `mu` and `nu`.
+    Same arguments, defaults and numbers as `optax.scale_by_radam`. Keeps `mu` and `nu`.
     """
     adaptive = divide_by_root(second_moment(b2), eps, eps_root)
     return moments(
@@ -193,7 +197,8 @@ def radam(
 ):
     """Rectified Adam.
 
-    Liu et al. 2019: https://arxiv.org/abs/1908.03265. As optax.
+    Liu et al. 2019: https://arxiv.org/abs/1908.03265. Same arguments, defaults and
+    numbers as `optax.radam`.
     """
     return chain(
         scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov),

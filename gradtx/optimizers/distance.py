@@ -87,7 +87,8 @@ def scale_by_distance_over_gradients(
 ):
     """The distance over gradients of each array by itself.
 
-    Ivgi et al. 2023: https://arxiv.org/abs/2302.12022, appendix. As optax.
+    Ivgi et al. 2023: https://arxiv.org/abs/2302.12022, appendix. Same arguments,
+    defaults and numbers as `optax.scale_by_distance_over_gradients`.
 
     Args:
         reps_rel: The first distance, in units of 1 + the norm of the array. At least 0.
@@ -126,7 +127,8 @@ def dog(
 ):
     """Distance over gradients.
 
-    Ivgi et al. 2023: https://arxiv.org/abs/2302.12022. As optax.
+    Ivgi et al. 2023: https://arxiv.org/abs/2302.12022. Same arguments, defaults and
+    numbers as `optax.contrib.dog`.
 
     Args:
         weight_decay: `weight_decay * param` is added to the gradient, so that the
@@ -183,7 +185,8 @@ def dowg(
 ):
     """Distance over weighted gradients.
 
-    Khaled et al. 2023: https://arxiv.org/abs/2305.16284. As optax.
+    Khaled et al. 2023: https://arxiv.org/abs/2305.16284. Same arguments, defaults and
+    numbers as `optax.contrib.dowg`.
 
     Args:
         weight_decay: `weight_decay * param` is added to the gradient, so that the

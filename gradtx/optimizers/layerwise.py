@@ -31,8 +31,9 @@ def scale_by_trust_ratio(
 ):
     """Multiply by the norm of the parameter's array over that of the update's.
 
-    You et al. 2017: https://arxiv.org/abs/1708.03888. As optax. Where either norm is 0
-    the update stays as it is.
+    You et al. 2017: https://arxiv.org/abs/1708.03888. Same arguments, defaults and
+    numbers as `optax.scale_by_trust_ratio`. Where either norm is 0 the update stays as
+    it is.
 
     Args:
         min_norm: The least that a norm counts as. At least 0.
@@ -96,7 +97,8 @@ def lamb(
 ):
     """LAMB: Adam's steps of each array in units of its norm.
 
-    You et al. 2019: https://arxiv.org/abs/1904.00962. As optax.
+    You et al. 2019: https://arxiv.org/abs/1904.00962. Same arguments, defaults and
+    numbers as `optax.lamb`.
 
     Args:
         weight_decay: `weight_decay * param` is added to Adam's direction, before its
@@ -114,7 +116,8 @@ def lamb(
 def fromage(learning_rate: ScalarOrSchedule, min_norm: NonNegative = 1e-6):
     """Fromage: a step of a share of each array's norm, and back onto its sphere.
 
-    Bernstein et al. 2020: https://arxiv.org/abs/2002.03432. As optax.
+    Bernstein et al. 2020: https://arxiv.org/abs/2002.03432. Same arguments, defaults
+    and numbers as `optax.fromage`.
 
     Args:
         learning_rate: The share.
@@ -158,7 +161,8 @@ def scale_by_novograd(
 ):
     """Momentum of gradients that are divided by a moving norm of their whole array.
 
-    Ginsburg et al. 2019: https://arxiv.org/abs/1905.11286. As optax.
+    Ginsburg et al. 2019: https://arxiv.org/abs/1905.11286. Same arguments, defaults and
+    numbers as `optax.scale_by_novograd`.
 
     Args:
         b1: Decay of the sum of normalized gradients, in [0, 1).
@@ -190,7 +194,8 @@ def novograd(
 ):
     """NovoGrad: one second moment for each array.
 
-    Ginsburg et al. 2019: https://arxiv.org/abs/1905.11286. As optax.
+    Ginsburg et al. 2019: https://arxiv.org/abs/1905.11286. Same arguments, defaults and
+    numbers as `optax.novograd`.
 
     Args:
         weight_decay: `weight_decay * param` is added to the normalized gradient, before

@@ -214,7 +214,8 @@ def lbfgs(
 ):
     """L-BFGS with a line search.
 
-    Liu and Nocedal 1989: https://doi.org/10.1007/BF01589116. As optax.
+    Liu and Nocedal 1989: https://doi.org/10.1007/BF01589116. Same arguments, defaults
+    and numbers as `optax.lbfgs`.
 
     Args:
         learning_rate: A number or a schedule, which the line search then scales; None

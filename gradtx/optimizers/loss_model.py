@@ -70,8 +70,8 @@ def polyak_sgd(
 ):
     """Gradient descent with Polyak's step.
 
-    Loizou et al. 2020: https://arxiv.org/abs/2002.10542. As optax.
-    Call `update(updates, state, params, value=...)`.
+    Loizou et al. 2020: https://arxiv.org/abs/2002.10542. Same arguments, defaults and
+    numbers as `optax.polyak_sgd`. Call `update(updates, state, params, value=...)`.
 
     Args:
         scaling: The gradient is multiplied by this number, or schedule, first.
@@ -172,8 +172,8 @@ def momo(
 ):
     """MoMo: momentum, its step from a model of the loss.
 
-    Schaipp et al. 2023: https://arxiv.org/abs/2305.07583. As optax. Call
-    `update(updates, state, params, value=...)`.
+    Schaipp et al. 2023: https://arxiv.org/abs/2305.07583. Same arguments, defaults and
+    numbers as `optax.contrib.momo`. Call `update(updates, state, params, value=...)`.
 
     Args:
         beta: Decay of the averages of gradients and losses, in [0, 1).
@@ -199,7 +199,8 @@ def momo_adam(
 ):
     """MoMo-Adam: Adam, its step from a model of the loss.
 
-    Schaipp et al. 2023: https://arxiv.org/abs/2305.07583. As optax.
+    Schaipp et al. 2023: https://arxiv.org/abs/2305.07583. Same arguments, defaults and
+    numbers as `optax.contrib.momo_adam`.
     """
     step = scale_by_model_step(
         learning_rate, b1, lower_bound, weight_decay, adapt_lower_bound, True

@@ -98,7 +98,8 @@ def adafactor(
 ):
     """Adafactor: Adam in the memory of a few vectors for each matrix.
 
-    Shazeer and Stern 2018: https://arxiv.org/abs/1804.04235. As optax.
+    Shazeer and Stern 2018: https://arxiv.org/abs/1804.04235. Same arguments, defaults
+    and numbers as `optax.adafactor`.
 
     Args:
         learning_rate: A number or a schedule; 1 if None.

@@ -47,7 +47,9 @@ def scale_by_galore(
     base_optimizer: Member | None = None,
     weight_dimension_numbers: Any = None,
 ):
-    """Adam, or another transformation, `in_subspace`. As optax.
+    """Adam, or another transformation, `in_subspace`.
+
+    Same arguments, defaults and numbers as `optax.contrib.scale_by_galore`.
 
     optax computes the directions in float32 whatever the parameters are.
 
@@ -77,7 +79,8 @@ def galore(
 ):
     """GaLore: Adam, or another transformation, in the gradients' main directions.
 
-    Zhao et al. 2024: https://arxiv.org/abs/2403.03507. As optax.
+    Zhao et al. 2024: https://arxiv.org/abs/2403.03507. Same arguments, defaults and
+    numbers as `optax.contrib.galore`.
     """
     numbers = weight_dimension_numbers
     direction = scale_by_galore(rank, update_proj_gap, scale, base_optimizer, numbers)

@@ -40,7 +40,7 @@ def scale_by_adan(
     """Momentum of gradients and of their differences, over their root mean square.
 
     Xie et al. 2022: https://arxiv.org/abs/2208.06677, with decays where the paper has
-    their complements. As optax.
+    their complements. Same arguments, defaults and numbers as `optax.scale_by_adan`.
 
     Args:
         b1: Decay of the average of gradients, in [0, 1).
@@ -74,7 +74,8 @@ def adan(
 ):
     """Adaptive Nesterov momentum.
 
-    Xie et al. 2022: https://arxiv.org/abs/2208.06677. As optax.
+    Xie et al. 2022: https://arxiv.org/abs/2208.06677. Same arguments, defaults and
+    numbers as `optax.adan`.
     """
     direction = scale_by_adan(b1, b2, b3, eps, eps_root)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -92,7 +93,8 @@ def scale_by_ademamix(
 ):
     """Adam with a second, slower average of gradients added to the first moment.
 
-    Pagliardini et al. 2024: https://arxiv.org/abs/2409.03137. As optax.
+    Pagliardini et al. 2024: https://arxiv.org/abs/2409.03137. Same arguments, defaults
+    and numbers as `optax.contrib.scale_by_ademamix`.
 
     Args:
         b1: Decay of the fast average, in [0, 1).
@@ -129,7 +131,8 @@ def ademamix(
 ):
     """Adam with a fast and a slow average.
 
-    Pagliardini et al. 2024: https://arxiv.org/abs/2409.03137. As optax.
+    Pagliardini et al. 2024: https://arxiv.org/abs/2409.03137. Same arguments, defaults
+    and numbers as `optax.contrib.ademamix`.
     """
     direction = scale_by_ademamix(b1, b2, b3, alpha, eps, eps_root, mu_dtype)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -145,7 +148,8 @@ def scale_by_simplified_ademamix(
 ):
     """Adam with a decaying sum as momentum, and a weight of the gradient beside it.
 
-    Morwani et al. 2025: https://arxiv.org/abs/2502.02431. As optax.
+    Morwani et al. 2025: https://arxiv.org/abs/2502.02431. Same arguments, defaults and
+    numbers as `optax.contrib.scale_by_simplified_ademamix`.
 
     Args:
         b1: Decay of the sum, in [0, 1).
@@ -176,7 +180,8 @@ def simplified_ademamix(
 ):
     """Adam with a sum and the gradient.
 
-    Morwani et al. 2025: https://arxiv.org/abs/2502.02431. As optax.
+    Morwani et al. 2025: https://arxiv.org/abs/2502.02431. Same arguments, defaults and
+    numbers as `optax.contrib.simplified_ademamix`.
     """
     direction = scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -193,7 +198,8 @@ def scale_by_lion(
 ):
     """The sign of a mean of the gradient and the average of those before.
 
-    Chen et al. 2023: https://arxiv.org/abs/2302.06675. As optax.
+    Chen et al. 2023: https://arxiv.org/abs/2302.06675. Same arguments, defaults and
+    numbers as `optax.scale_by_lion`.
 
     Args:
         b1: Weight of the average in the mean, in [0, 1).
@@ -226,7 +232,8 @@ def lion(
 ):
     """Lion: the sign of averaged gradients.
 
-    Chen et al. 2023: https://arxiv.org/abs/2302.06675. As optax.
+    Chen et al. 2023: https://arxiv.org/abs/2302.06675. Same arguments, defaults and
+    numbers as `optax.lion`.
     """
     direction = scale_by_lion(b1, b2, mu_dtype)
     return decayed_step(direction, weight_decay, mask, learning_rate)

@@ -88,8 +88,9 @@ def scale_by_adopt(
 ):
     """Momentum of gradients that are divided by the second moment before them.
 
-    Taniguchi et al. 2024: https://arxiv.org/abs/2411.02853. As optax. The first update
-    is zero: it only starts the second moment.
+    Taniguchi et al. 2024: https://arxiv.org/abs/2411.02853. Same arguments, defaults
+    and numbers as `optax.contrib.scale_by_adopt`. The first update is zero: it only
+    starts the second moment.
 
     Args:
         b1: Decay of the momentum, in [0, 1).
@@ -128,7 +129,8 @@ def adopt(
 ):
     """Adam that converges with any second decay.
 
-    Taniguchi et al. 2024: https://arxiv.org/abs/2411.02853. As optax.
+    Taniguchi et al. 2024: https://arxiv.org/abs/2411.02853. Same arguments, defaults
+    and numbers as `optax.contrib.adopt`.
     """
     momentum = scale_by_adopt(
         b1, b2, eps, mu_dtype, nesterov=nesterov, use_clipping=use_clipping,

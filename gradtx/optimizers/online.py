@@ -193,7 +193,8 @@ def madgrad(
 ):
     """MADGRAD: dual averaging over a cube root.
 
-    Defazio and Jelassi 2021: https://arxiv.org/abs/2101.11075. As optax.
+    Defazio and Jelassi 2021: https://arxiv.org/abs/2101.11075. Same arguments, defaults
+    and numbers as `optax.contrib.madgrad`.
 
     Args:
         weight_decay: `weight_decay * param` is added to the gradient, so that the
@@ -262,7 +263,8 @@ def cocob(
 ):
     """COCOB: coin betting, a step size that nobody has to choose.
 
-    Orabona and Tommasi 2017: https://arxiv.org/abs/1705.07795. As optax.
+    Orabona and Tommasi 2017: https://arxiv.org/abs/1705.07795. Same arguments, defaults
+    and numbers as `optax.contrib.cocob`.
 
     Args:
         learning_rate: A number, or a schedule, that multiplies the gradient.

@@ -137,7 +137,8 @@ def prodigy(
 ):
     """Prodigy: Adam with an estimate of the distance to the solution.
 
-    Mishchenko and Defazio 2023: https://arxiv.org/abs/2306.06101. As optax.
+    Mishchenko and Defazio 2023: https://arxiv.org/abs/2306.06101. Same arguments,
+    defaults and numbers as `optax.contrib.prodigy`.
 
     Keeps `exp_avg`, `exp_avg_sq`, `grad_sum`, the first parameters `params0`, and two
     numbers, `estim_lr` and `numerator_weighted`.
@@ -214,7 +215,8 @@ def dadapt_adamw(
 ):
     """D-Adaptation of AdamW: an estimate of the distance as its learning rate.
 
-    Defazio and Mishchenko 2023: https://arxiv.org/abs/2301.07733. As optax.
+    Defazio and Mishchenko 2023: https://arxiv.org/abs/2301.07733. Same arguments,
+    defaults and numbers as `optax.contrib.dadapt_adamw`.
 
     Keeps `exp_avg`, `exp_avg_sq`, `grad_sum`, and two numbers, `estim_lr` and
     `numerator_weighted`.

@@ -44,7 +44,8 @@ def scale_by_rms(
 ):
     """Divide by the root of the moving average of the square.
 
-    Hinton, Srivastava and Swersky 2012, lecture 6e: RMSProp. As optax.
+    Hinton, Srivastava and Swersky 2012, lecture 6e: RMSProp. Same arguments, defaults
+    and numbers as `optax.scale_by_rms`.
 
     Args:
         decay: Of the average, in [0, 1).
@@ -68,7 +69,8 @@ def scale_by_stddev(
 ):
     """Divide by the root of the moving variance.
 
-    Graves 2013: https://arxiv.org/abs/1308.0850. As optax. Keeps `mu` and `nu`.
+    Graves 2013: https://arxiv.org/abs/1308.0850. Same arguments, defaults and numbers
+    as `optax.scale_by_stddev`. Keeps `mu` and `nu`.
     """
     variance = centered_second_moment(decay, initial_scale, bias_correction)
     return _divide(variance, eps, eps_in_sqrt)
@@ -116,7 +118,8 @@ def scale_by_rss(
 ):
     """Divide by the root of the sum of all squares so far.
 
-    Duchi et al. 2011: https://jmlr.org/papers/v12/duchi11a.html. As optax.
+    Duchi et al. 2011: https://jmlr.org/papers/v12/duchi11a.html. Same arguments,
+    defaults and numbers as `optax.scale_by_rss`.
 
     Args:
         initial_accumulator_value: What the sum starts at. At least 0.
@@ -134,7 +137,8 @@ def adagrad(
 ):
     """Adagrad: divide by the root of the sum of all squares.
 
-    Duchi et al. 2011: https://jmlr.org/papers/v12/duchi11a.html. As optax.
+    Duchi et al. 2011: https://jmlr.org/papers/v12/duchi11a.html. Same arguments,
+    defaults and numbers as `optax.adagrad`.
 
     Args:
         learning_rate: A number or a schedule.
@@ -170,7 +174,8 @@ def scale_by_past_rms(decay: Decay, eps: Positive = 1e-6, slot: str = "e_x"):
 def scale_by_adadelta(rho: Decay = 0.9, eps: Positive = 1e-6):
     """Divide by the root mean square of gradients, multiply by that of updates.
 
-    Zeiler 2012: https://arxiv.org/abs/1212.5701. As optax.
+    Zeiler 2012: https://arxiv.org/abs/1212.5701. Same arguments, defaults and numbers
+    as `optax.scale_by_adadelta`.
 
     Args:
         rho: Decay of both averages, in [0, 1).

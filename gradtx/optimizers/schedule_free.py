@@ -43,7 +43,8 @@ def schedule_free_sgd(
 ):
     """Schedule-free SGD.
 
-    Defazio et al. 2024: https://arxiv.org/abs/2405.15682. As optax.
+    Defazio et al. 2024: https://arxiv.org/abs/2405.15682. Same arguments, defaults and
+    numbers as `optax.contrib.schedule_free_sgd`.
 
     Args:
         learning_rate: Positive. It takes no schedule: none is needed.
@@ -69,7 +70,8 @@ def schedule_free_adamw(
 ):
     """Schedule-free AdamW; see `interpolate_iterates`.
 
-    Defazio et al. 2024: https://arxiv.org/abs/2405.15682. As optax.
+    Defazio et al. 2024: https://arxiv.org/abs/2405.15682. Same arguments, defaults and
+    numbers as `optax.contrib.schedule_free_adamw`.
 
     Args:
         learning_rate: Positive. It takes no schedule: none is needed.

@@ -136,8 +136,9 @@ def sophia(
 ):
     """Sophia: clipped steps over a diagonal of the Hessian that is rarely estimated.
 
-    Liu et al. 2023: https://arxiv.org/abs/2305.14342. As optax. Call
-    `update(updates, state, params, obj_fn=...)`.
+    Liu et al. 2023: https://arxiv.org/abs/2305.14342. Same arguments, defaults and
+    numbers as `optax.contrib.sophia`. Call `update(updates, state, params,
+    obj_fn=...)`.
     """
     direction = scale_by_sophia(
         b1, b2, eps, gamma, clip_threshold, update_interval, hessian_diagonal_fn,

@@ -39,7 +39,8 @@ def sgd(
 ):
     """Gradient descent, with momentum as a decaying sum if asked for.
 
-    Sutskever et al. 2013: http://proceedings.mlr.press/v28/sutskever13.pdf. As optax.
+    Sutskever et al. 2013: http://proceedings.mlr.press/v28/sutskever13.pdf. Same
+    arguments, defaults and numbers as `optax.sgd`.
 
     Args:
         learning_rate: A number or a schedule.
@@ -91,7 +92,8 @@ def noisy_sgd(
 ):
     """Gradient descent with falling Gaussian noise.
 
-    Neelakantan et al. 2015: https://arxiv.org/abs/1511.06807. As optax.
+    Neelakantan et al. 2015: https://arxiv.org/abs/1511.06807. Same arguments, defaults
+    and numbers as `optax.noisy_sgd`.
     """
     return chain(
         add_noise(eta, gamma, key, seed=seed), scale_by_learning_rate(learning_rate)
@@ -110,7 +112,8 @@ def dpsgd(
 ):
     """Differentially private descent on per-example gradients.
 
-    Abadi et al. 2016: https://arxiv.org/abs/1607.00133. As optax.
+    Abadi et al. 2016: https://arxiv.org/abs/1607.00133. Same arguments, defaults and
+    numbers as `optax.contrib.dpsgd`.
 
     Args:
         momentum: Decay of the sum of updates, as of `trace`; no sum if None.
@@ -127,7 +130,8 @@ def dpsgd(
 def sign_sgd(learning_rate: ScalarOrSchedule):
     """Descent along the sign of the gradient.
 
-    Bernstein et al. 2018: https://arxiv.org/abs/1802.04434. As optax.
+    Bernstein et al. 2018: https://arxiv.org/abs/1802.04434. Same arguments, defaults
+    and numbers as `optax.sign_sgd`.
     """
     return chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
 
@@ -140,7 +144,8 @@ def signum(
 ):
     """Descent along the sign of the average gradient.
 
-    Bernstein et al. 2018: https://arxiv.org/abs/1802.04434. As optax.
+    Bernstein et al. 2018: https://arxiv.org/abs/1802.04434. Same arguments, defaults
+    and numbers as `optax.signum`.
 
     Args:
         learning_rate: A number or a schedule.
@@ -161,7 +166,8 @@ def optimistic_gradient_descent(
 ):
     """Gradient descent that adds the gradient's change; for games.
 
-    Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2. As optax.
+    Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2. Same arguments, defaults
+    and numbers as `optax.optimistic_gradient_descent`.
     """
     return chain(
         scale_by_optimistic_gradient(alpha, beta), scale_by_learning_rate(learning_rate)

@@ -64,7 +64,8 @@ def trace(
     """Momentum as a decaying sum, `trace = u + decay * trace`.
 
     Polyak 1964; Nesterov's form as Sutskever et al. 2013:
-    http://proceedings.mlr.press/v28/sutskever13.pdf. As optax.
+    http://proceedings.mlr.press/v28/sutskever13.pdf. Same arguments, defaults and
+    numbers as `optax.trace`.
 
     Args:
         decay: Between -1 and 1 for the sum to stay bounded.

@@ -123,7 +123,9 @@ def corrected(average: Any, decay: Any, is_corrected: bool = True) -> Any:
 
 @transformation
 def ema(decay: Decay, debias: bool = True, accumulator_dtype: DType | None = None):
-    """The update's exponential moving average, corrected for its bias. As optax.
+    """The update's exponential moving average, corrected for its bias.
+
+    Same arguments, defaults and numbers as `optax.ema`.
 
     Args:
         decay: In [0, 1).

@@ -159,7 +159,9 @@ def stateless(f: Callable[[Any, Any], Any]):
 
 @transformation
 def stateless_with_tree_map(f: Callable[[Any, Any], Any]):
-    """A transformation of each array from `f(update, param) -> update`. As optax.
+    """A transformation of each array from `f(update, param) -> update`.
+
+    Same arguments, defaults and numbers as `optax.stateless_with_tree_map`.
 
     Args:
         f: A function of two arrays.

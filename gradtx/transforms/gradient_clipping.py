@@ -18,7 +18,9 @@ from gradtx.transforms.vector_norms import norm_over, over
 
 @transformation
 def clip(max_delta: NonNegative):
-    """Clip every element to `[-max_delta, max_delta]`. As optax.
+    """Clip every element to `[-max_delta, max_delta]`.
+
+    Same arguments, defaults and numbers as `optax.clip`.
 
     Args:
         max_delta: At least 0.
@@ -56,7 +58,7 @@ def clip_by_block_rms(threshold: Positive):
     """Scale each array down, so that its root mean square is at most a number.
 
     Shazeer and Stern 2018 (Adafactor), section 6: https://arxiv.org/abs/1804.04235.
-    As optax.
+    Same arguments, defaults and numbers as `optax.clip_by_block_rms`.
 
     Args:
         threshold: Positive.
@@ -108,7 +110,9 @@ def clip_by_global_norm(max_norm: NonNegative):
 
 
 def unitwise_norm(x: Any, axis: int | Sequence[int] | None = None) -> jax.Array:
-    """The norm of each unit of a layer, repeated to the shape of the array. As optax.
+    """The norm of each unit of a layer, repeated to the shape of the array.
+
+    Same arguments, defaults and numbers as `optax.transforms.unitwise_norm`.
 
     Args:
         x: An array; of more than 5 axes only if it is a vector or `axis` is given.
@@ -132,7 +136,9 @@ def unitwise_norm(x: Any, axis: int | Sequence[int] | None = None) -> jax.Array:
 def unitwise_clip(
     g_norm: Any, max_norm: Any, grad: Any, div_eps: float = 1e-6
 ) -> jax.Array:
-    """The gradient, scaled down to `max_norm` where its `g_norm` is larger. As optax.
+    """The gradient, scaled down to `max_norm` where its `g_norm` is larger.
+
+    Same arguments, defaults and numbers as `optax.transforms.unitwise_clip`.
 
     Args:
         g_norm: Norms, repeated to the shape of the gradient.
@@ -158,7 +164,8 @@ def adaptive_grad_clip(
 ):
     """Scale each unit's gradient down to a share of the norm of its parameters.
 
-    Brock et al. 2021: https://arxiv.org/abs/2102.06171, Algorithm 2. As optax.
+    Brock et al. 2021: https://arxiv.org/abs/2102.06171, Algorithm 2. Same arguments,
+    defaults and numbers as `optax.adaptive_grad_clip`.
 
     Args:
         clipping: The share. At least 0.
@@ -175,7 +182,9 @@ def adaptive_grad_clip(
 
 @transformation
 def keep_params_nonnegative():
-    """Shorten steps that would leave the non-negative parameters. As optax.
+    """Shorten steps that would leave the non-negative parameters.
+
+    Same arguments, defaults and numbers as `optax.keep_params_nonnegative`.
 
     Raises:
         TypeError: At `update`: the update is complex.
@@ -190,7 +199,9 @@ def keep_params_nonnegative():
 
 @transformation
 def zero_nans():
-    """Replace NaN by 0. As optax.
+    """Replace NaN by 0.
+
+    Same arguments, defaults and numbers as `optax.zero_nans`.
 
     Keeps `found_nan`, for each array whether the last update had one.
     """

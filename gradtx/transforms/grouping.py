@@ -149,7 +149,9 @@ def partition(
     *,
     mask_compatible_extra_args: bool = False,
 ):
-    """Apply to each parameter the transformation of its label. As optax.
+    """Apply to each parameter the transformation of its label.
+
+    Same arguments, defaults and numbers as `optax.partition`.
 
     Args:
         transforms: For each label a transformation. What it keeps is named after the
@@ -188,7 +190,9 @@ def multi_transform(
 
 @transformation
 def freeze(mask: Any):
-    """Give zeros as updates where a mask is true; others pass. As optax.
+    """Give zeros as updates where a mask is true; others pass.
+
+    Same arguments, defaults and numbers as `optax.freeze`.
 
     Args:
         mask: As of `only`.
@@ -200,7 +204,7 @@ def freeze(mask: Any):
 def selective_transform(optimizer: Member, *, freeze_mask: Any):
     """Apply an optimizer where a mask is false; the others are frozen, keep nothing.
 
-    As optax.
+    Same arguments, defaults and numbers as `optax.selective_transform`.
 
     Args:
         optimizer: The transformation of the others.

@@ -208,7 +208,8 @@ def scale_by_backtracking_linesearch(
     """Shorten the step until the objective falls by enough (Armijo's condition).
 
     `f(p + a u) <= (1 + rtol) f(p) + slope_rtol a s + atol` for updates u along which
-    the slope is s. Vaswani et al. 2019: https://arxiv.org/abs/1905.09997. As optax.
+    the slope is s. Vaswani et al. 2019: https://arxiv.org/abs/1905.09997. Same
+    arguments, defaults and numbers as `optax.scale_by_backtracking_linesearch`.
 
     Args:
         max_backtracking_steps: How often to shorten at most. At least 0.
@@ -221,10 +222,9 @@ def scale_by_backtracking_linesearch(
         store_grad: Whether to keep `grad`, for `value_and_grad_from_state`.
         verbose: Whether to print how a search failed.
 
-    Call `update` with `value`, `grad`, `value_fn` (of the parameters) and by name what
-    else that takes; complex `grad` conjugated. Keeps `learning_rate`, `value`, and how
-    the search ended; steps by 0 if no value is finite, and the next search then starts
-    as the first. No derivative in reverse mode.
+    Call `update` with `value`, `grad` (conjugated if complex), `value_fn` and its other
+    arguments by name. Keeps `learning_rate`, `value`, how the search ended. If no value
+    is finite, the step is 0, and the next search starts anew. No reverse derivative.
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:

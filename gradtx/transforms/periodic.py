@@ -18,7 +18,9 @@ from gradtx.core.trees import like, map_with_none, wide_zeros
 
 @transformation
 def apply_every(k: PositiveInt = 1):
-    """Give the sum of every k updates, and zeros in between. As optax.
+    """Give the sum of every k updates, and zeros in between.
+
+    Same arguments, defaults and numbers as `optax.apply_every`.
 
     Args:
         k: A whole number, at least 1.

@@ -25,7 +25,9 @@ def reduce_on_plateau(
     accumulation_size: PositiveInt = 1,
     min_scale: NonNegative = 0.0,
 ):
-    """Scale by a number that is reduced when the loss no longer falls. As optax.
+    """Scale by a number that is reduced when the loss no longer falls.
+
+    Same arguments, defaults and numbers as `optax.contrib.reduce_on_plateau`.
 
     Call `update(updates, state, params, value=...)` with the loss. It has fallen if it
     is below the least so far by `rtol` times the size of that (in optax times that

@@ -28,7 +28,9 @@ def _check_examples(owner: str, grads: Any) -> None:
 def per_example_global_norm_clip(
     grads: Any, l2_norm_clip: Any
 ) -> tuple[Any, jax.Array]:
-    """The sum of per-example gradients, each scaled down to a global norm. As optax.
+    """The sum of per-example gradients, each scaled down to a global norm.
+
+    Same arguments, defaults and numbers as `optax.per_example_global_norm_clip`.
 
     Abadi et al. 2016: https://arxiv.org/abs/1607.00133.
 
@@ -75,7 +77,9 @@ def bounded_shares(squares: jax.Array, most: Any) -> jax.Array:
 def per_example_layer_norm_clip(
     grads: Any, global_l2_norm_clip: Any, uniform: bool = True
 ) -> tuple[Any, Any]:
-    """The sum of per-example gradients, each array's scaled down to a norm. As optax.
+    """The sum of per-example gradients, each array's scaled down to a norm.
+
+    Same arguments, defaults and numbers as `optax.per_example_layer_norm_clip`.
 
     McMahan et al. 2017: https://arxiv.org/abs/1710.06963.
 

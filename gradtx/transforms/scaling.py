@@ -90,7 +90,9 @@ def block_norm():
 
 @transformation
 def scale_by_param_block_norm(min_scale: NonNegative = 1e-3):
-    """Multiply by the norm of the parameter's array. As optax.
+    """Multiply by the norm of the parameter's array.
+
+    Same arguments, defaults and numbers as `optax.scale_by_param_block_norm`.
 
     Args:
         min_scale: The least that is multiplied by. At least 0.
@@ -100,7 +102,9 @@ def scale_by_param_block_norm(min_scale: NonNegative = 1e-3):
 
 @transformation
 def scale_by_param_block_rms(min_scale: NonNegative = 1e-3):
-    """Multiply by the root mean square of the parameter's array. As optax.
+    """Multiply by the root mean square of the parameter's array.
+
+    Same arguments, defaults and numbers as `optax.scale_by_param_block_rms`.
 
     Args:
         min_scale: The least that is multiplied by. At least 0.
@@ -112,7 +116,8 @@ def scale_by_param_block_rms(min_scale: NonNegative = 1e-3):
 def centralize():
     """Subtract the mean over all axes but the first, from matrices and larger arrays.
 
-    Yong et al. 2020: https://arxiv.org/abs/2004.01461. As optax.
+    Yong et al. 2020: https://arxiv.org/abs/2004.01461. Same arguments, defaults and
+    numbers as `optax.centralize`.
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -135,7 +140,9 @@ def normalize():
 
 @transformation
 def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: NonNegative = 1e-6):
-    """Divide by the global norm, times a number. As optax.
+    """Divide by the global norm, times a number.
+
+    Same arguments, defaults and numbers as `optax.normalize_by_update_norm`.
 
     Args:
         scale_factor: The norm that large updates get.
@@ -153,7 +160,8 @@ def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: NonNegative = 1e-6
 def scale_by_optimistic_gradient(alpha: Scalar = 1.0, beta: Scalar = 1.0):
     """Add to the update what it has changed since the last one.
 
-    Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2, equation 13. As optax.
+    Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2, equation 13. Same
+    arguments, defaults and numbers as `optax.scale_by_optimistic_gradient`.
 
     Args:
         alpha: Weight of the update.

@@ -240,8 +240,9 @@ def scale_by_zoom_linesearch(
 ):
     """Find a step after which the objective is lower and its slope is smaller.
 
-    Wolfe's: `f(p + a u) <= f(p) + slope_rtol a s` and `|s'| <= curv_rtol |s|`
-    for updates u, along which the slope is s here and s' there. As optax.
+    Wolfe's: `f(p + a u) <= f(p) + slope_rtol a s` and `|s'| <= curv_rtol |s|` for
+    updates u, along which the slope is s here and s' there. Same arguments, defaults
+    and numbers as `optax.scale_by_zoom_linesearch`.
 
     Args:
         max_linesearch_steps: How many step sizes to try at most. At least 1.

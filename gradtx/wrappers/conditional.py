@@ -41,7 +41,9 @@ def conditionally_transform(
     should_transform_fn: Callable[..., Any],
     forward_extra_args: bool = False,
 ):
-    """Apply a transformation where a condition holds; else updates pass. As optax.
+    """Apply a transformation where a condition holds; else updates pass.
+
+    Same arguments, defaults and numbers as `optax.conditionally_transform`.
 
     Args:
         inner: The transformation. Its own count counts the updates that it made.
@@ -60,7 +62,9 @@ def conditionally_mask(
     should_transform_fn: Callable[..., Any],
     forward_extra_args: bool = False,
 ):
-    """Apply a transformation where a condition holds; else give zeros. As optax.
+    """Apply a transformation where a condition holds; else give zeros.
+
+    Same arguments, defaults and numbers as `optax.conditionally_mask`.
 
     Keeps `inner_state` whole, and `step`.
     """

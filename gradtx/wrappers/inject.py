@@ -33,7 +33,9 @@ def inject_hyperparams(
     static_args: str | Iterable[str] = (),
     hyperparam_dtype: Any = None,
 ) -> Callable[..., Any]:
-    """A factory whose numbers are in the state, where they can be changed. As optax.
+    """A factory whose numbers are in the state, where they can be changed.
+
+    Same arguments, defaults and numbers as `optax.inject_hyperparams`.
 
     It is not needed for what it is used for: every number of gradtx's takes a schedule,
     and `tx.replace(learning_rate=0.1)` in a jitted step compiles nothing. Numbers are

@@ -22,7 +22,9 @@ from gradtx.core.rule import TreeRule
 
 @transformation
 def flatten(inner: Member):
-    """Apply a transformation to all parameters as one vector. As optax.
+    """Apply a transformation to all parameters as one vector.
+
+    Same arguments, defaults and numbers as `optax.flatten`.
 
     What it measures of each array, as a trust ratio does, it then measures of all.
     It is not needed for speed: arrays of one shape share a kernel anyway.
@@ -136,7 +138,9 @@ def _join(tree: Any, like: Any) -> Any:
 
 @transformation
 def split_real_and_imaginary(inner: Member):
-    """Apply a transformation to complex parameters as to pairs of real ones. As optax.
+    """Apply a transformation to complex parameters as to pairs of real ones.
+
+    Same arguments, defaults and numbers as `optax.contrib.split_real_and_imaginary`.
 
     So a rule that is of real numbers only, or that treats both parts as independent,
     takes complex ones, too.

@@ -28,7 +28,8 @@ def mechanize(
 ):
     """Learn the scale of an optimizer's way from the first parameters (Mechanic).
 
-    Cutkosky et al. 2023: https://arxiv.org/abs/2306.00144. As optax.
+    Cutkosky et al. 2023: https://arxiv.org/abs/2306.00144. Same arguments, defaults and
+    numbers as `optax.contrib.mechanize`.
 
     Args:
         base_optimizer: The optimizer, its learning rate without a scale.

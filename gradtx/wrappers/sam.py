@@ -41,10 +41,11 @@ def sam(
 ):
     """Sharpness-aware minimization: step by gradients of where the loss is larger.
 
-    Foret et al. 2020: https://arxiv.org/abs/2010.01412. As optax. Call `update` once
-    a gradient: all but the last of `sync_period` climb, the last goes back and steps;
-    `eval_params` gives the parameters without the climb. Or once a step, with
-    `opaque_mode` and `update(..., grad_fn=...)`.
+    Foret et al. 2020: https://arxiv.org/abs/2010.01412. Same arguments, defaults and
+    numbers as `optax.contrib.sam`. Call `update` once a gradient: all but the last of
+    `sync_period` climb, the last goes back and steps; `eval_params` gives the
+    parameters without the climb. Or once a step, with `opaque_mode` and `update(...,
+    grad_fn=...)`.
 
     Args:
         optimizer: What makes steps.

@@ -74,7 +74,9 @@ def _mean_iterate(y: Any, z: Any, b1: Any) -> Any:
 
 
 def schedule_free_eval_params(state: Mapping[str, Any], params: Any) -> Any:
-    """The mean iterate of schedule-free optimizers. As optax.
+    """The mean iterate of schedule-free optimizers.
+
+    Same arguments, defaults and numbers as `optax.contrib.schedule_free_eval_params`.
 
     `eval_params(tx, state, params)` does the same, wherever in `tx` the optimizer is.
 
@@ -107,7 +109,9 @@ def schedule_free(
     weight_lr_power: Scalar = 2.0,
     state_dtype: DType | None = None,
 ):
-    """An optimizer without its schedule; see `interpolate_iterates`. As optax.
+    """An optimizer without its schedule; see `interpolate_iterates`.
+
+    Same arguments, defaults and numbers as `optax.contrib.schedule_free`.
 
     Args:
         base_optimizer: An optimizer without momentum, its learning rate a number or a

@@ -175,7 +175,9 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
 
 @transformation
 def apply_if_finite(inner: Member, max_consecutive_errors: NonNegative):
-    """Give zeros for gradients with NaN or infinities, but not for ever. As optax.
+    """Give zeros for gradients with NaN or infinities, but not for ever.
+
+    Same arguments, defaults and numbers as `optax.apply_if_finite`.
 
     In optax, what is given then puts NaN into the state of the transformation, for
     good. Here that takes elements that are not finite for zeros; it is their updates
@@ -226,7 +228,9 @@ def _finite(u: Any) -> Any:
 def skip_not_finite(
     updates: Any, gradient_step: Any, params: Any
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Whether any element is infinite or NaN, for `skip` and `MultiSteps`. As optax.
+    """Whether any element is infinite or NaN, for `skip` and `MultiSteps`.
+
+    Same arguments, defaults and numbers as `optax.skip_not_finite`.
 
     Args:
         updates: The gradients.
@@ -244,7 +248,9 @@ def skip_not_finite(
 def skip_large_updates(
     updates: Any, gradient_step: Any, params: Any, max_squared_norm: Any
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Whether the squared global norm is not below a number, or NaN. As optax.
+    """Whether the squared global norm is not below a number, or NaN.
+
+    Same arguments, defaults and numbers as `optax.skip_large_updates`.
 
     Args:
         updates: The gradients.
