@@ -1,4 +1,4 @@
-"""The README's table of optimizers: `python -m tests.optimizer_table` writes it."""
+"""The guides' table of optimizers: `python -m tests.optimizer_table` writes it."""
 
 import inspect
 import math
@@ -12,7 +12,7 @@ from jax import numpy as jnp
 from gradtx.optimizers import OPTIMIZERS
 from tests.registry import TRANSFORMATIONS
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+PAGE = pathlib.Path(__file__).parent.parent / "examples" / "guides" / "names.md"
 BEGIN, END = "<!-- optimizers -->\n", "<!-- end -->\n"
 SIDE = 1024
 
@@ -58,6 +58,6 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    before, rest = README.read_text().split(BEGIN)
-    README.write_text(before + BEGIN + table() + END + rest.split(END)[1])
+    before, rest = PAGE.read_text().split(BEGIN)
+    PAGE.write_text(before + BEGIN + table() + END + rest.split(END)[1])
     sys.stdout.write(table())

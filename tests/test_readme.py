@@ -1,4 +1,3 @@
-import doctest
 import inspect
 import pathlib
 import re
@@ -6,37 +5,27 @@ import subprocess
 import sys
 import types
 
-import jax
 import optax
 import pytest
 
 import gradtx
 from tests import optimizer_table, registry
 
-README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+NAMES = (ROOT / "examples" / "guides" / "names.md").read_text()
 
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_the_code_of_the_readme_prints_what_it_says(monkeypatch):
-    code = "\n".join(blocks("python"))
-    module = types.ModuleType("readme")  # what it defines pickles by this name
-    monkeypatch.setitem(sys.modules, "readme", module)
-    test = doctest.DocTestParser().get_doctest(code, {}, "README.md", None, 0)
-    test.globs = vars(module)
-    report = []
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        results = doctest.DocTestRunner().run(
-            test, out=report.append, clear_globs=False
-        )
-    assert results.attempted > 20 and not results.failed, "".join(report)
+def test_the_readme_is_read_in_five_minutes():
+    assert len(README.splitlines()) <= 200 and len(README.split()) <= 1500
 
 
-def test_the_readme_lists_every_public_name_and_no_other():
-    section = README.split("## What there is")[1].split("\n## ")[0]
-    listed = re.findall(r"`(\w+)`", section)
+def test_the_table_of_names_lists_every_public_name_and_no_other():
+    listed = re.findall(r"`(\w+)`", NAMES)
     older = {*dir(gradtx.annotations)} - {*dir(gradtx)}
     assert {"Share", "Every", "FirstValue", "Constant"} <= older
     public = {*registry.public(), *older}
@@ -45,22 +34,22 @@ def test_the_readme_lists_every_public_name_and_no_other():
     assert len(listed) == len({*listed}), "a name is listed twice"
 
 
-def test_the_readme_lists_parts_of_recipes_where_they_are():
-    (row,) = re.findall(r"^\| .*in `gradtx\.transforms` \| (.*) \|$", README, re.M)
+def test_the_table_of_names_lists_parts_of_recipes_where_they_are():
+    (row,) = re.findall(r"^\| .*in `gradtx\.transforms` \| (.*) \|$", NAMES, re.M)
     assert {*re.findall(r"`(\w+)`", row)} == registry.parts()
 
 
-def test_the_readme_lists_every_gradient_estimator_and_no_other():
+def test_the_table_of_names_lists_every_gradient_estimator_and_no_other():
     made = {
         name
         for name, value in vars(gradtx.estimate).items()
         if inspect.isfunction(value) and hasattr(value, "factory")
     }
-    assert set(re.findall(r"`estimate[.](\w+)`", README)) == made
+    assert set(re.findall(r"`estimate[.](\w+)`", NAMES)) == made
 
 
 def test_the_table_of_optimizers_is_what_generates_it():
-    written = README.split(optimizer_table.BEGIN)[1].split(optimizer_table.END)[0]
+    written = NAMES.split(optimizer_table.BEGIN)[1].split(optimizer_table.END)[0]
     assert written == optimizer_table.table()
 
 

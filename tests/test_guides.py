@@ -1,0 +1,48 @@
+import doctest
+import pathlib
+import re
+import sys
+import types
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+GUIDES = sorted((ROOT / "examples" / "guides").glob("*.md"))
+PAGES = [*GUIDES, ROOT / "README.md", ROOT / "gradtx" / "README.md"]
+
+
+def examples(text):
+    """The interactive examples of a page, one after the other."""
+    return "\n".join(
+        code for code in re.findall(r"```python\n(.*?)```", text, re.S) if ">>>" in code
+    )
+
+
+@pytest.mark.parametrize("path", PAGES[:-1], ids=lambda path: path.stem)
+def test_the_code_of_a_guide_prints_what_it_says(path, monkeypatch):
+    code = examples(path.read_text())
+    module = types.ModuleType(f"guide_{path.stem}")  # what it defines pickles by this
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    test = doctest.DocTestParser().get_doctest(code, {}, path.name, None, 0)
+    test.globs = vars(module)
+    report = []
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        results = doctest.DocTestRunner().run(
+            test, out=report.append, clear_globs=False
+        )
+    assert not results.failed, "".join(report)
+    assert results.attempted or path.stem in ("README", "names")
+
+
+def test_the_index_lists_every_guide():
+    index = (ROOT / "examples" / "guides" / "README.md").read_text()
+    listed = re.findall(r"\]\((\w+\.md)\)", index)
+    assert sorted(listed) == [it.name for it in GUIDES if it.name != "README.md"]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_of_a_page_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
+    links = [link for link in links if "://" not in link]
+    assert [link for link in links if not (path.parent / link).exists()] == []
