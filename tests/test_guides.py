@@ -7,8 +7,11 @@ import types
 import jax
 import pytest
 
+from tests import registry
+
 ROOT = pathlib.Path(__file__).parent.parent
 GUIDES = sorted((ROOT / "examples" / "guides").glob("*.md"))
+GUIDES = [path for path in GUIDES if path.stem != "changelog"]  # it includes a file
 PAGES = [*GUIDES, ROOT / "README.md", ROOT / "gradtx" / "README.md"]
 
 
@@ -46,3 +49,12 @@ def test_links_of_a_page_lead_somewhere(path):
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
     links = [link for link in links if "://" not in link]
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_every_public_name_is_on_one_page_of_the_reference():
+    pages = sorted((ROOT / "examples" / "guides" / "reference").glob("*.md"))
+    text = "\n".join(page.read_text() for page in pages)
+    listed = re.findall(r"^::: gradtx(?:\.transforms)?\.(\w+)$", text, re.M)
+    listed += [name for name in re.findall(r"`(\w+)`", text) if name not in listed]
+    assert {*registry.public()} - {*listed} == set(), "public, and on no page"
+    assert len(listed) == len({*listed}), "on several pages"
