@@ -191,6 +191,7 @@ from gradtx.schedules import inverse_time_decay as inverse_time_decay
 from gradtx.schedules import join_schedules as join_schedules
 from gradtx.schedules import linear_onecycle_schedule as linear_onecycle_schedule
 from gradtx.schedules import linear_schedule as linear_schedule
+from gradtx.schedules import per_epoch as per_epoch
 from gradtx.schedules import piecewise_constant_schedule as piecewise_constant_schedule
 from gradtx.schedules import (
     piecewise_interpolate_schedule as piecewise_interpolate_schedule,
