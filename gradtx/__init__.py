@@ -16,6 +16,8 @@ from gradtx import annotations as annotations
 from gradtx import contrib as contrib
 from gradtx import estimate as estimate
 from gradtx import transforms as transforms
+from gradtx.by_name import list_optimizers as list_optimizers
+from gradtx.by_name import optimizer as optimizer
 from gradtx.compiler.evaluate import eval_params as eval_params
 from gradtx.compiler.fusion import enable_cpu_fusion as enable_cpu_fusion
 from gradtx.compiler.transformation import (
