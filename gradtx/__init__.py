@@ -234,6 +234,7 @@ from gradtx.transforms.combine import only as only
 from gradtx.transforms.combine import recall as recall
 from gradtx.transforms.combine import stateless as stateless
 from gradtx.transforms.combine import stateless_with_tree_map as stateless_with_tree_map
+from gradtx.transforms.decay_masks import decay_mask as decay_mask
 from gradtx.transforms.divide import divide_by as divide_by
 from gradtx.transforms.divide import divide_by_root as divide_by_root
 from gradtx.transforms.estimators import (

@@ -71,7 +71,7 @@ def list_optimizers(pattern: str = "*") -> list[str]:
 
 
 def _known() -> dict[str, Any]:
-    """By name: factories of optimizers, and of transformations that users registered."""
+    """By name: optimizers, and transformations that users registered."""
     own = {
         name: made
         for name, made in REGISTERED.items()
