@@ -267,6 +267,7 @@ from gradtx.transforms.grouping import selective_transform as selective_transfor
 from gradtx.transforms.hessian import (
     hutchinson_estimator_diag_hessian as hutchinson_estimator_diag_hessian,
 )
+from gradtx.transforms.layer_groups import layer_decay as layer_decay
 from gradtx.transforms.linesearch import (
     scale_by_backtracking_linesearch as scale_by_backtracking_linesearch,
 )

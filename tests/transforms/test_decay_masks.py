@@ -164,7 +164,7 @@ def test_adamw_decays_as_in_optax_with_the_mask_written_out(mask):
             updates, _ = jax.jit(tx.update)(PARAMS, tx.init(PARAMS), PARAMS)
         runs.append(updates)
     for run in runs[1:]:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6), runs[0], run)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5), runs[0], run)
     assert pickle.loads(pickle.dumps(mine)) == mine
     assert gradtx.from_config(gradtx.to_config(mine)) == mine
 
