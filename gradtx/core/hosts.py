@@ -42,7 +42,7 @@ def is_embedding(x: Any) -> bool:
 def _is_layer(x: Any, *names: str) -> bool:
     """Whether this is a layer of equinox of one of these classes."""
     nn = sys.modules.get("equinox.nn")
-    return nn is not None and isinstance(x, tuple(getattr(nn, it) for it in names))
+    return nn is not None and isinstance(x, tuple(getattr(nn, it, ()) for it in names))
 
 
 def without_variable(name: str) -> str:
