@@ -16,6 +16,8 @@ from gradtx import annotations as annotations
 from gradtx import contrib as contrib
 from gradtx import estimate as estimate
 from gradtx import transforms as transforms
+from gradtx.by_name import list_optimizers as list_optimizers
+from gradtx.by_name import optimizer as optimizer
 from gradtx.compiler.evaluate import eval_params as eval_params
 from gradtx.compiler.fusion import enable_cpu_fusion as enable_cpu_fusion
 from gradtx.compiler.transformation import (
@@ -191,6 +193,7 @@ from gradtx.schedules import inverse_time_decay as inverse_time_decay
 from gradtx.schedules import join_schedules as join_schedules
 from gradtx.schedules import linear_onecycle_schedule as linear_onecycle_schedule
 from gradtx.schedules import linear_schedule as linear_schedule
+from gradtx.schedules import per_epoch as per_epoch
 from gradtx.schedules import piecewise_constant_schedule as piecewise_constant_schedule
 from gradtx.schedules import (
     piecewise_interpolate_schedule as piecewise_interpolate_schedule,
@@ -231,6 +234,7 @@ from gradtx.transforms.combine import only as only
 from gradtx.transforms.combine import recall as recall
 from gradtx.transforms.combine import stateless as stateless
 from gradtx.transforms.combine import stateless_with_tree_map as stateless_with_tree_map
+from gradtx.transforms.decay_masks import decay_mask as decay_mask
 from gradtx.transforms.divide import divide_by as divide_by
 from gradtx.transforms.divide import divide_by_root as divide_by_root
 from gradtx.transforms.estimators import (
@@ -263,6 +267,7 @@ from gradtx.transforms.grouping import selective_transform as selective_transfor
 from gradtx.transforms.hessian import (
     hutchinson_estimator_diag_hessian as hutchinson_estimator_diag_hessian,
 )
+from gradtx.transforms.layer_groups import layer_decay as layer_decay
 from gradtx.transforms.linesearch import (
     scale_by_backtracking_linesearch as scale_by_backtracking_linesearch,
 )

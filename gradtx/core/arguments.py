@@ -314,7 +314,7 @@ class ScheduleRole(Role):
         """The schedule, or an error that names what was given instead."""
         if callable(value):
             return value
-        raise TypeError(f"{owner}: {argument} must be schedules, got {value!r}")
+        raise TypeError(f"{owner}: {argument} takes schedules only, got {value!r}")
 
 
 PLAIN = Role()

@@ -26,6 +26,25 @@ def is_variable(x: Any) -> bool:
     return nnx is not None and isinstance(x, nnx.Variable)
 
 
+def is_norm(x: Any) -> bool:
+    """Whether this is a normalization of equinox, whose own fields are scale and bias.
+
+    Its scale is called `weight`, as the matrix of a linear layer is.
+    """
+    return _is_layer(x, "LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm", "WeightNorm")
+
+
+def is_embedding(x: Any) -> bool:
+    """Whether this is an embedding of equinox, whose table is its `weight`."""
+    return _is_layer(x, "Embedding")
+
+
+def _is_layer(x: Any, *names: str) -> bool:
+    """Whether this is a layer of equinox of one of these classes."""
+    nn = sys.modules.get("equinox.nn")
+    return nn is not None and isinstance(x, tuple(getattr(nn, it, ()) for it in names))
+
+
 def without_variable(name: str) -> str:
     """A saved path, less the field in which a variable of flax holds its value."""
     return name.removesuffix("/value")

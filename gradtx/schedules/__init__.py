@@ -13,6 +13,7 @@ from gradtx.schedules.composed import join_schedules as join_schedules
 from gradtx.schedules.composed import (
     linear_onecycle_schedule as linear_onecycle_schedule,
 )
+from gradtx.schedules.composed import per_epoch as per_epoch
 from gradtx.schedules.composed import (
     piecewise_constant_schedule as piecewise_constant_schedule,
 )

@@ -1,4 +1,4 @@
-"""Schedules made of others: joins, pieces and cycles."""
+"""Schedules made of others: joins, pieces, cycles and epochs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from gradtx.core.annotations import (
     Fraction,
     NonNegative,
     Positive,
+    PositiveInt,
     Scalar,
     SubSchedule,
 )
@@ -26,6 +27,7 @@ from gradtx.core.docstrings import described_by
 from gradtx.core.numbers import is_concrete, is_number
 from gradtx.schedules.core import Schedule, schedule
 from gradtx.schedules.counts import (
+    as_float,
     before,
     chosen,
     held,
@@ -274,5 +276,38 @@ def cyclic_schedule(
         scale = raised(cycle_factor, cycles) * raised(step_factor, count)
         height = triangle.at(own) * scale
         return init_value + (peak_value - init_value) * height
+
+    return value
+
+
+@schedule
+def per_epoch(
+    schedule: SubSchedule, steps_per_epoch: Fixed[PositiveInt], smooth: bool = False
+):
+    """A schedule of epochs: it is evaluated at `count // steps_per_epoch`.
+
+    `sgd(per_epoch(exponential_decay(0.1, 1, 0.5), steps_per_epoch=390))` halves the
+    learning rate after each epoch of 390 updates:
+
+        >>> rate = gradtx.per_epoch(gradtx.exponential_decay(0.1, 1, 0.5), 390)
+        >>> [round(float(rate(count)), 3) for count in (0, 389, 390, 780)]
+        [0.1, 0.1, 0.05, 0.025]
+
+    Args:
+        schedule: A schedule, or a plain function, of the number of finished epochs.
+        steps_per_epoch: Updates per epoch; whole and at least 1.
+        smooth: Whether the schedule gets fractions of epochs, as a float, instead of
+            whole epochs, as an int. The division of ints is exact at every count.
+
+    Raises:
+        TypeError: `schedule` is no function.
+        ValueError: `steps_per_epoch` is not whole or below 1.
+    """
+
+    def value(count: Any) -> Any:
+        epochs, rest = turns(count, steps_per_epoch)
+        if smooth:
+            epochs = as_float(epochs) + as_float(rest) / steps_per_epoch
+        return _own(schedule, epochs)
 
     return value

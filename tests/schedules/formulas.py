@@ -159,6 +159,16 @@ OF: dict[str, Callable[[int, int], list[Pair]]] = {
             joined([joined([twice, twice], [n]), twice], [n + d]),
         ),
     ],
+    "per_epoch": lambda n, d: [
+        (
+            gradtx.per_epoch(gradtx.inverse_time_decay(0.2, 1.0), n),
+            lambda t: 0.2 / (1 + t // n),
+        ),
+        (
+            gradtx.per_epoch(gradtx.linear_schedule(0.7, 0.1, 2), n, smooth=True),
+            line(0.7, 0.1, 2 * n),
+        ),
+    ],
     "piecewise_constant_schedule": lambda n, d: [
         (
             gradtx.piecewise_constant_schedule(0.2, {n: 0.5, n + d: 0.25}),

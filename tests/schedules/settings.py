@@ -198,6 +198,14 @@ OWN: dict[str, tuple[Callable[[Any], Any], Callable[[int], float]]] = {
         lambda lib: lib.transition_schedule(1.0, 0.2, 20, 3, "1-sqrt", 2.0),
         lambda t: 0.2 + 0.8 * (1 - np.sqrt(min(max(t - 3, 0) / 20, 1))) ** 2,
     ),
+    "epochs": (
+        lambda lib: lib.per_epoch(lib.inverse_sqrt_decay(0.3, 2), 7),
+        lambda t: 0.3 * np.sqrt(2 / (2 + t // 7)),
+    ),
+    "parts of epochs": (
+        lambda lib: lib.per_epoch(lib.linear_schedule(1.0, 0.1, 3), 7, smooth=True),
+        lambda t: 1 - 0.9 * min(t / 7, 3) / 3,
+    ),
     "jump": (
         lambda lib: lib.transition_schedule(1.0, 0.2, 0, 12),
         lambda t: 1.0 if t < 12 else 0.2,

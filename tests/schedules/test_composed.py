@@ -6,6 +6,7 @@ import optax
 import pytest
 
 import gradtx
+from tests.examples import run_examples_of
 
 
 @pytest.mark.parametrize("share", [0.0, 0.29, 0.57, 0.94])
@@ -52,3 +53,39 @@ def test_warm_restarts_take_any_iterable():
 def test_lambda_is_a_part_of_a_joined_schedule():
     joined = gradtx.join_schedules((lambda c: c, lambda c: 10 * c), (3,))
     assert [int(joined(count)) for count in range(6)] == [0, 1, 2, 0, 10, 20]
+
+
+def test_an_epoch_is_an_exact_quotient_at_every_count():
+    epoch = gradtx.per_epoch(lambda epoch: epoch, 390)
+    counts = [0, 389, 390, 2**24 + 1, 390 * 5_000_000 - 1, 390 * 5_000_000, 2**31 - 1]
+    found = jax.jit(epoch)(np.array(counts, np.int32))
+    assert found.tolist() == [count // 390 for count in counts]
+    assert found.dtype == np.int32
+
+
+def test_smooth_epochs_have_fractions_and_meet_the_whole_ones():
+    epoch = gradtx.per_epoch(lambda epoch: epoch, 4, smooth=True)
+    assert [float(epoch(count)) for count in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1.25]
+
+
+def test_steps_per_epoch_may_be_traced():
+    def value(steps):
+        return gradtx.per_epoch(lambda epoch: epoch, steps)(2**24 + 1)
+
+    assert int(jax.jit(value)(3)) == (2**24 + 1) // 3
+
+
+def test_per_epoch_refuses_steps_that_are_not_whole_and_what_is_no_schedule():
+    anything: Any = gradtx
+    for steps in (0, 2.5):
+        message = (
+            f"per_epoch: steps_per_epoch must be whole and at least 1, got {steps}"
+        )
+        with pytest.raises(ValueError, match=message):
+            gradtx.per_epoch(lambda epoch: epoch, steps)
+    with pytest.raises(TypeError, match=r"per_epoch: schedule takes .*, got 0.1"):
+        anything.per_epoch(0.1, 390)
+
+
+def test_the_example_of_per_epoch_runs():
+    run_examples_of(gradtx.per_epoch)
