@@ -53,8 +53,8 @@ WHOLE = {
     "accumulate": lambda: gradtx.accumulate(gradtx.adam(0.1), 2),
 }
 OUTER = (
-    "accumulate", "editable", "flatten", "loss_scale", "skip",
-    "split_real_and_imaginary",
+    "accumulate", "accumulate_with_noise_scale", "editable", "flatten", "loss_scale",
+    "skip", "split_real_and_imaginary",
 )  # fmt: skip
 
 
