@@ -51,6 +51,7 @@ Size = Annotated[int, SizeRole()]
 
 # Of one or two factories each.
 Ahead = Annotated[Any, NumberRole(steps_ahead=1)]
+Growth = Annotated[Any, NumberRole("at least 1", low=1)]
 Length = Annotated[Any, NumberRole("at least 4", low=4)]
 PositiveIntAtItsOwnCount = Annotated[
     Any, dataclasses.replace(_WHOLE, keeps_schedule=True)

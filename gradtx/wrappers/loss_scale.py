@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 from jax import numpy as jnp
@@ -12,8 +12,14 @@ from gradtx.compiler.counts import next_count
 from gradtx.compiler.leaves import is_state
 from gradtx.compiler.nested import run_unless, trained
 from gradtx.compiler.transformation import transformation
-from gradtx.core.annotations import Fixed, Member, OpenDecay, Positive, PositiveInt
-from gradtx.core.arguments import NumberRole
+from gradtx.core.annotations import (
+    Fixed,
+    Growth,
+    Member,
+    OpenDecay,
+    Positive,
+    PositiveInt,
+)
 from gradtx.core.context import Tree
 from gradtx.core.rule import TreeRule
 from gradtx.core.trees import zero_count
@@ -21,7 +27,6 @@ from gradtx.wrappers.skip import all_finite
 
 KEY = "loss_scale"
 """The slot that holds the scale, for `loss_scale_of` to find."""
-Growth = Annotated[Any, NumberRole("at least 1", low=1)]
 
 
 @transformation
