@@ -328,7 +328,12 @@ from gradtx.wrappers.hyperparameters import hyperparams as hyperparams
 from gradtx.wrappers.inject import inject_hyperparams as inject_hyperparams
 from gradtx.wrappers.layouts import flatten as flatten
 from gradtx.wrappers.layouts import split_real_and_imaginary as split_real_and_imaginary
+from gradtx.wrappers.loss_scale import loss_scale as loss_scale
+from gradtx.wrappers.loss_scale import loss_scale_of as loss_scale_of
 from gradtx.wrappers.mechanize import mechanize as mechanize
+from gradtx.wrappers.noise_scale import (
+    accumulate_with_noise_scale as accumulate_with_noise_scale,
+)
 from gradtx.wrappers.sam import sam as sam
 from gradtx.wrappers.schedule_free import interpolate_iterates as interpolate_iterates
 from gradtx.wrappers.schedule_free import schedule_free as schedule_free

@@ -80,6 +80,7 @@ OTHER_SIGNATURES = {
 
 REFUSES_SCHEDULES = {
     "only `init` reads it": {
+        "initial": "loss_scale",
         "initial_accumulator_value": "adagrad ftrl scale_by_ftrl scale_by_rss "
         "scale_by_yogi",
         "initial_scale": "centered_second_moment rmsprop scale_by_rms scale_by_stddev",

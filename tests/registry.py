@@ -258,6 +258,9 @@ VARIANTS = {
         gradtx.trace(0.9), 2
     ).gradient_transformation(),
     "skip of spikes": lambda: gradtx.skip(gradtx.sgd(0.1), gradtx.norm_spikes()),
+    "loss_scale that stays": lambda: gradtx.loss_scale(
+        gradtx.sgd(0.1, 0.9), 128.0, dynamic=False
+    ),
     "polyak average": lambda: gradtx.average_params(gradtx.sgd(0.1), "polyak", 1),
     "lookahead that restarts": lambda: gradtx.lookahead(
         gradtx.adam(0.1), 2, 0.5, reset_state=True

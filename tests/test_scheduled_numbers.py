@@ -112,6 +112,12 @@ class Trial:
         return self.tx.replace(**changes | more)
 
 
+def before_infinities(tx):
+    """It gets one finite gradient, and then others."""
+    sizes = gradtx.scale(lambda count: jnp.where(count == 0, 1.0, jnp.inf))
+    return gradtx.chain(sizes, tx)
+
+
 TRIALS = {
     **{name: Trial(name) for name in factories()},
     **{
@@ -123,12 +129,9 @@ TRIALS = {
             ),
             Trial("adagc", {"warmup": 1.0}),
             Trial(
-                "apply_if_finite",
-                {"max_consecutive_errors": 0.0},
-                lambda tx: gradtx.chain(
-                    gradtx.scale(lambda count: jnp.where(count == 0, 1.0, jnp.inf)), tx
-                ),
+                "apply_if_finite", {"max_consecutive_errors": 0.0}, before_infinities
             ),
+            Trial("loss_scale", {"growth_interval": 1.0}, before_infinities),
             Trial("norm_above", {"max_norm": 100.0}),
             Trial("norm_spikes", {"warmup": 1.0, "threshold": 0.0}),
             Trial("reduce_on_plateau", {"patience": 1.0}),

@@ -33,7 +33,8 @@ Positive = Annotated[Any, NumberRole("positive", low=0, is_open=True)]
 NonNegative = Annotated[Any, NumberRole("at least 0", low=0)]
 NonPositive = Annotated[Any, NumberRole("at most 0", high=0)]
 Fraction = Annotated[Any, NumberRole("in [0, 1]", low=0, high=1)]
-Decay = Annotated[Any, NumberRole("in [0, 1)", low=0, high=1, is_decay=True)]
+_DECAY = NumberRole("in [0, 1)", low=0, high=1, is_decay=True)
+Decay = Annotated[Any, _DECAY]
 OpenDecay = Annotated[
     Any, NumberRole("in (0, 1)", low=0, high=1, is_open=True, is_decay=True)
 ]
@@ -50,10 +51,12 @@ Size = Annotated[int, SizeRole()]
 
 # Of one or two factories each.
 Ahead = Annotated[Any, NumberRole(steps_ahead=1)]
+Growth = Annotated[Any, NumberRole("at least 1", low=1)]
 Length = Annotated[Any, NumberRole("at least 4", low=4)]
 PositiveIntAtItsOwnCount = Annotated[
     Any, dataclasses.replace(_WHOLE, keeps_schedule=True)
 ]
+DecayAtItsOwnCount = Annotated[Any, dataclasses.replace(_DECAY, keeps_schedule=True)]
 SubSchedule = Annotated[Any, ScheduleRole()]
 
 # Counts of updates that schedules are made of: fractions are fine, and are shown.

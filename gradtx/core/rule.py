@@ -279,6 +279,9 @@ ZEROS = Slot(jnp.zeros_like, is_elementwise=True)
 REAL_ZEROS = Slot(real_zeros, is_elementwise=True)
 """The same for sizes of elements, which are real where those are complex."""
 
+METRIC = "metrics."
+"""The start of the name of a slot or scalar that `metrics` gives."""
+
 
 def zero(arrays: Any) -> Any:
     """The first value of a sum over the tree."""

@@ -21,11 +21,9 @@ from gradtx.core.context import Leaf, Private, SettleContext, Tree
 from gradtx.core.errors import dtype_and_shape, hint_for, short_repr
 from gradtx.core.factory import part
 from gradtx.core.paths import matched
-from gradtx.core.rule import Rule, Slot, TreeRule, zero
+from gradtx.core.rule import METRIC, Rule, Slot, TreeRule, zero
 from gradtx.transforms.combine import chain, identity, let
 
-PREFIX = "metrics."
-"""What keys of the state begin with that hold a metric."""
 READ = Slot(zero, is_only_here=True)
 """A whole-tree scalar that is kept to be read."""
 
@@ -48,12 +46,12 @@ def record(name: str, measure: Callable[[Any, Any], Any]):
             raise ValueError(
                 f"record: {name!r} must be a scalar, got {dtype_and_shape(value)}"
             )
-        return updates, {PREFIX + name: value.astype(jnp.float32)}
+        return updates, {METRIC + name: value.astype(jnp.float32)}
 
     def first(params: Any) -> Any:
         return jnp.zeros([], jnp.float32)
 
-    slots = {PREFIX + name: Slot(first, is_only_here=True)}
+    slots = {METRIC + name: Slot(first, is_only_here=True)}
     return TreeRule(update, slots, passes=True)
 
 
@@ -93,7 +91,7 @@ def norms(*patterns: str):
     def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         rows = [(f"/{p}", total[i]) for i, p in enumerate(patterns)] or [("", total)]
         return {
-            f"{PREFIX}{name}{suffix}": value
+            f"{METRIC}{name}{suffix}": value
             for suffix, row in rows
             for name, value in _norms_of(row).items()
         }
@@ -104,7 +102,7 @@ def norms(*patterns: str):
         return treedef.unflatten([patterns.index(label) for label in labels])
 
     suffixes = [f"/{p}" for p in patterns] or [""]
-    names = [f"{PREFIX}{name}{suffix}" for suffix in suffixes for name in NORMS]
+    names = [f"{METRIC}{name}{suffix}" for suffix in suffixes for name in NORMS]
     return Rule(
         lambda u, slots, leaf: (u, slots),
         measure=measure,
@@ -145,7 +143,7 @@ UNCLIPPED = Private("unclipped")
 @part
 @transformation
 def _share():
-    name = f"{PREFIX}clipped_share"
+    name = f"{METRIC}clipped_share"
 
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
         return jnp.sum(u != leaf.recall(UNCLIPPED), dtype=jnp.float32)
@@ -191,7 +189,7 @@ def _metrics(
     if not is_state(state):
         return  # a slot, and no state
     for key, value in state.items():
-        before, is_metric, name = key.partition(PREFIX)
+        before, is_metric, name = key.partition(METRIC)
         if is_metric:
             yield path, before + name, value
         yield from _metrics(value, (*path, key))

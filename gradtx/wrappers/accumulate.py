@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -39,10 +39,30 @@ def first_info(owner: str, condition: Any, params: Any) -> Any:
 SKIPS = "MultiSteps: should_skip_update_fn"
 
 
-def _accumulating(
-    transform: Any, every: Any, mean: bool, dtype: Any, skips: Any, key: str
+def accumulating(
+    transform: Any,
+    every: Any,
+    mean: bool,
+    dtype: Any,
+    *,
+    skips: Any = None,
+    key: str = "inner",
+    measured: Mapping[str, Slot] | None = None,
+    measure: Callable[..., Mapping[str, Any]] | None = None,
 ) -> TreeRule:
-    """The rule of `accumulate`, its inner state under a key, and maybe with skips."""
+    """The rule of `accumulate`.
+
+    Args:
+        transform: The transformation.
+        every: How many gradients a step takes, or a schedule of it.
+        mean: Whether it gets their mean, or their sum.
+        dtype: What is accumulated in; at least float32 if None.
+        skips: As `should_skip_update_fn` of `MultiSteps`.
+        key: The key of the inner state.
+        measured: More slots, by name, which change no update; or None.
+        measure: Their next values, `(slots, gradient, mean, number, is_due) -> slots`;
+            the mean is that of `number` gradients, None where the leaf is frozen.
+    """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         n, steps, acc = slots["mini_step"], slots["gradient_step"], slots["acc_grads"]
@@ -62,6 +82,9 @@ def _accumulating(
             grown = a + ((u - a) / size if mean else u)
             return jnp.where(is_skipped, a, grown)
 
+        def per_gradient(total: Any) -> Any:
+            return None if total is None else total / (n + 1).astype(total.real.dtype)
+
         def mean_or_frozen(total: Any, u: Any) -> Any:
             return u if u is None or total is None else total
 
@@ -72,6 +95,10 @@ def _accumulating(
             return jnp.where(is_due, 0, total if out is None else out)
 
         total = map_with_none(add, acc, updates)
+        if measured and measure:
+            of_all = total if mean else map_with_none(per_gradient, total)
+            found = measure(slots, updates, of_all, n + 1, is_due)
+            new |= where(is_skipped, {name: slots[name] for name in measured}, found)
         given = map_with_none(mean_or_frozen, total, updates)
         out, after = run_when(is_due, transform, given, slots[key], tree)
         n = jnp.where(is_due, 0, next_count(n, ~is_skipped))
@@ -90,6 +117,7 @@ def _accumulating(
 
     slots: dict[str, Any] = dict.fromkeys(("mini_step", "gradient_step"), zero_count)
     slots["acc_grads"] = Slot(first, is_elementwise=True)
+    slots |= measured or {}
     if skips is not None:
         slots["skip_state"] = lambda params: first_info(
             SKIPS, skips, trained(transform, params)
@@ -131,7 +159,7 @@ def accumulate(
     Keeps `mini_step` (gradients since the last step), `gradient_step` (steps),
     `acc_grads`, and the state of the transformation whole as `inner`.
     """
-    return _accumulating(transform, every, mean, dtype, None, "inner")
+    return accumulating(transform, every, mean, dtype)
 
 
 @stable
@@ -144,7 +172,7 @@ def multi_steps(
     dtype: DType | None,
 ):
     """As `MultiSteps`, which makes it."""
-    return _accumulating(opt, every, mean, dtype, skips, "inner_opt_state")
+    return accumulating(opt, every, mean, dtype, skips=skips, key="inner_opt_state")
 
 
 class MultiSteps:

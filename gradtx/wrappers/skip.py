@@ -41,6 +41,12 @@ def _nothing_if_finite(u: Any) -> Any:
     return 0 * jnp.max(jnp.abs(u), initial=0)
 
 
+def all_finite(tree: Any) -> jax.Array:
+    """Whether all elements of a tree are finite, as a bool."""
+    sizes = map(_nothing_if_finite, map(wide, jax.tree.leaves(tree)))
+    return jnp.isfinite(sum(sizes, jnp.zeros([])))
+
+
 @transformation
 def not_finite():
     """A condition of `skip`: an element is infinite or NaN. Changes no update.
@@ -194,8 +200,7 @@ def apply_if_finite(inner: Member, max_consecutive_errors: NonNegative):
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         seen = trained(inner, updates, tree.own)
-        sizes = map(_nothing_if_finite, map(wide, jax.tree.leaves(seen)))
-        is_finite = jnp.isfinite(sum(sizes, jnp.zeros([])))
+        is_finite = all_finite(seen)
         errors = jnp.where(is_finite, 0, next_count(slots["notfinite_count"]))
         is_due = is_finite | (errors > max_consecutive_errors)
         clean = jax.tree.map(_finite, updates)

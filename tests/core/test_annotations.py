@@ -21,6 +21,8 @@ RANGES = {
     "NonPositive": ((LEAST, 0.0), (TINY,)),
     "Decay": ((0.0, BELOW_ONE), (-TINY, 1.0)),
     "OpenDecay": ((TINY, BELOW_ONE), (0.0, 1.0)),
+    "DecayAtItsOwnCount": ((0.0, BELOW_ONE), (-TINY, 1.0)),
+    "Growth": ((1.0, MOST), (BELOW_ONE,)),
     "Ahead": ((LEAST, MOST), (np.nan,)),
     "Length": ((4.0, MOST), (np.nextafter(4.0, 0.0),)),
     "Fraction": ((0.0, 1.0), (-TINY, np.nextafter(1.0, 2.0))),
@@ -34,7 +36,7 @@ RANGES = {
 }
 CONSTANT = {"Constant", "FirstValue", "Count", "Steps", "Duration"}
 OLD_NAMES = {"ScalarOrSchedule", "Share", "Every"}
-DECAYS = {"Decay", "OpenDecay"}
+DECAYS = {"Decay", "OpenDecay", "DecayAtItsOwnCount"}
 
 
 def role(name) -> Any:
@@ -80,7 +82,7 @@ def test_what_is_fixed_has_the_same_range_and_takes_no_schedule(name):
 
 def test_only_the_schedule_of_an_own_count_is_kept_for_the_rule():
     kept = [name for name in RANGES if not role(name).is_schedule(abs)]
-    assert kept == ["PositiveIntAtItsOwnCount"]
+    assert kept == ["DecayAtItsOwnCount", "PositiveIntAtItsOwnCount"]
 
 
 def test_only_the_schedule_of_what_looks_ahead_sees_a_later_count():

@@ -1,4 +1,6 @@
-"""Write torch.json: where torch's optimizers go, all along the same gradients.
+"""Write torch.json: paths of torch's optimizers, all along the same gradients.
+
+And the scales of its `GradScaler` along a sequence of overflows.
 
 Run by hand, with torch 2.13.0 and numpy installed; test_torch.py reads the file and
 needs no torch:
@@ -63,6 +65,16 @@ CASES = [
 ]
 
 
+SCALERS = [
+    {},
+    {"growth_interval": 3},
+    {"init_scale": 3.0, "growth_factor": 1.7, "backoff_factor": 0.3}
+    | {"growth_interval": 2},
+    {"init_scale": 2.0**120, "growth_factor": 16.0, "growth_interval": 2},
+]
+"""Settings of `GradScaler`: the last one would reach infinity."""
+
+
 def problem():
     """A start, and gradients with zeros, of sizes from 1e-7 to 10."""
     rng = np.random.default_rng(0)
@@ -91,7 +103,33 @@ def path(make, start, grads):
     return kept
 
 
+def overflows():
+    """Which gradients are infinite: single ones, runs of them, and long pauses."""
+    rng = np.random.default_rng(1)
+    return [bool(x) for x in rng.random(30) < 0.3] + [False] * 12 + [True] * 3
+
+
+def scales(settings, is_infinite):
+    """The scale and the count of steps since its last change, after each update."""
+    scaler = torch.amp.GradScaler("cpu", **settings)
+    param = torch.nn.Parameter(torch.zeros(()))
+    optimizer = optim.SGD([param], lr=0.1)
+    kept = []
+    for is_now in is_infinite:
+        scaler.scale(torch.ones(()))  # which makes the first scale
+        param.grad = torch.tensor(float("inf") if is_now else 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        kept.append([scaler.get_scale(), scaler.state_dict()["_growth_tracker"]])
+    return kept
+
+
 def main():
+    is_infinite = overflows()
+    scalers = [
+        {"settings": settings, "kept": scales(settings, is_infinite)}
+        for settings in SCALERS
+    ]
     # NAdam keeps the product of its momenta in this dtype, whatever the parameters'.
     torch.set_default_dtype(torch.float64)
     start, grads = problem()
@@ -105,6 +143,8 @@ def main():
         "steps": KEPT,
         "start": {name: x.tolist() for name, x in start.items()},
         "grads": {name: x.tolist() for name, x in grads.items()},
+        "overflows": is_infinite,
+        "scalers": scalers,
     }
     # A line for each case, so that a difference between two files can be read.
     lines = [f"{json.dumps(name)}: {json.dumps(x)}" for name, x in head.items()]

@@ -225,6 +225,7 @@ WRAPPERS = {
     "skip": gradtx.skip,
     "accumulate": lambda tx: gradtx.accumulate(tx, 2),
     "apply_if_finite": lambda tx: gradtx.apply_if_finite(tx, 2),
+    "loss_scale": gradtx.loss_scale,
 }
 NESTS = [nest for n in range(3) for nest in itertools.permutations(WRAPPERS, n)]
 

@@ -52,7 +52,10 @@ WHOLE = {
     "flatten adam": lambda: gradtx.flatten(gradtx.adam(0.1)),
     "accumulate": lambda: gradtx.accumulate(gradtx.adam(0.1), 2),
 }
-OUTER = ("accumulate", "editable", "flatten", "skip", "split_real_and_imaginary")
+OUTER = (
+    "accumulate", "accumulate_with_noise_scale", "editable", "flatten", "loss_scale",
+    "skip", "split_real_and_imaginary",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OUTER)

@@ -1,0 +1,126 @@
+"""Loss scaling: gradients of float16 that neither under- nor overflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+
+from gradtx.compiler.counts import next_count
+from gradtx.compiler.leaves import is_state
+from gradtx.compiler.nested import run_unless, trained
+from gradtx.compiler.transformation import transformation
+from gradtx.core.annotations import (
+    Fixed,
+    Growth,
+    Member,
+    OpenDecay,
+    Positive,
+    PositiveInt,
+)
+from gradtx.core.context import Tree
+from gradtx.core.rule import TreeRule
+from gradtx.core.trees import zero_count
+from gradtx.wrappers.skip import all_finite
+
+KEY = "loss_scale"
+"""The slot that holds the scale, for `loss_scale_of` to find."""
+
+
+@transformation
+def loss_scale(
+    transform: Member,
+    initial: Fixed[Positive] = 2.0**16,
+    growth: Growth = 2.0,
+    backoff: OpenDecay = 0.5,
+    growth_interval: PositiveInt = 2000,
+    minimum: Positive = 1.0,
+    *,
+    dynamic: bool = True,
+):
+    """Divide gradients by the scale of the loss; where they overflowed, skip the step.
+
+    Numbers as `torch.amp.GradScaler`. Multiply the loss by `loss_scale_of(state)`
+    before differentiating. The division is in at least float32, before `transform`.
+
+    Args:
+        transform: The optimizer, with all clipping.
+        initial: The first scale. Positive.
+        growth: Multiplies the scale after `growth_interval` finite gradients in a row,
+            if it stays finite. At least 1.
+        backoff: Multiplies it at a gradient that is not finite; in (0, 1).
+        growth_interval: In updates, at least 1.
+        minimum: `backoff` does not go below it. Positive.
+        dynamic: If False, the scale stays; steps are still skipped.
+
+    A skipped step gives zeros. Keeps `loss_scale`, `growth_tracker` (finite gradients
+    since the last change), `total_skipped`, and the optimizer's state as `inner`.
+    """
+
+    def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
+        scale = slots[KEY]
+
+        def unscaled(u: Any) -> Any:
+            return u / scale.astype(u.real.dtype)
+
+        grads = jax.tree.map(unscaled, updates)
+        is_finite = all_finite(trained(transform, grads, tree.own))
+        out, after = run_unless(~is_finite, transform, grads, slots["inner"], tree)
+        changed, tracker = adjusted(is_finite, scale, slots["growth_tracker"])
+        return out, {
+            KEY: changed if dynamic else scale,
+            "growth_tracker": tracker,
+            "total_skipped": next_count(slots["total_skipped"], ~is_finite),
+            "inner": after,
+        }
+
+    def adjusted(is_finite: Any, scale: Any, tracker: Any) -> tuple[Any, Any]:
+        """The scale and the tracker after a gradient."""
+        grown = (growth * scale).astype(scale.dtype)
+        lowered = jnp.maximum(backoff * scale, jnp.minimum(minimum, scale))
+        tracker = jnp.where(is_finite, next_count(tracker), 0)
+        is_due = tracker >= growth_interval
+        larger = jnp.where(is_due & jnp.isfinite(grown), grown, scale)
+        scale = jnp.where(is_finite, larger, lowered.astype(scale.dtype))
+        return scale, jnp.where(is_due, 0, tracker)
+
+    def first(params: Any) -> Any:
+        return jnp.asarray(initial, jnp.float32)
+
+    counts = dict.fromkeys(("growth_tracker", "total_skipped"), zero_count)
+    return TreeRule(
+        update, {KEY: first, **counts}, takes=("**",), inner={"inner": transform}
+    )
+
+
+def loss_scale_of(state: Any) -> jax.Array:
+    """The scale that `loss_scale` keeps in a state, to multiply the loss by.
+
+    `jax.grad(lambda params: gradtx.loss_scale_of(state) * loss(params))(params)`.
+
+    Args:
+        state: The state of `loss_scale` or of a transformation around it; or a tree
+            that holds one, such as a `TrainState`.
+
+    Returns:
+        A float32 scalar. In float16 the loss must be cast to float32 before.
+
+    Raises:
+        ValueError: No `loss_scale` keeps a scale in it, or several do.
+    """
+    found = [*_scales(state)]
+    if len(found) != 1:
+        raise ValueError("loss_scale_of: the state must be that of one loss_scale")
+    return found[0]
+
+
+def _scales(tree: Any) -> Iterator[Any]:
+    """What the states in a tree keep as the scale of a loss."""
+    for state in filter(is_state, jax.tree.leaves(tree, is_leaf=is_state)):
+        for key, value in state.items():
+            if key.rpartition(".")[2] == KEY:
+                yield value
+            else:
+                yield from _scales(value)
