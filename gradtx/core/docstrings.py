@@ -49,7 +49,8 @@ def described_by(*sources: Any, **names: str) -> Callable[[T], T]:
         known |= arguments_in(doc)
         parameters = inspect.signature(public).parameters  # pyright: ignore[reportArgumentType]
         section = "Args:\n" + "".join(known[n] for n in parameters if n in known)
-        public.__doc__ = _with_section(doc, section)
+        for function in (public, inspect.unwrap(public)):  # tools show the latter's  # pyright: ignore[reportArgumentType]
+            function.__doc__ = _with_section(doc, section)
         return public
 
     return described

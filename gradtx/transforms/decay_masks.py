@@ -66,7 +66,8 @@ def _decaying(
     """For each leaf whether it decays. In a whole tree all patterns must be found."""
     tree = treedef.unflatten(range(treedef.num_leaves))
     names = names_of(tree)
-    patterns = [BIASES_AND_NORMS, *[EMBEDDINGS] * embeddings, *exempt]
+    usual = [BIASES_AND_NORMS, EMBEDDINGS] if embeddings else [BIASES_AND_NORMS]
+    patterns = [*usual, *exempt]
     found = [
         {i for i, name in enumerate(names) if it.rank(name) is not None}
         for it in map(Pattern, patterns)
