@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import gradtx
+from gradtx import by_name
 from gradtx.optimizers import OPTIMIZERS
 from tests import registry
 from tests.examples import run_examples_of
@@ -94,7 +95,8 @@ def test_neither_a_name_nor_a_config_of_a_transformation_is_an_error():
         gradtx.optimizer(config)
 
 
-def test_names_are_listed_by_pattern_and_sorted():
+def test_names_are_listed_by_pattern_and_sorted(monkeypatch):
+    monkeypatch.setattr(by_name, "REGISTERED", {})  # without those of other tests
     assert gradtx.list_optimizers() == sorted(NAMES)
     assert gradtx.list_optimizers("*sgd") == [
         "asgd", "dpsgd", "noisy_sgd", "polyak_sgd", "schedule_free_sgd", "sgd",
