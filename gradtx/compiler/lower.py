@@ -65,7 +65,7 @@ def programs_in(tx: Any) -> Iterator[Program]:
 
 
 def takes_batch(tx: Any) -> bool:
-    """Whether a transformation takes an axis of examples in front of gradients away."""
+    """Whether a transformation consumes a leading example axis of gradients."""
     return any(op.node.takes_batch for it in programs_in(tx) for op in it.ops)
 
 

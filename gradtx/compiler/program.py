@@ -217,7 +217,7 @@ class Program:
 
     @functools.cached_property
     def takes_batch(self) -> bool:
-        """Whether something in it takes an axis of examples in front away."""
+        """Whether something in it consumes a leading example axis."""
         return any(op.node.takes_batch for op in self.ops)
 
     @functools.cached_property

@@ -140,7 +140,7 @@ class Node(_Defaults):
         is_lenient: Whether it averages parameters, and still others may change updates
             behind it, as in optax, if they do no more than that: no step, no factor.
         freezes: Whether its leaves get zeros, and nothing else acts on them.
-        takes_batch: Whether it takes an axis of examples in front away.
+        takes_batch: Whether it consumes a leading example axis.
         takes_integers: Whether leaves of integers go through it, in their dtype.
         period: The whole number that it takes the count modulo, if it does.
         sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.

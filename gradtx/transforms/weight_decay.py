@@ -19,7 +19,7 @@ from gradtx.transforms.scaling import scale_by_learning_rate
 
 @transformation
 def add_decayed_weights(weight_decay: Scalar = 0.0, mask: Any = None):
-    """Add the parameter times a number.
+    """Add `weight_decay * param` (decoupled weight decay).
 
     Decoupled from the gradient: Loshchilov and Hutter 2017,
     https://arxiv.org/abs/1711.05101.
@@ -70,10 +70,10 @@ def decayed_step(
 
 @transformation
 def add_cautious_decay(weight_decay: NonNegative = 0.0, mask: Any = None):
-    """Add the parameter times a number where that has the direction's sign, or it is 0.
+    """Add `weight_decay * param` where it has the sign of the direction, or that is 0.
 
     So weights decay only where the step does not make them larger. Chen et al. 2025:
-    https://arxiv.org/abs/2510.12402. In the place of `add_decayed_weights`.
+    https://arxiv.org/abs/2510.12402. Instead of `add_decayed_weights`.
 
     Args:
         weight_decay: At least 0; a constant 0 adds nothing.

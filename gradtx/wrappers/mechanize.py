@@ -26,7 +26,7 @@ def mechanize(
     s_init: Positive = 1e-6,
     num_betas: Size = 6,
 ):
-    """Learn the scale of an optimizer's way from the first parameters (Mechanic).
+    """Mechanic: learn a global scale of the displacement from the first parameters.
 
     Cutkosky et al. 2023: https://arxiv.org/abs/2306.00144. Same arguments, defaults and
     numbers as `optax.contrib.mechanize`.
