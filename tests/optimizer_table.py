@@ -53,7 +53,7 @@ def table() -> str:
         f"| `{name}` | {phrase(doc)} | {paper(doc)} | {bytes_per_parameter(name)} |"
         for name, doc in optimizers().items()
     ]
-    head = "| name | what it is | paper | state, bytes a parameter |\n|---|---|---|---|"
+    head = "| name | algorithm | paper | state, bytes a parameter |\n|---|---|---|---|"
     return "\n".join([head, *rows]) + "\n"
 
 

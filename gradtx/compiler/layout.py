@@ -54,14 +54,15 @@ class Gapped(NamedTuple):
 
 def program_at(bound: FactoryCall, count: Any) -> Program:
     """As `program_of`; from the second update on, by the layout of the first."""
-    is_kept = bound.program is not None
-    if is_kept or not is_concrete(count) or _is_traced(bound.children):
+    if bound.program is not None or not is_concrete(count):
         return program_of(bound, count)
-    layout = _layout_of(bound)
+    leaves, treedef = jax.tree.flatten(bound.children)
+    if _is_traced(leaves):
+        return program_of(bound, count)
+    layout = _layout_of(bound, leaves, treedef)
     if layout is not None and layout.is_usable:
         try:
-            _, arrays = Gapped.of(bound.children, _may_change)
-            if program := layout.at(arrays, count):
+            if program := layout.at([*filter(_may_change, leaves)], count):
                 return program
         except Exception:  # a recipe looks at its numbers, which a trace has not
             layout.is_usable = False
@@ -71,11 +72,11 @@ def program_at(bound: FactoryCall, count: Any) -> Program:
     return program
 
 
-def _layout_of(bound: FactoryCall) -> Layout | None:
+def _layout_of(bound: FactoryCall, leaves: list[Any], treedef: Any) -> Layout | None:
     """The layout of a call; None if JAX does not know one of its numbers."""
     try:
-        structure = jax.tree.structure(bound.children)
-        key = bound.spec, structure, _kinds(bound), token_of_context(())
+        kinds = tuple([*map(_kind, leaves)])
+        key = bound.spec, treedef, kinds, token_of_context(())
         layout = bound.layouts.get(key)
     except TypeError:
         return None
@@ -92,16 +93,12 @@ def _may_change(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic) and not is_zero
 
 
-def _kinds(bound: FactoryCall) -> tuple[Hashable, ...]:
-    """For each number its type, if it may change; else its type and value."""
-
-    def kind(leaf: Any) -> Hashable:
-        if _may_change(leaf):
-            return jax.typeof(leaf)
-        is_float = isinstance(leaf, float)  # -0.0 is not 0.0, and NaN equals itself
-        return type(leaf), leaf.hex() if is_float else leaf
-
-    return tuple(map(kind, jax.tree.leaves(bound.children)))
+def _kind(leaf: Any) -> Hashable:
+    """The type of a number, if it may change; else its type and value."""
+    if _may_change(leaf):
+        return jax.typeof(leaf)
+    is_float = isinstance(leaf, float)  # -0.0 is not 0.0, and NaN equals itself
+    return type(leaf), leaf.hex() if is_float else leaf
 
 
 class Layout:

@@ -1,4 +1,4 @@
-"""Steps: where a direction becomes an update; what a mask freezes, what is exact.
+"""Steps: where a direction becomes an update; frozen leaves, exact updates.
 
 A rule declares it (`is_step`), or the number that it multiplies by (`factor`), which
 turns a direction into an update if it is negative. Programs are followed from there.

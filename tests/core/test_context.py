@@ -7,7 +7,6 @@ import pytest
 from jax import numpy as jnp
 
 from gradtx.core.context import (
-    Leaf,
     NoStateError,
     Private,
     SettleContext,
@@ -15,20 +14,10 @@ from gradtx.core.context import (
     refuse_complex,
 )
 from gradtx.core.errors import at_path
+from tests.probes import empty_leaf
 
-LEAF = Leaf(
-    owner="probe",
-    grad=1.0,
-    flowing=1.0,
-    marks={"grad": 1.0},
-    clock=jnp.int32(3),
-    total=None,
-    shared={},
-    before={},
-    key=None,
-    extra={},
-    static=None,
-    array=2.0,
+LEAF = empty_leaf(
+    grad=1.0, flowing=1.0, marks={"grad": 1.0}, clock=jnp.int32(3), array=2.0
 )
 
 

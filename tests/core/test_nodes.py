@@ -5,9 +5,9 @@ import pytest
 from jax import numpy as jnp
 
 import gradtx
-from gradtx.core.context import Leaf
 from gradtx.core.nodes import Chain, Fork, Groups, Let, Masked, Named, Recall
 from gradtx.core.rule import Rule
+from tests.probes import empty_leaf
 
 SCALE = gradtx.scale(2.0)
 
@@ -57,20 +57,7 @@ def test_what_all_nodes_share_cannot_be_changed():
 
 
 def test_what_is_recalled_comes_out_in_the_place_of_the_update():
-    leaf = Leaf(
-        owner="recall",
-        grad=0,
-        flowing=0,
-        marks={"x": 5.0},
-        clock=None,
-        total=None,
-        shared={},
-        before={},
-        key=None,
-        extra={},
-        static=None,
-        array=None,
-    )
+    leaf = empty_leaf(owner="recall", marks={"x": 5.0})
     slots = {"kept": jnp.ones(2)}
     assert Recall("x").update(1.0, slots, leaf) == (5.0, slots)
     with pytest.raises(ValueError, match="recall: nothing around it lets 'y'"):

@@ -8,7 +8,6 @@ from jax import numpy as jnp
 import gradtx
 from gradtx.compiler.lower import program_of
 from gradtx.core import rule
-from gradtx.core.context import Leaf
 from gradtx.core.rule import (
     Rule,
     Slot,
@@ -18,22 +17,10 @@ from gradtx.core.rule import (
     scalar_of,
     slot_of,
 )
+from tests.probes import empty_leaf
 
 NO_FUNCTION: Any = "zeros"
-LEAF = Leaf(
-    owner="probe",
-    grad=0.0,
-    flowing=0.0,
-    marks={},
-    clock=None,
-    total=None,
-    shared={},
-    before={},
-    key=None,
-    extra={},
-    static=None,
-    array=None,
-)
+LEAF = empty_leaf()
 
 
 def test_a_rule_that_says_nothing_else_keeps_and_asks_for_nothing():
