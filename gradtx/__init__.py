@@ -182,6 +182,8 @@ from gradtx.optimizers.sgd import (
 from gradtx.optimizers.sgd import sgd as sgd
 from gradtx.optimizers.sgd import sign_sgd as sign_sgd
 from gradtx.optimizers.sgd import signum as signum
+from gradtx.rate_finder import RateCurve as RateCurve
+from gradtx.rate_finder import find_learning_rate as find_learning_rate
 from gradtx.schedules import Schedule as Schedule
 from gradtx.schedules import constant_schedule as constant_schedule
 from gradtx.schedules import cosine_decay_schedule as cosine_decay_schedule

@@ -15,6 +15,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from gradtx.core.errors import short_repr
+from gradtx.rate_finder import RateCurve
 from gradtx.trajectories import Trajectory
 
 try:
@@ -137,6 +138,34 @@ def plot_losses(
             band = runs.min(0), runs.max(0)
             ax.fill_between(steps, *band, color=line.get_color(), alpha=0.2, lw=0)
     ax.set(xlabel="step", ylabel="loss", yscale="log")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_rates(curve: RateCurve, *, ax: Axes | None = None) -> Axes:
+    """The losses that `find_learning_rate` found, by learning rate.
+
+    Losses above twice that of the start, or not finite, are drawn at the upper edge.
+
+    Args:
+        curve: Its result.
+        ax: Where to draw.
+    """
+    ax = _new_axes() if ax is None else ax
+    start, losses = float(np.median(curve.at_start)), np.asarray(curve.losses)
+    lowest, margin = min(losses.min(), start), abs(start) or 1.0
+    top = start + min(margin, start - lowest or margin)
+    shown = np.minimum(losses, top)
+    if len(shown) > 1:
+        ax.plot(curve.rates, shown.T, color="0.75", linewidth=1)
+        ax.get_lines()[0].set_label("each seed")
+    (line,) = ax.plot(curve.rates, np.median(shown, 0), marker="o", ms=3)
+    line.set_label("median")
+    ax.axhline(start, color="0.4", linestyle=":", linewidth=1, label="at the start")
+    if np.isfinite(curve.suggestion):
+        label = f"suggested: {curve.suggestion:.2g}"
+        ax.axvline(curve.suggestion, color="0.2", linestyle="--", lw=1, label=label)
+    ax.set(xlabel="learning rate", ylabel="loss", xscale="log")
     ax.legend(frameon=False)
     return ax
 

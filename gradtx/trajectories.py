@@ -51,30 +51,46 @@ def trajectory(
     """
     if steps < 0:
         raise ValueError(f"trajectory: steps must be at least 0, got {steps}")
-    tx = pair_of("trajectory", tx)
-    # A foreign transformation is no pytree; a chain of it is.
-    tx = tx if isinstance(tx, FactoryValue) else chain(tx)
-    # Strongly typed: a step may not change what it is given.
-    start = jax.tree.map(lambda p: jnp.array(p, p.dtype), floats(start, "trajectory"))
-    return _trajectory(tx, f, start, steps)
+    tx = as_value(pair_of("trajectory", tx))
+    return _trajectory(tx, f, as_start(start, "trajectory"), steps)
+
+
+def as_value(tx: optax.GradientTransformation) -> Any:
+    """A transformation as a pytree: a foreign one in a chain."""
+    return tx if isinstance(tx, FactoryValue) else chain(tx)
+
+
+def as_start(params: Any, owner: str) -> Any:
+    """Floats as strongly typed arrays: a step must return the dtypes it was given."""
+    return jax.tree.map(lambda p: jnp.array(p, p.dtype), floats(params, owner))
 
 
 @functools.partial(jax.jit, static_argnames=("f", "steps"))
 def _trajectory(tx: Any, f: Callable, start: Any, steps: int) -> Trajectory:
-    # Line searches refuse an extra argument that their function does not name.
-    def value_fn(params: Any, obj_fn: Any = None) -> Any:
-        return f(params)
-
     def step(carry: Any, _: None) -> tuple[Any, Any]:
-        params, state = carry
-        value, grads = jax.value_and_grad(f)(params)
-        # Of a complex number, jax gives the conjugate of the direction of ascent.
-        grads = jax.tree.map(jnp.conj, grads)
-        known = {"value": value, "grad": grads, "value_fn": value_fn, "obj_fn": f}
-        updates, state = tx.update(grads, state, params, **known)
-        return (apply_updates(params, updates), state), (params, value)
+        carry_after, value = descend(tx, f, *carry)
+        return carry_after, (carry[0], value)
 
     (last, _), seen = jax.lax.scan(step, (start, tx.init(start)), None, steps)
     return Trajectory(
         *jax.tree.map(lambda xs, x: jnp.append(xs, x[None], 0), seen, (last, f(last)))
     )
+
+
+def descend(tx: Any, f: Callable, params: Any, state: Any) -> tuple[tuple, jax.Array]:
+    """One step on a function: `((params, state), value before it)`.
+
+    The transformation also gets all that optimizers of a function ask for: `value`,
+    `grad`, `value_fn`, `obj_fn`.
+    """
+
+    # Line searches refuse an extra argument that their function does not name.
+    def value_fn(params: Any, obj_fn: Any = None) -> Any:
+        return f(params)
+
+    value, grads = jax.value_and_grad(f)(params)
+    # Of a complex number, jax gives the conjugate of the direction of ascent.
+    grads = jax.tree.map(jnp.conj, grads)
+    known = {"value": value, "grad": grads, "value_fn": value_fn, "obj_fn": f}
+    updates, state = tx.update(grads, state, params, **known)
+    return (apply_updates(params, updates), state), value

@@ -1,17 +1,24 @@
+import contextlib
 import doctest
+import functools
+import json
 import pathlib
 import re
 import sys
 import types
 
 import jax
+import numpy as np
+import optax
 import pytest
 
 from tests import registry
 
 ROOT = pathlib.Path(__file__).parent.parent
 GUIDES = sorted((ROOT / "examples" / "guides").glob("*.md"))
-GUIDES = [path for path in GUIDES if path.stem != "changelog"]  # it includes a file
+GUIDES = [
+    path for path in GUIDES if "--8<--" not in path.read_text()
+]  # the pages of other folders
 PAGES = [*GUIDES, ROOT / "README.md", ROOT / "gradtx" / "README.md"]
 
 
@@ -22,7 +29,38 @@ def examples(text):
     )
 
 
+@pytest.fixture
+def loggers(monkeypatch):
+    """TensorBoard and W&B, as far as a guide calls them: what was logged, by run."""
+    logged = {}
+
+    class SummaryWriter(contextlib.nullcontext):
+        def __init__(self, run):
+            self.run = run
+            super().__init__(self)
+
+        def add_scalar(self, name, value, step):
+            logged.setdefault(self.run, []).append((step, name, value))
+
+    def init(project, config):
+        json.dumps(config)
+        return types.SimpleNamespace(log=functools.partial(log, project))
+
+    def log(project, scalars, step):
+        logged[project] = [(step, *it) for it in scalars.items()]
+
+    for name, holds in (
+        ("tensorboardX", {"SummaryWriter": SummaryWriter}),
+        ("wandb", {"init": init}),
+    ):
+        module = types.ModuleType(name)
+        vars(module).update(holds)
+        monkeypatch.setitem(sys.modules, name, module)
+    return logged
+
+
 @pytest.mark.parametrize("path", PAGES[:-1], ids=lambda path: path.stem)
+@pytest.mark.usefixtures("loggers")
 def test_the_code_of_a_guide_prints_what_it_says(path, monkeypatch):
     code = examples(path.read_text())
     module = types.ModuleType(f"guide_{path.stem}")  # what it defines pickles by this
@@ -36,6 +74,19 @@ def test_the_code_of_a_guide_prints_what_it_says(path, monkeypatch):
         )
     assert not results.failed, "".join(report)
     assert results.attempted or path.stem in ("README", "names")
+
+
+def test_the_guide_of_logging_logs_every_scalar_at_its_step(loggers, monkeypatch):
+    path = ROOT / "examples" / "guides" / "logging.md"
+    test_the_code_of_a_guide_prints_what_it_says(path, monkeypatch)
+    steps = [step for step, name, _ in loggers["runs/adamw"] if name == "loss"]
+    rates = [rate for _, name, rate in loggers["runs/adamw"] if name == "learning_rate"]
+    assert steps == [0, 50, 100, 150]
+    oracle = optax.cosine_decay_schedule(0.1, 200)
+    assert rates == pytest.approx(np.array([oracle(step) for step in steps]), rel=1e-5)
+    assert {name for step, name, _ in loggers["digits"] if step == 200} == {
+        name for _, name, _ in loggers["runs/adamw"]
+    }
 
 
 def test_the_index_lists_every_guide():
