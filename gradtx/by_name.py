@@ -17,12 +17,6 @@ def optimizer(
 ) -> GradientTransformation:
     """An optimizer from its name, or from a config.
 
-        >>> gradtx.optimizer("sgd", learning_rate=0.1) == gradtx.sgd(0.1)
-        True
-        >>> config = {"type": "sgd", "learning_rate": 0.1}
-        >>> gradtx.optimizer(config, momentum=0.9) == gradtx.sgd(0.1, momentum=0.9)
-        True
-
     Args:
         name: One of `list_optimizers()`; or a config, as of `to_config`, of any
             transformation.
@@ -33,6 +27,13 @@ def optimizer(
             optimizer refuses an argument.
         TypeError: An argument is unknown or missing, or `name` is neither a string nor
             the config of a transformation.
+
+    Examples:
+        >>> gradtx.optimizer("sgd", learning_rate=0.1) == gradtx.sgd(0.1)
+        True
+        >>> config = {"type": "sgd", "learning_rate": 0.1}
+        >>> gradtx.optimizer(config, momentum=0.9) == gradtx.sgd(0.1, momentum=0.9)
+        True
     """
     if isinstance(name, str):
         known = _known()
@@ -56,9 +57,6 @@ def optimizer(
 def list_optimizers(pattern: str = "*") -> list[str]:
     """The names of optimizers that match a pattern, sorted.
 
-        >>> gradtx.list_optimizers("adam?")
-        ['adamc', 'adamw']
-
     Args:
         pattern: As in `fnmatch`, in lower case: `*` stands for any characters, `?` for
             one, `[ab]` for one of some.
@@ -66,6 +64,10 @@ def list_optimizers(pattern: str = "*") -> list[str]:
     Returns:
         Names that `optimizer` takes, also those of your own transformations that you
         registered (`gradtx.register`). None, if the pattern matches no name.
+
+    Examples:
+        >>> gradtx.list_optimizers("adam?")
+        ['adamc', 'adamw']
     """
     return sorted(fnmatch.filter(_known(), pattern))
 

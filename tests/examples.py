@@ -8,6 +8,14 @@ from jax import numpy as jnp
 
 import gradtx
 
+SECTION = "\n\nExamples:\n"
+"""What begins the last section of a docstring."""
+
+
+def without_examples(doc: str) -> str:
+    """A docstring without its examples."""
+    return doc.partition(SECTION)[0]
+
 
 def run_examples_of(function: Any) -> None:
     """Run the examples in a docstring, of which there must be some."""

@@ -40,6 +40,14 @@ def eval_params(tx: Any, state: Any, params: Any) -> Any:
 
     Raises:
         TypeError: This is no transformation.
+
+    Examples:
+        >>> average = gradtx.average_params(gradtx.sgd(1.0), decay=0.5)
+        >>> tx, params = gradtx.chain(gradtx.clip(1.0), average), jnp.array(0.0)
+        >>> updates, state = tx.update(jnp.array(-3.0), tx.init(params), params)
+        >>> params = params + updates
+        >>> print(params, gradtx.eval_params(tx, state, params))
+        1.0 0.5
     """
     tx = pair_of("eval_params", tx)
     if not isinstance(tx, FactoryValue):

@@ -63,9 +63,9 @@ def _entry(name: str, text: str) -> str:
 
 
 def _with_section(doc: str, section: str) -> str:
-    """A docstring with another `Args`; where it had none, in front of what it keeps."""
+    """A docstring with another `Args`; where it had none, before what it keeps."""
     if SECTION.search(doc + "\n"):
         return SECTION.sub(lambda _: section + "\n", doc + "\n").rstrip()
-    later = re.search(r"^(?:Keeps|Returns|Raises)\b", doc, re.MULTILINE)
+    later = re.search(r"^(?:Keeps\b|Returns:|Raises:|Examples:)", doc, re.MULTILINE)
     at = later.start() if later else len(doc)
     return f"{doc[:at].rstrip()}\n\n{section}\n{doc[at:]}".rstrip()

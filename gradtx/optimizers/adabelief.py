@@ -76,6 +76,12 @@ def adabelief(
 
     Zhuang et al. 2020: https://arxiv.org/abs/2010.07468. Same arguments, defaults and
     numbers as `optax.adabelief`.
+
+    Examples:
+        >>> tx = gradtx.adabelief(1.0, b1=0.5, b2=0.5)
+        >>> path = gradtx.trajectory(tx, lambda x: x, jnp.zeros(()), 4)
+        >>> print(*(f"{u:.1f}" for u in jnp.diff(path.positions)))  # Adam: -1 each
+        -2.0 -2.8 -4.0 -5.7
     """
     return chain(
         scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov),
@@ -125,6 +131,16 @@ def acprop(
 
     Zhuang et al. 2021: https://arxiv.org/abs/2110.05454. Same arguments, defaults and
     numbers as `optax.contrib.acprop`.
+
+    Examples:
+        >>> tx = gradtx.acprop(1.0, b1=0.5, b2=0.5)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, 4.0, 4.0):
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        ...     print(f"{updates:.1f}")
+        -1.0
+        -4.0
+        -1.4
     """
     direction = scale_by_acprop(b1, b2, eps, eps_root)
     return decayed_step(direction, weight_decay, mask, learning_rate)

@@ -77,6 +77,15 @@ def adam(
 
     Kingma and Ba 2014: https://arxiv.org/abs/1412.6980. Same arguments, defaults and
     numbers as `optax.adam`.
+
+    Examples:
+        >>> tx = gradtx.adam(gradtx.cosine_decay_schedule(0.5, 1000), b2=0.95)
+        >>> params = {"w": jnp.array([1.0, -2.0])}
+        >>> updates, state = tx.update({"w": jnp.array([0.1, -30.0])}, tx.init(params))
+        >>> print(*(f"{u:.2f}" for u in updates["w"]))
+        -0.50 0.50
+        >>> sorted(state)
+        ['count', 'mu', 'nu']
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
@@ -102,6 +111,14 @@ def adamw(
 
     Loshchilov and Hutter 2017: https://arxiv.org/abs/1711.05101. Same arguments,
     defaults and numbers as `optax.adamw`.
+
+    Examples:
+        >>> tx = gradtx.adamw(0.1, weight_decay=0.5, mask=gradtx.decay_mask)
+        >>> params = {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}
+        >>> grads = jax.tree.map(jnp.ones_like, params)
+        >>> updates, _ = tx.update(grads, tx.init(params), params)
+        >>> print(f"{updates['kernel']:.2f} {updates['bias']:.2f}")
+        -0.20 -0.10
     """
     direction = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -125,6 +142,16 @@ def optimistic_adam_v2(
 
     Daskalakis et al. 2017: https://arxiv.org/abs/1711.00141. Same arguments, defaults
     and numbers as `optax.optimistic_adam_v2`.
+
+    Examples:
+        >>> tx = gradtx.optimistic_adam_v2(0.1, b1=0.0, b2=0.0)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (5.0, -3.0, -3.0):  # the sign, and how it has changed
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        ...     print(f"{updates:.1f}")
+        -0.1
+        0.3
+        0.1
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
@@ -201,6 +228,13 @@ def nadam(
     Dozat 2016: https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ. As optax, whose
     momentum is constant; `momentum_decay` (torch's default is 4e-3) makes it grow as
     in the paper, see `scale_by_nadam`.
+
+    Examples:
+        >>> tx = gradtx.nadam(1.0, momentum_decay=4e-3)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> updates, state = tx.update(jnp.array(3.0), state)
+        >>> print(f"{updates:.2f} {state['mu_product']:.2f}")
+        -1.06 0.45
     """
     if momentum_decay is None:
         direction = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
@@ -227,6 +261,13 @@ def nadamw(
 
     Dozat 2016: https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ. Same arguments,
     defaults and numbers as `optax.nadamw`.
+
+    Examples:
+        >>> rate = gradtx.warmup_cosine_decay_schedule(0.0, 3e-4, 100, 10_000)
+        >>> tx = gradtx.nadamw(rate, weight_decay=0.1, mask=gradtx.decay_mask)
+        >>> tx.expand() == gradtx.adamw(
+        ...     rate, weight_decay=0.1, mask=gradtx.decay_mask, nesterov=True).expand()
+        True
     """
     return adamw(
         learning_rate, b1, b2, eps, eps_root, mu_dtype, weight_decay, mask,
@@ -292,6 +333,15 @@ def amsgrad(
 
     Reddi et al. 2018: https://openreview.net/forum?id=ryQu7f-RZ. As optax; torch's is
     `max_before_correction=True`.
+
+    Examples:
+        >>> tx = gradtx.amsgrad(0.1, b2=0.5)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (4.0, 1.0):
+        ...     _, state = tx.update(jnp.array(gradient), state)
+        ...     print(f"{state['nu']:.1f} {state['nu_max']:.1f}")
+        8.0 16.0
+        4.5 16.0
     """
     largest = scale_by_amsgrad(
         b1, b2, eps, eps_root, mu_dtype, bias_correction_mu, bias_correction_nu,
@@ -322,6 +372,15 @@ def adamc(
         max_learning_rate: The largest value of the learning rate. Positive.
         normalized: The layers that normalization follows, all but the output's: a mask
             as of `only`. The others decay as in AdamW.
+
+    Examples:
+        >>> tx = gradtx.adamc(0.1, max_learning_rate=0.2, weight_decay=0.5,
+        ...     normalized={"w": True, "head": False})
+        >>> params, grads = {"w": 1.0, "head": 1.0}, {"w": 0.0, "head": 0.0}
+        >>> params, grads = jax.tree.map(jnp.array, (params, grads))
+        >>> updates, _ = tx.update(grads, tx.init(params), params)
+        >>> print(f"{updates['w']:.3f} {updates['head']:.3f}")
+        -0.025 -0.050
     """
     less = weight_decay * (learning_rate / max_learning_rate - 1)
     return chain(

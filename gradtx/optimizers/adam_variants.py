@@ -67,6 +67,16 @@ def adamax(
 
     Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. Same arguments,
     defaults and numbers as `optax.adamax`.
+
+    Examples:
+        >>> tx = gradtx.adamax(0.1, b2=0.5)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (8.0, 1.0, 3.0):
+        ...     _, state = tx.update(jnp.array(gradient), state)
+        ...     print(f"{state['nu']:.1f}")
+        8.0
+        4.0
+        3.0
     """
     return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
 
@@ -85,6 +95,14 @@ def adamaxw(
 
     Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. Same arguments,
     defaults and numbers as `optax.adamaxw`.
+
+    Examples:
+        >>> tx = gradtx.adamaxw(0.1, weight_decay=0.5, mask={"w": True, "b": False})
+        >>> params = {"w": jnp.array(4.0), "b": jnp.array(4.0)}
+        >>> grads = jax.tree.map(jnp.ones_like, params)
+        >>> updates, _ = tx.update(grads, tx.init(params), params)
+        >>> print(f"{updates['w']:.2f} {updates['b']:.2f}")
+        -0.30 -0.10
     """
     direction = scale_by_adamax(b1, b2, eps)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -133,6 +151,14 @@ def yogi(
     Zaheer et al. 2018:
     https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization. Same
     arguments, defaults and numbers as `optax.yogi`.
+
+    Examples:
+        >>> tx = gradtx.yogi(0.1, b2=0.5)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, 0.0, 0.0):
+        ...     _, state = tx.update(jnp.array(gradient), state)
+        >>> print(f"{state['nu']:.2f}")  # Adam: 0.12
+        0.50
     """
     return chain(scale_by_yogi(b1, b2, eps), scale_by_learning_rate(learning_rate))
 
@@ -199,6 +225,12 @@ def radam(
 
     Liu et al. 2019: https://arxiv.org/abs/1908.03265. Same arguments, defaults and
     numbers as `optax.radam`.
+
+    Examples:
+        >>> tx = gradtx.radam(1.0)
+        >>> path = gradtx.trajectory(tx, lambda x: 0.5 * x, jnp.zeros(()), 7)
+        >>> print(*(f"{u:.2f}" for u in jnp.diff(path.positions)))
+        -0.50 -0.50 -0.50 -0.50 -0.50 -0.03 -0.03
     """
     return chain(
         scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov),
@@ -245,6 +277,12 @@ def adam_atan2(
     """Adam without an eps, its step bounded.
 
     Everett et al. 2024: https://arxiv.org/abs/2407.05872. Weight decay as in `adamw`.
+
+    Examples:
+        >>> tx = gradtx.adam_atan2(1.0)
+        >>> updates, _ = tx.update(jnp.array([1e-12, -1e12]), tx.init(jnp.zeros(2)))
+        >>> print(*(f"{u:.2f}" for u in updates))
+        -1.00 1.00
     """
     direction = scale_by_adam_atan2(b1, b2, a, b, mu_dtype)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -267,6 +305,15 @@ def stable_adamw(
     decay is scaled down with the step.
 
     Keeps `mu` and `nu`.
+
+    Examples:
+        >>> tx = gradtx.stable_adamw(1.0, b2=0.9, weight_decay=0.0)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, 100.0):
+        ...     updates, state = tx.update(jnp.array(gradient), state, jnp.zeros(()))
+        ...     print(f"{updates:.2f}")
+        -1.00
+        -0.53
     """
     body = chain(
         first_moment(b1),

@@ -133,6 +133,12 @@ def dog(
     Args:
         weight_decay: `weight_decay * param` is added to the gradient, so that the
             direction is computed with it. At least 0 as a rule; None adds nothing.
+
+    Examples:
+        >>> tx = gradtx.dog()
+        >>> path = gradtx.trajectory(tx, lambda x: (x - 3.0) ** 2, jnp.zeros(()), 200)
+        >>> print(f"{path.positions[-1]:.1f}")
+        3.0
     """
     return chain(
         decay_if_any(weight_decay, mask),
@@ -191,6 +197,12 @@ def dowg(
     Args:
         weight_decay: `weight_decay * param` is added to the gradient, so that the
             direction is computed with it. At least 0 as a rule; None adds nothing.
+
+    Examples:
+        >>> tx = gradtx.dowg()
+        >>> path = gradtx.trajectory(tx, lambda x: (x - 3.0) ** 2, jnp.zeros(()), 200)
+        >>> print(f"{path.positions[-1]:.1f}")
+        3.0
     """
     return chain(
         decay_if_any(weight_decay, mask),

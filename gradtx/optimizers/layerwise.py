@@ -74,6 +74,14 @@ def lars(
         weight_decay_mask: The parameters that decay, see `only`.
         trust_ratio_mask: The parameters whose steps are scaled, see `only`.
         momentum: Decay of the sum of steps: 0.9 keeps about ten of them.
+
+    Examples:
+        >>> tx = gradtx.lars(1.0, trust_ratio_mask={"w": True, "b": False})
+        >>> params = {"w": jnp.array([30.0, 40.0]), "b": jnp.ones(1)}
+        >>> grads = {"w": jnp.array([0.0, 5.0]), "b": jnp.array([0.5])}
+        >>> updates, _ = tx.update(grads, tx.init(params), params)
+        >>> print(f"{updates['w'][1]:.2f} {updates['b'][0]:.2f}")
+        -0.05 -0.50
     """
     ratio = scale_by_trust_ratio(trust_coefficient=trust_coefficient, eps=eps)
     return chain(
@@ -103,6 +111,14 @@ def lamb(
     Args:
         weight_decay: `weight_decay * param` is added to Adam's direction, before its
             norm is taken. At least 0 as a rule.
+
+    Examples:
+        >>> tx = gradtx.lamb(0.01)
+        >>> params = {"large": jnp.full(4, 50.0), "small": jnp.full(4, 0.5)}
+        >>> grads = jax.tree.map(jnp.ones_like, params)
+        >>> updates, _ = tx.update(grads, tx.init(params), params)
+        >>> print(f"{updates['large'][0]:.3f} {updates['small'][0]:.3f}")
+        -0.500 -0.005
     """
     return chain(
         scale_by_adam(b1, b2, eps, eps_root),
@@ -122,6 +138,13 @@ def fromage(learning_rate: ScalarOrSchedule, min_norm: NonNegative = 1e-6):
     Args:
         learning_rate: The share.
         min_norm: The least that a norm counts as. At least 0.
+
+    Examples:
+        >>> tx = gradtx.fromage(0.1)
+        >>> params = jnp.array([3.0, 4.0])
+        >>> updates, _ = tx.update(jnp.array([-4.0, 3.0]), tx.init(params), params)
+        >>> print(f"{jnp.linalg.norm(params + updates):.2f}")
+        5.00
     """
     back = 1 / (1 + learning_rate**2) ** 0.5
     return chain(
@@ -200,6 +223,13 @@ def novograd(
     Args:
         weight_decay: `weight_decay * param` is added to the normalized gradient, before
             its average. At least 0 as a rule.
+
+    Examples:
+        >>> tx, params = gradtx.novograd(1.0), jnp.zeros(2)
+        >>> grads = jnp.array([30.0, -40.0])
+        >>> updates, state = tx.update(grads, tx.init(params), params)
+        >>> print(*(f"{u:.2f}" for u in updates), state["nu"])
+        -0.60 0.80 2500.0
     """
     return chain(
         scale_by_novograd(b1, b2, eps, eps_root, weight_decay),

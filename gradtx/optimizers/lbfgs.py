@@ -226,6 +226,16 @@ def lbfgs(
 
     The line search needs `value`, `grad` and `value_fn` in `update`; get the first two
     from `value_and_grad_from_state`, which computes nothing twice.
+
+    Examples:
+        >>> def loss(x):
+        ...     return jnp.sum(x**2)
+        >>> tx, params = gradtx.lbfgs(), jnp.array([3.0, 4.0])
+        >>> value, grad = jax.value_and_grad(loss)(params)
+        >>> updates, state = tx.update(grad, tx.init(params), params,
+        ...     value=value, grad=grad, value_fn=loss)
+        >>> print(f"{value:.2f} {state['value']:.2f}")
+        25.00 16.00
     """
     return chain(
         scale_by_lbfgs(memory_size, scale_init_precond),

@@ -75,6 +75,13 @@ def polyak_sgd(
 
     Args:
         scaling: The gradient is multiplied by this number, or schedule, first.
+
+    Examples:
+        >>> tx, params = gradtx.polyak_sgd(10.0, f_min=0.0), jnp.array([3.0, 4.0])
+        >>> value, grads = jax.value_and_grad(jnp.linalg.norm)(params)
+        >>> updates, _ = tx.update(grads, tx.init(params), params, value=value)
+        >>> print(f"{value:.2f} {jnp.linalg.norm(params + updates):.2f}")
+        5.00 0.00
     """
     return chain(sgd(scaling), scale_by_polyak(f_min, max_learning_rate, eps, variant))
 
@@ -177,6 +184,14 @@ def momo(
 
     Args:
         beta: Decay of the averages of gradients and losses, in [0, 1).
+
+    Examples:
+        >>> tx = gradtx.momo(learning_rate=1.0, lower_bound=0.0)
+        >>> params = jnp.array(3.0)
+        >>> value, grads = jax.value_and_grad(jnp.square)(params)
+        >>> updates, state = tx.update(grads, tx.init(params), params, value=value)
+        >>> print(f"{updates:.2f} {state['step_size']:.2f}")
+        -1.50 0.25
     """
     step = scale_by_model_step(
         learning_rate, beta, lower_bound, weight_decay, adapt_lower_bound
@@ -201,6 +216,14 @@ def momo_adam(
 
     Schaipp et al. 2023: https://arxiv.org/abs/2305.07583. Same arguments, defaults and
     numbers as `optax.contrib.momo_adam`.
+
+    Examples:
+        >>> tx = gradtx.momo_adam(learning_rate=1.0)
+        >>> params = jnp.array(3.0)
+        >>> value, grads = jax.value_and_grad(jnp.square)(params)
+        >>> updates, state = tx.update(grads, tx.init(params), params, value=value)
+        >>> print(f"{updates:.2f} {state['step_size']:.2f}")
+        -1.00 10.00
     """
     step = scale_by_model_step(
         learning_rate, b1, lower_bound, weight_decay, adapt_lower_bound, True

@@ -116,6 +116,16 @@ def adafactor(
         eps: Added to squares of the gradient. Positive.
         decay_rate: The decay of squares at update t is `1 - t**-decay_rate`. Usually in
             (0, 1).
+
+    Examples:
+        >>> tx = gradtx.adafactor(1e-3, min_dim_size_to_factor=128)
+        >>> params = {"kernel": jnp.zeros((256, 512)), "bias": jnp.zeros(512)}
+        >>> state = tx.init(params)
+        >>> for slot in ("v_row", "v_col", "v"):
+        ...     print(jax.tree.map(jnp.shape, state[slot]))
+        {'bias': None, 'kernel': (256,)}
+        {'bias': None, 'kernel': (512,)}
+        {'bias': (512,), 'kernel': None}
     """
     offset, least = decay_offset, min_dim_size_to_factor
     clipping = clipping_threshold
@@ -157,6 +167,12 @@ def sm3(learning_rate: ScalarOrSchedule, momentum: Decay = 0.9):
     Args:
         learning_rate: A number or a schedule.
         momentum: Decay of the average of updates, in [0, 1).
+
+    Examples:
+        >>> tx = gradtx.sm3(0.1)
+        >>> state = tx.init(jnp.zeros((300, 400)))
+        >>> state["mu"].shape  # a row and a column of maxima
+        (700,)
     """
     return chain(scale_by_sm3(momentum), scale_by_learning_rate(learning_rate))
 
@@ -204,6 +220,13 @@ def adam_mini(
     """Adam with one second moment a block.
 
     Zhang et al. 2024: https://arxiv.org/abs/2406.16793. Weight decay as in `adamw`.
+
+    Examples:
+        >>> tx = gradtx.adam_mini(1e-3, block_axes={"embed": (1,), "kernel": (0,)})
+        >>> params = {"embed": jnp.zeros((5, 3)), "kernel": jnp.zeros((3, 2))}
+        >>> state = tx.init(params)
+        >>> jax.tree.map(jnp.shape, state["nu"])
+        {'embed': (5, 1), 'kernel': (1, 2)}
     """
     direction = scale_by_adam_mini(b1, b2, eps, block_axes, mu_dtype)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -276,6 +299,12 @@ def came(
     """CAME: Adafactor that trusts updates near their average; see `scale_by_came`.
 
     Luo et al. 2023: https://arxiv.org/abs/2307.02047. Weight decay as in `adamw`.
+
+    Examples:
+        >>> tx = gradtx.came(gradtx.warmup_constant_schedule(0.0, 2e-4, 1000))
+        >>> state = tx.init(jnp.zeros((6, 4)))
+        >>> [(key, state[key].shape) for key in ("v_row", "v_col", "residual.v_row")]
+        [('v_row', (4,)), ('v_col', (6,)), ('residual.v_row', (4,))]
     """
     direction = scale_by_came(
         b1, b2, b3, eps, eps_residual, clipping_threshold, min_dim_size_to_factor

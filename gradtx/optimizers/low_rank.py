@@ -81,6 +81,13 @@ def galore(
 
     Zhao et al. 2024: https://arxiv.org/abs/2403.03507. Same arguments, defaults and
     numbers as `optax.contrib.galore`.
+
+    Examples:
+        >>> tx = gradtx.galore(1e-3, rank=4, update_proj_gap=200)
+        >>> params = {"kernel": jnp.zeros((64, 16)), "bias": jnp.zeros(16)}
+        >>> state = tx.init(params)
+        >>> jax.tree.map(jnp.shape, state["mu"])
+        {'bias': (16,), 'kernel': (4, 16)}
     """
     numbers = weight_dimension_numbers
     direction = scale_by_galore(rank, update_proj_gap, scale, base_optimizer, numbers)
@@ -230,6 +237,13 @@ def apollo(
     """APOLLO: gradients of Adam's size for each channel; see `scale_by_apollo`.
 
     Zhu et al. 2024: https://arxiv.org/abs/2412.05270. Weight decay as in `adamw`.
+
+    Examples:
+        >>> tx = gradtx.apollo(1e-3, rank=1, scale=128.0, granularity="tensor")
+        >>> params = {"kernel": jnp.zeros((64, 16)), "bias": jnp.zeros(16)}
+        >>> state = tx.init(params)
+        >>> jax.tree.map(jnp.shape, state["nu"])
+        {'bias': (16,), 'kernel': (64, 1)}
     """
     direction = scale_by_apollo(
         rank, every, scale, granularity, b1, b2, eps, growth, dimension_numbers,

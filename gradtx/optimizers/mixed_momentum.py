@@ -76,6 +76,16 @@ def adan(
 
     Xie et al. 2022: https://arxiv.org/abs/2208.06677. Same arguments, defaults and
     numbers as `optax.adan`.
+
+    Examples:
+        >>> tx = gradtx.adan(1.0)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, 2.0, 3.0):
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        ...     print(f"{updates:.2f} {state['v']:.2f}")
+        -1.00 0.00
+        -0.95 0.08
+        -0.93 0.15
     """
     direction = scale_by_adan(b1, b2, b3, eps, eps_root)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -133,6 +143,15 @@ def ademamix(
 
     Pagliardini et al. 2024: https://arxiv.org/abs/2409.03137. Same arguments, defaults
     and numbers as `optax.contrib.ademamix`.
+
+    Examples:
+        >>> tx = gradtx.ademamix(1e-3, b3=0.9999, alpha=5.0)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, 0.0):
+        ...     _, state = tx.update(jnp.array(gradient), state)
+        ...     print(f"{state['m1']:.4f} {state['m2']:.4f}")
+        0.1000 0.0001
+        0.0900 0.0001
     """
     direction = scale_by_ademamix(b1, b2, b3, alpha, eps, eps_root, mu_dtype)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -182,6 +201,12 @@ def simplified_ademamix(
 
     Morwani et al. 2025: https://arxiv.org/abs/2502.02431. Same arguments, defaults and
     numbers as `optax.contrib.simplified_ademamix`.
+
+    Examples:
+        >>> tx = gradtx.simplified_ademamix(0.1, b1=0.9, alpha=2.0)
+        >>> path = gradtx.trajectory(tx, lambda x: x, jnp.zeros(()), 3)
+        >>> print(*(f"{u:.2f}" for u in jnp.diff(path.positions)))
+        -0.30 -0.39 -0.47
     """
     direction = scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -234,6 +259,14 @@ def lion(
 
     Chen et al. 2023: https://arxiv.org/abs/2302.06675. Same arguments, defaults and
     numbers as `optax.lion`.
+
+    Examples:
+        >>> tx, params = gradtx.lion(0.1, weight_decay=0.5), jnp.array(4.0)
+        >>> updates, state = tx.update(jnp.array(1e-6), tx.init(params), params)
+        >>> print(f"{updates:.1f}")  # -0.1 * (sign + 0.5 * 4)
+        -0.3
+        >>> sorted(state)
+        ['count', 'mu']
     """
     direction = scale_by_lion(b1, b2, mu_dtype)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -283,6 +316,15 @@ def qhadam(
     """Adam mixed with the gradient itself.
 
     Ma and Yarats 2018: https://arxiv.org/abs/1810.06801. Weight decay as in `adamw`.
+
+    Examples:
+        >>> tx = gradtx.qhadam(1.0, nu1=0.5)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, -1.0):
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        ...     print(f"{updates:.2f}")
+        -1.00
+        0.50
     """
     direction = scale_by_qhadam(b1, b2, nu1, nu2, eps)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -311,5 +353,11 @@ def aggmo(
     """Descent along the mean of several momenta.
 
     Lucas et al. 2018: https://arxiv.org/abs/1804.00325.
+
+    Examples:
+        >>> tx = gradtx.aggmo(1.0, betas=(0.0, 0.5))
+        >>> path = gradtx.trajectory(tx, lambda x: x, jnp.zeros(()), 4)
+        >>> print(jnp.diff(path.positions))
+        [-1.     -1.25   -1.375  -1.4375]
     """
     return chain(scale_by_aggmo(betas), scale_by_learning_rate(learning_rate))

@@ -64,6 +64,15 @@ def laprop(
 
     Ziyin et al. 2020: https://arxiv.org/abs/2002.04839. Weight decay as in `adamw`; the
     learning rate is outside of the momentum, as in the paper.
+
+    Examples:
+        >>> tx = gradtx.laprop(1.0, weight_decay=0.0)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, 100.0):
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        ...     print(f"{updates:.2f}")
+        -1.00
+        -1.22
     """
     direction = scale_by_laprop(b1, b2, eps, mu_dtype)
     return decayed_step(direction, weight_decay, mask, learning_rate)
@@ -131,6 +140,12 @@ def adopt(
 
     Taniguchi et al. 2024: https://arxiv.org/abs/2411.02853. Same arguments, defaults
     and numbers as `optax.contrib.adopt`.
+
+    Examples:
+        >>> tx = gradtx.adopt(1.0)
+        >>> path = gradtx.trajectory(tx, lambda x: 2 * x, jnp.zeros(()), 4)
+        >>> print(*(f"{u:.2f}" for u in jnp.diff(path.positions)))
+        0.00 -0.10 -0.19 -0.27
     """
     momentum = scale_by_adopt(
         b1, b2, eps, mu_dtype, nesterov=nesterov, use_clipping=use_clipping,

@@ -68,6 +68,15 @@ def asgd(
         weight_decay: Times the parameter, added to the gradient.
 
     Keeps `average`, which is what to evaluate with, see `eval_params`.
+
+    Examples:
+        >>> tx, params = gradtx.asgd(0.5, lambd=0.0, alpha=0.0, t0=0.0), jnp.array(4.0)
+        >>> state = tx.init(params)
+        >>> for _ in range(3):
+        ...     updates, state = tx.update(2.5 * params, state, params)
+        ...     params = params + updates
+        >>> print(params, gradtx.eval_params(tx, state, params))
+        -0.0625 0.09375
     """
     descent = chain(
         add_decayed_weights(weight_decay),
@@ -144,6 +153,12 @@ def ftrl(
     """FTRL-Proximal: sparse weights of linear models, which start at 0.
 
     McMahan et al. 2013: https://research.google/pubs/pub41159/; as `keras.optimizers`.
+
+    Examples:
+        >>> tx, params = gradtx.ftrl(1.0, l1=0.5), jnp.zeros(2)
+        >>> updates, _ = tx.update(jnp.array([-2.0, 0.1]), tx.init(params), params)
+        >>> print(*(f"{u:.2f}" for u in updates))
+        0.74 0.00
     """
     return scale_by_ftrl(
         learning_rate, learning_rate_power, initial_accumulator_value, l1, l2,
@@ -200,6 +215,12 @@ def madgrad(
         weight_decay: `weight_decay * param` is added to the gradient, so that the
             direction is computed with it. At least 0 as a rule; a constant 0 adds
             nothing.
+
+    Examples:
+        >>> tx = gradtx.madgrad(0.1)
+        >>> path = gradtx.trajectory(tx, lambda x: (x - 3.0) ** 2, jnp.zeros(()), 200)
+        >>> print(f"{path.positions[-1]:.2f}")
+        3.00
     """
     return chain(
         add_decayed_weights(weight_decay),
@@ -271,6 +292,12 @@ def cocob(
         weight_decay: `weight_decay * param` is added to the gradient, so that the
             direction is computed with it. At least 0 as a rule; a constant 0 adds
             nothing.
+
+    Examples:
+        >>> tx = gradtx.cocob()
+        >>> path = gradtx.trajectory(tx, lambda x: (x - 3.0) ** 2, jnp.zeros(()), 500)
+        >>> print(f"{path.positions[-1]:.1f}")
+        3.0
     """
     return chain(
         add_decayed_weights(weight_decay, mask),

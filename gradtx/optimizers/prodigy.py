@@ -142,6 +142,12 @@ def prodigy(
 
     Keeps `exp_avg`, `exp_avg_sq`, `grad_sum`, the first parameters `params0`, and two
     numbers, `estim_lr` and `numerator_weighted`.
+
+    Examples:
+        >>> tx = gradtx.prodigy(gradtx.cosine_decay_schedule(1.0, 300))
+        >>> path = gradtx.trajectory(tx, lambda x: (x - 3.0) ** 2, jnp.zeros(()), 300)
+        >>> print(f"{path.positions[-1]:.1f}")
+        3.0
     """
     steps = scale_by_prodigy(
         learning_rate, betas, beta3, eps, estim_lr0, estim_lr_coef, weight_decay,
@@ -220,6 +226,12 @@ def dadapt_adamw(
 
     Keeps `exp_avg`, `exp_avg_sq`, `grad_sum`, and two numbers, `estim_lr` and
     `numerator_weighted`.
+
+    Examples:
+        >>> tx = gradtx.dadapt_adamw()
+        >>> path = gradtx.trajectory(tx, lambda x: (x - 3.0) ** 2, jnp.zeros(()), 200)
+        >>> print(f"{path.positions[-1]:.1f}")
+        3.0
     """
     steps = scale_by_dadapt_adam(learning_rate, betas, eps, estim_lr0, weight_decay)
     return chain(steps, scale(-1.0))

@@ -103,6 +103,14 @@ def rmsprop(
         momentum: Decay of a sum of steps, at least 0; None keeps no sum.
         nesterov: Whether to look one step ahead along the sum.
         bias_correction: Whether to correct the averages for their bias.
+
+    Examples:
+        >>> tx = gradtx.rmsprop(0.01, decay=0.99, momentum=0.9, eps_in_sqrt=False)
+        >>> updates, state = tx.update(jnp.array(3.0), tx.init(jnp.zeros(())))
+        >>> print(f"{updates:.2f}")
+        -0.10
+        >>> sorted(state)
+        ['count', 'nu', 'trace']
     """
     scale_by = scale_by_stddev if centered else scale_by_rms
     return chain(
@@ -146,6 +154,12 @@ def adagrad(
         eps: Added inside the root. At least 0.
 
     Keeps `sum_of_squares`, like the parameter, at least float32.
+
+    Examples:
+        >>> tx = gradtx.adagrad(1.0, initial_accumulator_value=0.0)
+        >>> path = gradtx.trajectory(tx, lambda x: 3 * x, jnp.zeros(()), 4)
+        >>> print(*(f"{u:.2f}" for u in jnp.diff(path.positions)))
+        -1.00 -0.71 -0.58 -0.50
     """
     return chain(
         scale_by_rss(initial_accumulator_value, eps),
@@ -208,6 +222,12 @@ def adadelta(
         eps: Added inside both roots. Positive.
         weight_decay: Times the parameter, added to the gradient.
         weight_decay_mask: Which leaves decay, see `only`. All, if None.
+
+    Examples:
+        >>> tx = gradtx.adadelta(1.0)
+        >>> path = gradtx.trajectory(tx, lambda x: (x - 3.0) ** 2, jnp.zeros(()), 1000)
+        >>> print(f"{path.positions[-1]:.1f}")
+        3.0
     """
     return chain(
         add_decayed_weights(weight_decay, weight_decay_mask),

@@ -81,6 +81,12 @@ def rprop(
 
     Riedmiller and Braun 1993: https://doi.org/10.1109/ICNN.1993.298623. As optax, one
     update late; `delayed=False` is torch's.
+
+    Examples:
+        >>> tx = gradtx.rprop(0.1, delayed=False)
+        >>> path = gradtx.trajectory(tx, jnp.abs, jnp.array(0.5), 5)
+        >>> print(*(f"{x:.3f}" for x in path.positions))
+        0.500 0.400 0.280 0.136 -0.037 -0.037
     """
     sizes = scale_by_rprop(
         learning_rate, eta_minus, eta_plus, min_step_size, max_step_size,

@@ -51,6 +51,15 @@ def schedule_free_sgd(
         warmup_steps: Steps of a line from 0 up to the learning rate, if given.
         weight_decay: `weight_decay * param` is added to the gradient, so that the
             direction is computed with it. At least 0 as a rule; None adds nothing.
+
+    Examples:
+        >>> tx, params = gradtx.schedule_free_sgd(0.75), jnp.array(4.0)
+        >>> state = tx.init(params)
+        >>> for _ in range(20):
+        ...     updates, state = tx.update(2 * (params - 3), state, params)
+        ...     params = params + updates
+        >>> print(f"{params:.3f} {gradtx.eval_params(tx, state, params):.3f}")
+        3.009 3.004
     """
     rate = _warmed(learning_rate, warmup_steps)
     base = chain(decay_if_any(weight_decay), scale_by_learning_rate(rate))
@@ -82,6 +91,15 @@ def schedule_free_adamw(
         weight_decay: Times the parameter and the learning rate.
         weight_lr_power: The power of the learning rate that is an iterate's weight.
         state_dtype: What the iterates are stored in; at least float32 if None.
+
+    Examples:
+        >>> tx, params = gradtx.schedule_free_adamw(0.1, warmup_steps=5), jnp.array(4.0)
+        >>> state = tx.init(params)
+        >>> for _ in range(100):
+        ...     updates, state = tx.update(2 * (params - 3), state, params)
+        ...     params = params + updates
+        >>> print(f"{gradtx.eval_params(tx, state, params):.1f}")
+        3.0
     """
     rate = _warmed(learning_rate, warmup_steps)
     direction = scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True)

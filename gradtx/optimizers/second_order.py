@@ -139,6 +139,15 @@ def sophia(
     Liu et al. 2023: https://arxiv.org/abs/2305.14342. Same arguments, defaults and
     numbers as `optax.contrib.sophia`. Call `update(updates, state, params,
     obj_fn=...)`.
+
+    Examples:
+        >>> def loss(x):
+        ...     return jnp.sum(jnp.array([1.0, 100.0]) * x**2)
+        >>> tx, params = gradtx.sophia(0.1, b2=0.0, weight_decay=0.0), jnp.ones(2)
+        >>> updates, state = tx.update(
+        ...     jax.grad(loss)(params), tx.init(params), params, obj_fn=loss)
+        >>> print(state["nu"])
+        [  2. 200.]
     """
     direction = scale_by_sophia(
         b1, b2, eps, gamma, clip_threshold, update_interval, hessian_diagonal_fn,

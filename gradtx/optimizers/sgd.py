@@ -50,6 +50,15 @@ def sgd(
         dampening: torch's, in [0, 1]: see `dampen`; only with momentum.
 
     Keeps `trace`, like the parameter, if there is momentum.
+
+    Examples:
+        >>> tx = gradtx.sgd(1.0, momentum=0.5, nesterov=True)
+        >>> state = tx.init(jnp.zeros(2))
+        >>> updates, state = tx.update(jnp.array([1.0, -2.0]), state)
+        >>> print(updates, state["trace"])
+        [-1.5  3. ] [ 1. -2.]
+        >>> tx.replace(learning_rate=0.1) == gradtx.sgd(0.1, 0.5, nesterov=True)
+        True
     """
     return chain(
         _sum(momentum, nesterov, accumulator_dtype, dampening),
@@ -76,6 +85,12 @@ def momentum(learning_rate: ScalarOrSchedule, decay: Decay = 0.9):
         decay: b, in [0, 1): the average is over about 1 / (1 - b) gradients.
 
     Keeps `mu`, like the parameter, at least float32.
+
+    Examples:
+        >>> tx = gradtx.momentum(1.0, decay=0.5)
+        >>> path = gradtx.trajectory(tx, lambda x: x, jnp.zeros(()), 4)
+        >>> print(jnp.diff(path.positions))
+        [-0.5    -0.75   -0.875  -0.9375]
     """
     return chain(scale_by_ema(decay, "mu"), scale_by_learning_rate(learning_rate))
 
@@ -94,6 +109,13 @@ def noisy_sgd(
 
     Neelakantan et al. 2015: https://arxiv.org/abs/1511.06807. Same arguments, defaults
     and numbers as `optax.noisy_sgd`.
+
+    Examples:
+        >>> tx = gradtx.noisy_sgd(0.5, eta=0.16, key=42)
+        >>> params = jnp.zeros(10_000)
+        >>> updates, _ = tx.update(params, tx.init(params))
+        >>> print(f"{updates.std():.1f}")  # 0.5 * sqrt(0.16)
+        0.2
     """
     return chain(
         add_noise(eta, gamma, key, seed=seed), scale_by_learning_rate(learning_rate)
@@ -117,6 +139,13 @@ def dpsgd(
 
     Args:
         momentum: Decay of the sum of updates, as of `trace`; no sum if None.
+
+    Examples:
+        >>> tx = gradtx.dpsgd(0.5, l2_norm_clip=5.0, noise_multiplier=0.0, seed=0)
+        >>> params, batch = jnp.zeros(2), jnp.array([[30.0, 40.0], [0.0, 1.0]])
+        >>> grads = jax.vmap(jax.grad(jnp.dot), (None, 0))(params, batch)
+        >>> print(*(f"{u:.2f}" for u in tx.update(grads, tx.init(params))[0]))
+        -0.75 -1.25
     """
     return chain(
         differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed),
@@ -132,6 +161,12 @@ def sign_sgd(learning_rate: ScalarOrSchedule):
 
     Bernstein et al. 2018: https://arxiv.org/abs/1802.04434. Same arguments, defaults
     and numbers as `optax.sign_sgd`.
+
+    Examples:
+        >>> tx = gradtx.sign_sgd(gradtx.inverse_sqrt_decay(0.5))
+        >>> updates, _ = tx.update(jnp.array([1e-6, -300.0]), tx.init(jnp.zeros(2)))
+        >>> print(updates)
+        [-0.5  0.5]
     """
     return chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
 
@@ -151,6 +186,16 @@ def signum(
         learning_rate: A number or a schedule.
         beta: Decay of the average, in [0, 1).
         accumulator_dtype: What the average is stored in; at least float32 if None.
+
+    Examples:
+        >>> tx = gradtx.signum(0.1, beta=0.9)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, 1.0, -1.0):
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        ...     print(f"{updates:.1f} {state['ema']:.2f}")
+        -0.1 0.10
+        -0.1 0.19
+        -0.1 0.07
     """
     return chain(
         ema(beta, False, accumulator_dtype),
@@ -168,6 +213,14 @@ def optimistic_gradient_descent(
 
     Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2. Same arguments, defaults
     and numbers as `optax.optimistic_gradient_descent`.
+
+    Examples:
+        >>> def game(x, fixed=jax.lax.stop_gradient):  # min over x[0], max over x[1]
+        ...     return x[0] * fixed(x[1]) - x[1] * fixed(x[0])
+        >>> tx = gradtx.optimistic_gradient_descent(0.3)
+        >>> path = gradtx.trajectory(tx, game, jnp.ones(2), 200)
+        >>> print(f"{jnp.linalg.norm(path.positions[-1]):.2f}")
+        0.00
     """
     return chain(
         scale_by_optimistic_gradient(alpha, beta), scale_by_learning_rate(learning_rate)

@@ -287,11 +287,7 @@ def per_epoch(
     """A schedule of epochs: it is evaluated at `count // steps_per_epoch`.
 
     `sgd(per_epoch(exponential_decay(0.1, 1, 0.5), steps_per_epoch=390))` halves the
-    learning rate after each epoch of 390 updates:
-
-        >>> rate = gradtx.per_epoch(gradtx.exponential_decay(0.1, 1, 0.5), 390)
-        >>> [round(float(rate(count)), 3) for count in (0, 389, 390, 780)]
-        [0.1, 0.1, 0.05, 0.025]
+    learning rate after each epoch of 390 updates.
 
     Args:
         schedule: A schedule, or a plain function, of the number of finished epochs.
@@ -302,6 +298,11 @@ def per_epoch(
     Raises:
         TypeError: `schedule` is no function.
         ValueError: `steps_per_epoch` is not whole or below 1.
+
+    Examples:
+        >>> rate = gradtx.per_epoch(gradtx.exponential_decay(0.1, 1, 0.5), 390)
+        >>> [round(float(rate(count)), 3) for count in (0, 389, 390, 780)]
+        [0.1, 0.1, 0.05, 0.025]
     """
 
     def value(count: Any) -> Any:

@@ -31,6 +31,12 @@ def chain(*transforms: Member):
     Raises:
         TypeError: A member is no gradient transformation.
         ValueError: At `init`: two pinned names clash.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.clip(1.0), gradtx.trace(0.5), gradtx.scale(-0.5))
+        >>> updates, state = tx.update(jnp.array([3.0, -0.5]), tx.init(jnp.zeros(2)))
+        >>> print(updates, state["trace"])
+        [-0.5   0.25] [ 1.  -0.5]
     """
     return Chain(transforms)
 
@@ -45,13 +51,28 @@ def moments(*transforms: Member):
 
     Args:
         transforms: Transformations, in order.
+
+    Examples:
+        >>> momentum, square = gradtx.scale_by_ema(0.5, "mu"), gradtx.second_moment(0.5)
+        >>> tx = gradtx.moments(momentum, gradtx.divide_by_root(square))
+        >>> _, state = tx.update(jnp.array(4.0), tx.init(jnp.zeros(())))
+        >>> print(state["mu"], state["nu"])  # in a chain nu were that of mu, 2
+        2.0 8.0
     """
     return Chain(transforms, is_scope=True)
 
 
 @transformation
 def identity():
-    """Change nothing, keep nothing: the chain of no members."""
+    """Change nothing, keep nothing: the chain of no members.
+
+    Examples:
+        >>> max_delta = None
+        >>> clip = gradtx.identity() if max_delta is None else gradtx.clip(max_delta)
+        >>> tx = gradtx.chain(clip, gradtx.sgd(0.5))
+        >>> print(tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0])
+        [-1.5 -2. ]
+    """
     return Chain(())
 
 
@@ -65,6 +86,12 @@ def add(*branches: Member, weights: Sequence[Scalar] | None = None):
 
     Raises:
         ValueError: There is no branch, or not one weight a branch.
+
+    Examples:
+        >>> tx = gradtx.add(gradtx.scale_by_sign(), gradtx.scale(0.5), weights=(3, 2))
+        >>> updates, _ = tx.update(jnp.array([4.0, -1.0]), tx.init(jnp.zeros(2)))
+        >>> print(updates)
+        [ 7. -4.]
     """
     if not branches or (weights is not None and len(weights) != len(branches)):
         given = "no" if weights is None else len(weights)
@@ -91,6 +118,12 @@ def named(key: str, transform: Member):
     Args:
         key: The name in front, without dots.
         transform: A transformation.
+
+    Examples:
+        >>> fast = gradtx.named("fast", gradtx.trace(0.9))
+        >>> slow = gradtx.named("slow", gradtx.trace(0.99))
+        >>> sorted(gradtx.add(fast, slow).init(jnp.zeros(2)))
+        ['count', 'fast.trace', 'slow.trace']
     """
     return Named(key, transform)
 
@@ -109,6 +142,14 @@ def let(name: str | Private, value: Member, body: Member):
 
     Raises:
         ValueError: The name is "grad" or "flowing", which mean something already.
+
+    Examples:
+        >>> average = gradtx.scale_by_ema(0.5, slot="mu")
+        >>> ahead = gradtx.add(gradtx.identity(), gradtx.recall("average"))
+        >>> tx = gradtx.let("average", average, ahead)
+        >>> updates, state = tx.update(jnp.array(2.0), tx.init(jnp.zeros(())))
+        >>> print(updates, state["mu"])
+        3.0 1.0
     """
     if name in ("grad", "flowing"):
         raise ValueError(
@@ -126,6 +167,13 @@ def recall(name: str | Private):
 
     Raises:
         ValueError: At `init` and `update`: no `let` around it has the name.
+
+    Examples:
+        >>> both = gradtx.add(gradtx.recall("sign"), gradtx.identity())
+        >>> tx = gradtx.let("sign", gradtx.scale_by_sign(), both)
+        >>> updates, _ = tx.update(jnp.array([2.0, -4.0]), tx.init(jnp.zeros(2)))
+        >>> print(updates)
+        [ 3. -5.]
     """
     return Recall(name)
 
@@ -141,6 +189,12 @@ def only(transform: Member, mask: Any):
 
     Raises:
         ValueError, TypeError: At `init`: the mask does not fit, or holds no bools.
+
+    Examples:
+        >>> tx = gradtx.only(gradtx.trace(0.9), {"w": True, "b": False})
+        >>> state = tx.init({"w": jnp.zeros(2), "b": jnp.zeros(2)})
+        >>> print(state["trace"]["w"], state["trace"]["b"])
+        [0. 0.] None
     """
     return Masked(transform, mask)
 
@@ -153,6 +207,14 @@ def stateless(f: Callable[[Any, Any], Any]):
 
     Args:
         f: A function of two trees; the parameters are None if `update` got none.
+
+    Examples:
+        >>> def signs(updates, params):
+        ...     return jax.tree.map(jnp.sign, updates)
+        >>> tx = gradtx.chain(gradtx.stateless(signs), gradtx.scale(-0.5))
+        >>> updates, _ = tx.update(jnp.array([3.0, -4.0]), tx.init(jnp.zeros(2)))
+        >>> print(updates)
+        [-0.5  0.5]
     """
     return optax.stateless(f)
 
@@ -165,5 +227,12 @@ def stateless_with_tree_map(f: Callable[[Any, Any], Any]):
 
     Args:
         f: A function of two arrays.
+
+    Examples:
+        >>> tx = gradtx.stateless_with_tree_map(lambda update, param: update + param)
+        >>> params = {"w": jnp.array([2.0, 4.0])}
+        >>> updates, _ = tx.update({"w": jnp.ones(2)}, tx.init(params), params)
+        >>> print(updates["w"])
+        [3. 5.]
     """
     return optax.stateless_with_tree_map(f)

@@ -25,12 +25,6 @@ def decay_mask(
 ) -> Any:
     """The usual mask of weight decay, by name: all but biases and norms.
 
-        >>> params = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
-        >>> gradtx.decay_mask(params)
-        {'dense': {'bias': False, 'kernel': True}}
-        >>> tx = gradtx.adamw(1e-3, mask=gradtx.decay_mask)
-        >>> tx = gradtx.adamw(1e-3, mask=gradtx.decay_mask(exempt="**/lora_*"))
-
     Exempt are `*bias*`, `b`, `scale`, `offset`, `gamma`, `beta`, `negative_slope`, and
     `weight` of `*norm*`, `*Norm*`, `ln`, `ln_*`, `ln1` and of equinox's norms.
 
@@ -41,6 +35,13 @@ def decay_mask(
 
     Raises:
         ValueError: No parameter is exempt, or a pattern of `exempt` matches none.
+
+    Examples:
+        >>> params = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+        >>> gradtx.decay_mask(params)
+        {'dense': {'bias': False, 'kernel': True}}
+        >>> tx = gradtx.adamw(1e-3, mask=gradtx.decay_mask)
+        >>> tx = gradtx.adamw(1e-3, mask=gradtx.decay_mask(exempt="**/lora_*"))
     """
     more = (exempt,) if isinstance(exempt, str) else tuple(exempt)
     if params is None:

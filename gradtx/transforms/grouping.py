@@ -45,6 +45,13 @@ def masked(inner: Member, mask: Any, *, mask_compatible_extra_args: bool = False
 
     Raises:
         ValueError, TypeError: At `init`: the mask does not fit, or holds no bools.
+
+    Examples:
+        >>> tx = gradtx.masked(gradtx.sgd(0.5), {"w": True, "b": False})
+        >>> params = {"w": jnp.array(1.0), "b": jnp.array(1.0)}
+        >>> updates, _ = tx.update(params, tx.init(params), params)
+        >>> print(updates["w"], updates["b"])
+        -0.5 0.0
     """
     return Masked(inner, mask, mask_compatible_extra_args, freezes=True, hides=True)
 
@@ -70,6 +77,14 @@ def groups(transforms: Mapping[str, Member], labels: Any = None):
     Raises:
         ValueError: At `init`: no pattern matches a leaf, or two of one rank do; a
             pattern matches no leaf; a label has no transformation.
+
+    Examples:
+        >>> tx = gradtx.groups({"**/b": gradtx.sgd(1.0), "**": gradtx.sgd(0.5)})
+        >>> params = {"embed": {"w": 1.0}, "head": {"w": 1.0, "b": 1.0}}
+        >>> params = jax.tree.map(jnp.array, params)
+        >>> updates, _ = tx.update(params, tx.init(params), params)
+        >>> jax.tree.map(float, updates)
+        {'embed': {'w': -0.5}, 'head': {'b': -1.0, 'w': -0.5}}
     """
     _check_members("groups", transforms)
     if not transforms:
@@ -91,6 +106,14 @@ def frozen():
     their gradients are in no norm, and may be None, or of any dtype. Around the groups
     `accumulate` keeps nothing for them, and `skip` does not ask whether theirs are
     finite; other wrappers see them.
+
+    Examples:
+        >>> tx = gradtx.groups({"base": gradtx.frozen(), "head": gradtx.adam(0.5)})
+        >>> params = {"base": jnp.ones(2), "head": jnp.ones(2)}
+        >>> state = tx.init(params)
+        >>> updates, _ = tx.update(params, state, params)
+        >>> print(updates["base"], state["mu"]["base"])
+        [0. 0.] None
     """
     return memoryless(lambda u, leaf: jnp.zeros_like(u), freezes=True)
 
@@ -162,6 +185,14 @@ def partition(
 
     Raises:
         ValueError: At `init`: a label has no transformation.
+
+    Examples:
+        >>> tx = gradtx.partition(
+        ...     {"kernel": gradtx.sgd(0.5, momentum=0.9), "other": gradtx.sgd(1.0)},
+        ...     {"w": "kernel", "b": "other"})
+        >>> state = tx.init({"w": jnp.zeros(2), "b": jnp.zeros(2)})
+        >>> print(state["kernel.trace"]["w"], state["kernel.trace"]["b"])
+        [0. 0.] None
     """
     _check_members("partition", transforms)
 
@@ -182,7 +213,15 @@ def multi_transform(
     *,
     mask_compatible_extra_args: bool = False,
 ):
-    """The same as `partition`, which is its newer name."""
+    """The same as `partition`, which is its newer name.
+
+    Examples:
+        >>> transforms = {"train": gradtx.sgd(0.5), "keep": gradtx.set_to_zero()}
+        >>> tx = gradtx.multi_transform(transforms, {"w": "train", "b": "keep"})
+        >>> params = {"w": jnp.array(1.0), "b": jnp.array(1.0)}
+        >>> jax.tree.map(float, tx.update(params, tx.init(params), params)[0])
+        {'b': 0.0, 'w': -0.5}
+    """
     return partition(
         transforms, param_labels, mask_compatible_extra_args=mask_compatible_extra_args
     )
@@ -196,6 +235,12 @@ def freeze(mask: Any):
 
     Args:
         mask: As of `only`.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.sgd(0.5), gradtx.freeze({"w": False, "b": True}))
+        >>> params = {"w": jnp.array(1.0), "b": jnp.array(1.0)}
+        >>> jax.tree.map(float, tx.update(params, tx.init(params), params)[0])
+        {'b': 0.0, 'w': -0.5}
     """
     return only(set_to_zero(), mask)
 
@@ -209,6 +254,13 @@ def selective_transform(optimizer: Member, *, freeze_mask: Any):
     Args:
         optimizer: The transformation of the others.
         freeze_mask: As of `only`.
+
+    Examples:
+        >>> mask = {"w": False, "b": True}
+        >>> tx = gradtx.selective_transform(gradtx.sgd(0.5), freeze_mask=mask)
+        >>> params = {"w": jnp.array(1.0), "b": jnp.array(1.0)}
+        >>> jax.tree.map(float, tx.update(params, tx.init(params), params)[0])
+        {'b': 0.0, 'w': -0.5}
     """
     is_trained = functools.partial(_is_trained, freeze_mask)
     return chain(masked(optimizer, is_trained), freeze(freeze_mask))
@@ -230,6 +282,11 @@ def named_chain(*args: Any):
 
     Raises:
         ValueError: A member is no such pair, or two have one name.
+
+    Examples:
+        >>> members = ("clip", gradtx.clip(1.0)), ("fit", gradtx.adam(0.1))
+        >>> sorted(gradtx.named_chain(*members).init(jnp.zeros(2)))
+        ['count', 'fit.mu', 'fit.nu']
     """
     for pair in args:
         if not (

@@ -26,12 +26,7 @@ def layer_decay(
 ) -> Any:
     """Layer-wise learning-rate decay: layer i of n gets `make(rate ** (n - i))`.
 
-    Clark et al. 2020: https://arxiv.org/abs/2003.10555. The result is `groups`:
-        >>> params = dict.fromkeys(("embed", "block_0", "block_1", "head"), jnp.ones(2))
-        >>> tx = gradtx.layer_decay(lambda scale: gradtx.sgd(0.8 * scale), params, 0.5,
-        ...     layers="block_*", first="embed", last="head")
-        >>> float(gradtx.hyperparams(tx, tx.init(params))["embed/**.learning_rate"])
-        0.1
+    Clark et al. 2020: https://arxiv.org/abs/2003.10555. The result is `groups`.
 
     Args:
         make: From a multiplier to the transformation of a layer.
@@ -44,6 +39,13 @@ def layer_decay(
 
     Raises:
         ValueError: No pattern matches a parameter, or two do; a pattern matches none.
+
+    Examples:
+        >>> params = dict.fromkeys(("embed", "block_0", "block_1", "head"), jnp.ones(2))
+        >>> tx = gradtx.layer_decay(lambda scale: gradtx.sgd(0.8 * scale), params, 0.5,
+        ...     layers="block_*", first="embed", last="head")
+        >>> float(gradtx.hyperparams(tx, tx.init(params))["embed/**.learning_rate"])
+        0.1
     """
     if not 0 < rate <= 1:
         raise ValueError(f"layer_decay: rate must be in (0, 1], got {rate!r}")

@@ -158,6 +158,16 @@ def accumulate(
 
     Keeps `mini_step` (gradients since the last step), `gradient_step` (steps),
     `acc_grads`, and the state of the transformation whole as `inner`.
+
+    Examples:
+        >>> tx = gradtx.accumulate(gradtx.sgd(0.5), every=2)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, 3.0, 5.0):
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        ...     print(updates, state["gradient_step"])
+        0.0 0
+        -1.0 1
+        0.0 1
     """
     return accumulating(transform, every, mean, dtype)
 
@@ -188,6 +198,15 @@ class MultiSteps:
         accumulator_dtype: As `dtype` of `accumulate`.
 
     The state has the fields of optax's `MultiStepsState`: `state.mini_step`, ...
+
+    Examples:
+        >>> tx = gradtx.MultiSteps(gradtx.sgd(0.5), every_k_schedule=2)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, 3.0):
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        ...     print(updates, tx.has_updated(state))
+        0.0 False
+        -1.0 True
     """
 
     def __init__(

@@ -45,6 +45,15 @@ def average_params(
         slot: The name that the average is kept under, at least float32.
 
     Inside of `accumulate` it averages after steps, around it after every gradient.
+
+    Examples:
+        >>> tx, params = gradtx.average_params(gradtx.sgd(1.0), "polyak"), jnp.zeros(())
+        >>> state = tx.init(params)
+        >>> for gradient in (1.0, -4.0):
+        ...     updates, state = tx.update(jnp.array(gradient), state, params)
+        ...     params = params + updates
+        >>> print(params, gradtx.eval_params(tx, state, params))
+        3.0 1.0
     """
     return chain(transform, _average(decay, start, every, slot))
 
@@ -94,6 +103,16 @@ def lookahead(
         reset_state: Whether the optimizer then begins anew.
 
     Keeps `slow`, and what the optimizer keeps: whole as `inner` if it is reset.
+
+    Examples:
+        >>> tx, params = gradtx.lookahead(gradtx.sgd(1.0), 2, 0.5), jnp.array(0.0)
+        >>> state = tx.init(params)
+        >>> for _ in range(2):
+        ...     updates, state = tx.update(jnp.array(-2.0), state, params)
+        ...     params = params + updates
+        ...     print(params)  # the second step ends halfway between 0 and 4
+        2.0
+        2.0
     """
     fast = _restart(fast_optimizer, sync_period) if reset_state else fast_optimizer
     return chain(fast, _synchronize(sync_period, slow_step_size))

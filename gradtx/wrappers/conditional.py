@@ -51,6 +51,15 @@ def conditionally_transform(
         forward_extra_args: Whether it also gets the extra arguments by name.
 
     Keeps `inner_state` whole, and `step`.
+
+    Examples:
+        >>> tx = gradtx.conditionally_transform(gradtx.clip(1.0), lambda step: step < 1)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for _ in range(2):
+        ...     updates, state = tx.update(jnp.array(5.0), state)
+        ...     print(updates)
+        1.0
+        5.0
     """
     return _conditionally(inner, should_transform_fn, forward_extra_args)
 
@@ -67,5 +76,14 @@ def conditionally_mask(
     Same arguments, defaults and numbers as `optax.conditionally_mask`.
 
     Keeps `inner_state` whole, and `step`.
+
+    Examples:
+        >>> tx = gradtx.conditionally_mask(gradtx.sgd(1.0), lambda step: step >= 1)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for _ in range(2):
+        ...     updates, state = tx.update(jnp.array(5.0), state)
+        ...     print(updates)
+        0.0
+        -5.0
     """
     return _conditionally(inner, should_transform_fn, forward_extra_args, zeros)

@@ -66,6 +66,12 @@ def hyperparams(tx: GradientTransformation, state: Any) -> Numbers:
 
     Raises:
         TypeError: `tx` is no transformation of gradtx.
+
+    Examples:
+        >>> tx = gradtx.sgd(gradtx.linear_schedule(0.5, 0.0, 2), momentum=0.75)
+        >>> _, state = tx.update(jnp.ones(2), tx.init(jnp.zeros(2)))
+        >>> print(gradtx.hyperparams(tx, state)["learning_rate"])
+        0.25
     """
     tx = ours("hyperparams", tx)
     check_state("hyperparams", state)
@@ -155,6 +161,14 @@ def editable(transform: Member):
     Raises:
         ValueError: The transformation is editable. At `update`: `hyperparams` lacks a
             number, or holds another one or an array of them.
+
+    Examples:
+        >>> tx = gradtx.editable(gradtx.sgd(0.5))
+        >>> state = tx.init(jnp.zeros(()))
+        >>> state["hyperparams"]["learning_rate"] = jnp.float32(0.25)
+        >>> updates, state = tx.update(jnp.ones(()), state)
+        >>> print(updates)
+        -0.25
     """
     inside = ours("editable", transform)
     if keeps_numbers(inside.bound):

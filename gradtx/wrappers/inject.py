@@ -52,6 +52,14 @@ def inject_hyperparams(
 
     Raises:
         ValueError: A static argument is none of the factory's.
+
+    Examples:
+        >>> tx = gradtx.inject_hyperparams(gradtx.sgd)(learning_rate=0.5)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> state.hyperparams["learning_rate"] = jnp.float32(0.25)
+        >>> updates, state = tx.update(jnp.ones(()), state)
+        >>> print(updates)
+        -0.25
     """
     static = {static_args} if isinstance(static_args, str) else {*static_args}
     signature, dtype = inspect.signature(inner_factory), hyperparam_dtype

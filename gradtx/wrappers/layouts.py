@@ -35,6 +35,11 @@ def flatten(inner: Member):
 
     Keeps the state of the transformation whole as `inner`. Where a gradient is None,
     the elements of its vectors stay.
+
+    Examples:
+        >>> tx = gradtx.flatten(gradtx.trace(0.9))
+        >>> tx.init({"w": jnp.zeros((2, 3)), "b": jnp.zeros(3)})["inner"]["trace"].shape
+        (9,)
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
@@ -149,6 +154,13 @@ def split_real_and_imaginary(inner: Member):
         inner: The transformation.
 
     Keeps its state whole as `inner_state`, with a pair for each complex parameter.
+
+    Examples:
+        >>> tx = gradtx.split_real_and_imaginary(gradtx.clip(1.0))
+        >>> params = jnp.zeros(1, complex)
+        >>> updates, _ = tx.update(jnp.array([3.0 + 0.5j]), tx.init(params))
+        >>> print(updates)
+        [1.+0.5j]
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:

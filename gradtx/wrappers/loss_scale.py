@@ -57,6 +57,15 @@ def loss_scale(
 
     A skipped step gives zeros. Keeps `loss_scale`, `growth_tracker` (finite gradients
     since the last change), `total_skipped`, and the optimizer's state as `inner`.
+
+    Examples:
+        >>> tx = gradtx.loss_scale(gradtx.sgd(0.5), initial=1024.0)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1024.0, jnp.inf):  # of the loss times loss_scale_of(state)
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        ...     print(updates, state["loss_scale"])
+        -0.5 1024.0
+        0.0 512.0
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
@@ -109,6 +118,14 @@ def loss_scale_of(state: Any) -> jax.Array:
 
     Raises:
         ValueError: No `loss_scale` keeps a scale in it, or several do.
+
+    Examples:
+        >>> tx = gradtx.loss_scale(gradtx.sgd(0.5), initial=1024.0)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> def scaled(params):
+        ...     return gradtx.loss_scale_of(state) * jnp.square(params)
+        >>> print(jax.grad(scaled)(jnp.float32(1.0)))
+        2048.0
     """
     found = [*_scales(state)]
     if len(found) != 1:

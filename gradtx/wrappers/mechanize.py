@@ -40,6 +40,12 @@ def mechanize(
 
     Keeps the first parameters as `x0`, and `s`, whose sum is the scale, `r`, `m`, `v`,
     each of `num_betas` numbers, beside what the optimizer keeps.
+
+    Examples:
+        >>> tx = gradtx.mechanize(gradtx.sgd(1.0), weight_decay=0.0)
+        >>> path = gradtx.trajectory(tx, lambda x: (x - 3.0) ** 2, jnp.zeros(()), 200)
+        >>> print(f"{path.positions[-1]:.1f}")
+        3.0
     """
     tuned = _learn_scale(weight_decay, eps, s_init, num_betas)
     return let(GRADIENT, identity(), chain(base_optimizer, tuned))

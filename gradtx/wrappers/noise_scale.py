@@ -65,6 +65,14 @@ def accumulate_with_noise_scale(
     It starts at 0; negative values mean that more steps must be averaged.
     Keeps the slots of `accumulate`, averages of unbiased estimates, `grad_square` and
     `noise_trace`, and `micro_square`, the mean square within a step.
+
+    Examples:
+        >>> tx = gradtx.accumulate_with_noise_scale(gradtx.sgd(0.5), every=2, decay=0.0)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (2.0, 4.0):
+        ...     _, state = tx.update(jnp.array(gradient), state)
+        >>> print(f"{gradtx.metrics(state)['noise_scale']:.3f}")
+        0.250
     """
 
     def measure(slots: Any, micro: Any, average: Any, number: Any, is_due: Any) -> Any:

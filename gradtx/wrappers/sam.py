@@ -55,6 +55,17 @@ def sam(
             state.
         opaque_mode: Whether `grad_fn(params, i)` gives the gradients after the first.
         batch_axis_name: Over which axis these are averaged, if any.
+
+    Examples:
+        >>> climb = gradtx.chain(gradtx.normalize(), gradtx.sgd(0.5))
+        >>> tx, params = gradtx.sam(gradtx.sgd(0.25), climb), jnp.array(2.0)
+        >>> state = tx.init(params)
+        >>> for _ in range(2):
+        ...     updates, state = tx.update(2 * params, state, params)
+        ...     params = params + updates
+        ...     print(params)  # 2 + 0.5, then 2 - 0.25 * 5
+        2.5
+        0.75
     """
 
     def at_once(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:

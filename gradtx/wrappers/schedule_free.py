@@ -37,6 +37,16 @@ def interpolate_iterates(
         state_dtype: What z is stored in; at least float32 if None.
 
     Keeps `z`, and three numbers, `b1`, `weight_sum` and `max_lr`.
+
+    Examples:
+        >>> means = gradtx.interpolate_iterates(0.25, b1=0.5)
+        >>> tx, params = gradtx.chain(gradtx.sgd(0.25), means), jnp.array(4.0)
+        >>> state = tx.init(params)
+        >>> for _ in range(2):
+        ...     updates, state = tx.update(2 * params, state, params)
+        ...     params = params + updates
+        >>> print(params, state["z"], gradtx.eval_params(tx, state, params))
+        1.25 1.0 1.5
     """
 
     def weight_of(rate: Any) -> Any:
@@ -86,6 +96,12 @@ def schedule_free_eval_params(state: Mapping[str, Any], params: Any) -> Any:
 
     Raises:
         ValueError: The state has no iterates.
+
+    Examples:
+        >>> tx, params = gradtx.schedule_free_sgd(0.25), jnp.array(4.0)
+        >>> updates, state = tx.update(2 * params, tx.init(params), params)
+        >>> print(f"{gradtx.schedule_free_eval_params(state, params + updates):.2f}")
+        2.00
     """
     if not isinstance(state, Mapping) or not {"b1", "z"} <= state.keys():
         kept = sorted(state) if isinstance(state, Mapping) else type(state).__name__
@@ -120,6 +136,13 @@ def schedule_free(
         b1: The share of the mean in the parameters, in (0, 1).
         weight_lr_power: The power of the learning rate that is an iterate's weight.
         state_dtype: The dtype in which iterates are stored; at least float32 if None.
+
+    Examples:
+        >>> tx = gradtx.schedule_free(gradtx.adam(0.5, b1=0.0), learning_rate=0.5)
+        >>> params = jnp.array(4.0)
+        >>> updates, state = tx.update(2 * params, tx.init(params), params)
+        >>> print(f"{gradtx.eval_params(tx, state, params + updates):.2f}")
+        3.50
     """
     return chain(
         base_optimizer,

@@ -52,6 +52,12 @@ def not_finite():
     """A condition of `skip`: an element is infinite or NaN. Changes no update.
 
     Keeps `should_skip`.
+
+    Examples:
+        >>> tx = gradtx.skip(gradtx.sgd(0.5), when=gradtx.not_finite())
+        >>> updates, state = tx.update(jnp.array([1.0, jnp.nan]), tx.init(jnp.zeros(2)))
+        >>> print(updates, state["total_skipped"])
+        [0. 0.] 1
     """
 
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
@@ -71,6 +77,13 @@ def norm_above(max_norm: NonNegative):
         max_norm: At least 0.
 
     Changes no update. Keeps `should_skip`.
+
+    Examples:
+        >>> condition = gradtx.chain(gradtx.not_finite(), gradtx.norm_above(10.0))
+        >>> tx = gradtx.skip(gradtx.sgd(0.5), when=condition)
+        >>> updates, state = tx.update(jnp.array([30.0, 40.0]), tx.init(jnp.zeros(2)))
+        >>> print(updates, state["total_skipped"])
+        [0. 0.] 1
     """
 
     def settle(total: Any, shared: Any, step: SettleContext) -> Any:
@@ -98,6 +111,14 @@ def norm_spikes(
         warmup: How many finite norms, at least 1, come before any outlier.
 
     Changes no update. Keeps `should_skip`, `norm_mean`, `norm_variance`, `norm_count`.
+
+    Examples:
+        >>> tx = gradtx.skip(gradtx.sgd(0.5), when=gradtx.norm_spikes(6.0, warmup=3))
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, 1.1, 0.9, 50.0):
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        >>> print(updates, state["total_skipped"])
+        0.0 1
     """
 
     def settle(total: Any, shared: Any, step: SettleContext) -> Any:
@@ -139,6 +160,14 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
 
     Keeps `gradient_step`, the number of steps, `total_skipped`, what the condition
     keeps as `skip_state`, and the state of the transformation whole as `inner`.
+
+    Examples:
+        >>> tx = gradtx.skip(gradtx.adam(0.1))
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, jnp.inf, 1.0):
+        ...     _, state = tx.update(jnp.array(gradient), state)
+        >>> print(state["total_skipped"], state["inner"]["count"])
+        1 2
     """
     is_ours, condition = isinstance(when, FactoryValue), when
     if not (is_ours or callable(when)) or hasattr(when, "factory"):
@@ -196,6 +225,16 @@ def apply_if_finite(inner: Member, max_consecutive_errors: NonNegative):
 
     Keeps `notfinite_count` (in a row), `last_finite`, `total_notfinite`, and the state
     of the transformation whole as `inner_state`.
+
+    Examples:
+        >>> tx = gradtx.apply_if_finite(gradtx.sgd(0.5), max_consecutive_errors=2)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (jnp.nan, jnp.nan, jnp.nan):
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        ...     print(updates, state["notfinite_count"])
+        0.0 1
+        0.0 2
+        nan 3
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
@@ -244,6 +283,15 @@ def skip_not_finite(
 
     Returns:
         The bool, and `should_skip` and `num_not_finite` by name.
+
+    Examples:
+        >>> tx = gradtx.MultiSteps(
+        ...     gradtx.sgd(0.5), 2, should_skip_update_fn=gradtx.skip_not_finite)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, jnp.nan, 3.0):
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        >>> print(updates)
+        -1.0
     """
     counts = [jnp.sum(~jnp.isfinite(u)) for u in jax.tree.leaves(updates)]
     number = sum(counts, jnp.zeros([], jnp.int32)).astype(jnp.int32)
@@ -265,6 +313,14 @@ def skip_large_updates(
 
     Returns:
         The bool, and `should_skip` and `norm_squared` by name.
+
+    Examples:
+        >>> def is_large(*given):
+        ...     return gradtx.skip_large_updates(*given, max_squared_norm=100.0)
+        >>> tx = gradtx.skip(gradtx.sgd(0.5), when=is_large)
+        >>> updates, state = tx.update(jnp.array([30.0, 40.0]), tx.init(jnp.zeros(2)))
+        >>> print(updates, state["total_skipped"])
+        [0. 0.] 1
     """
     squares = [jnp.sum(abs2(wide(u))) for u in jax.tree.leaves(updates)]
     total = sum(squares, jnp.zeros([]))

@@ -1,4 +1,5 @@
 import inspect
+import re
 
 import pytest
 
@@ -88,6 +89,34 @@ def test_arguments_stand_in_front_of_what_is_kept():
 
     doc = inspect.getdoc(recipe) or ""
     assert doc.index("Args:") < doc.index("Keeps `mu`.")
+
+
+def test_arguments_stand_in_front_of_examples_which_come_last():
+    @described_by(first)
+    def recipe(one):
+        """A recipe.
+
+        Raises:
+            ValueError: Always.
+
+        Examples:
+            >>> 1 + 1
+            2
+        """
+
+    @described_by(first)
+    def other(one):
+        """Another one.
+
+        Examples:
+            >>> 1 + 1
+            2
+        """
+
+    for doc in (inspect.getdoc(recipe) or "", inspect.getdoc(other) or ""):
+        sections = [line for line in doc.splitlines() if re.match(r"\w+:$", line)]
+        assert sections in (["Args:", "Raises:", "Examples:"], ["Args:", "Examples:"])
+        assert doc.endswith("Examples:\n    >>> 1 + 1\n    2")
 
 
 def test_its_own_entry_goes_before_that_of_a_source():
