@@ -45,11 +45,13 @@ def optimizer(
             "gradtx.list_optimizers() lists the names"
         )
     if not isinstance(name, Mapping):
-        raise TypeError(f"optimizer: takes a name or a config, got {short_repr(name)}")
+        raise TypeError(
+            f"optimizer: expected a name or a config, got {short_repr(name)}"
+        )
     made = from_config({**name, **arguments})
     if not isinstance(made, GradientTransformation):
         raise TypeError(
-            f"optimizer: takes the config of a transformation, got that of {made!r}"
+            f"optimizer: expected the config of a transformation, got that of {made!r}"
         )
     return made
 

@@ -39,7 +39,7 @@ def _by_label(given: Any, owner: str) -> Any:
     if isinstance(given, Mapping) and given:
         return given
     raise TypeError(
-        f"{owner}: takes a dict by label, at least of one, got {short_repr(given)}"
+        f"{owner}: expected a dict by label, of at least one, got {short_repr(given)}"
     )
 
 

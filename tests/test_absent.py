@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -47,9 +48,9 @@ def test_none_for_a_tree_is_none_for_each_of_its_leaves(name, with_params):
         return
     updates, state = path(name, PART, with_params)
     assert jax.tree.structure(state) == jax.tree.structure(its)
-    jax.tree.map(np.testing.assert_array_equal, state, its)
+    chex.assert_trees_all_equal(state, its)
     assert updates["disc"] is None and jax.tree.leaves(expected["disc"]) == []
-    jax.tree.map(np.testing.assert_array_equal, updates["gen"], expected["gen"])
+    chex.assert_trees_all_equal(updates["gen"], expected["gen"])
 
 
 def test_state_and_parameters_of_what_is_skipped_are_untouched():
@@ -63,9 +64,7 @@ def test_state_and_parameters_of_what_is_skipped_are_untouched():
     )
     np.testing.assert_allclose(updates["gen"]["w"], alone["gen"]["w"], rtol=1e-6)
     for slot in ("mu", "nu"):
-        jax.tree.map(
-            np.testing.assert_array_equal, after[slot]["disc"], state[slot]["disc"]
-        )
+        chex.assert_trees_all_equal(after[slot]["disc"], state[slot]["disc"])
     moved = gradtx.apply_updates(PARAMS, updates)
     assert moved["disc"]["w"] is PARAMS["disc"]["w"]
     np.testing.assert_allclose(
@@ -95,4 +94,4 @@ def test_nothing_at_all_is_skipped_too():
     tx: Any = gradtx.adam(0.1)
     updates, state = tx.update(None, tx.init(PARAMS), PARAMS)
     assert updates is None
-    jax.tree.map(np.testing.assert_array_equal, state["mu"], tx.init(PARAMS)["mu"])
+    chex.assert_trees_all_equal(state["mu"], tx.init(PARAMS)["mu"])

@@ -87,10 +87,12 @@ def test_errors_of_arguments_are_those_of_the_factory():
 
 
 def test_neither_a_name_nor_a_config_of_a_transformation_is_an_error():
-    with pytest.raises(TypeError, match=r"optimizer: takes a name or a config, got 3"):
+    with pytest.raises(
+        TypeError, match=r"optimizer: expected a name or a config, got 3"
+    ):
         anything.optimizer(3)
     config = gradtx.to_config(gradtx.constant_schedule(0.1))
-    message = "optimizer: takes the config of a transformation, got that of constant"
+    message = "optimizer: expected the config of a transformation, got that of constant"
     with pytest.raises(TypeError, match=message):
         gradtx.optimizer(config)
 

@@ -7,6 +7,7 @@ of a given dtype, learning rates of 0.
 import inspect
 import math
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -113,7 +114,7 @@ def test_a_slot_of_a_real_dtype_holds_complex_numbers_as_they_are(name, argument
             at = gradtx.apply_updates(at, updates)
         assert jax.tree.map(lambda x: x.dtype, state) == before
         runs.append((updates, state))
-    jax.tree.map(np.testing.assert_array_equal, *runs)
+    chex.assert_trees_all_equal(*runs)
 
 
 def test_adafactors_momentum_of_complex_gradients_is_their_average():
@@ -164,9 +165,7 @@ def test_before_its_offset_adafactors_step_is_its_first(name, offset):
             expected, fresh = plain.update(grads, first, params)
         else:
             expected, fresh = plain.update(grads, fresh, params)
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), updates, expected
-        )
+        chex.assert_trees_all_close(updates, expected, rtol=1e-6)
 
 
 def test_a_decay_of_ones_own_sees_the_steps_before_the_offset_as_in_optax():
@@ -216,7 +215,7 @@ def assert_stays(tx, name):
         extra = case.get("extra", lambda *_: {})(at, grads)
         updates, state = tx.update(grads, state, at, **extra)
         at = gradtx.apply_updates(at, updates)
-    jax.tree.map(np.testing.assert_array_equal, at, params)
+    chex.assert_trees_all_equal(at, params)
 
 
 @pytest.mark.parametrize(("name", "argument"), list(rates()))
@@ -308,9 +307,8 @@ def test_what_happens_every_so_many_updates_goes_on_at_the_end_of_the_count(name
         return at_count(tree, 0)
 
     for mine, its in zip(late, early, strict=True):
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-            *map(without_count, (mine, its)),
+        chex.assert_trees_all_close(
+            *map(without_count, (mine, its)), rtol=1e-5, atol=1e-6
         )
 
 
@@ -319,7 +317,7 @@ def test_periods_of_one_chain_keep_their_common_phase():
     tx = gradtx.chain(gradtx.apply_every(4), gradtx.lookahead(gradtx.sgd(0.1), 6, 0.5))
     runs = [run_from(tx, "sgd", LAST - 4 - away, 30) for away in (0, 1200)]
     for mine, its in zip(*runs, strict=True):
-        jax.tree.map(np.testing.assert_array_equal, mine[0], its[0])
+        chex.assert_trees_all_equal(mine[0], its[0])
     counts = [int(state["count"]) for _, state in runs[0]]
     assert max(counts) == LAST
     assert all(count > LAST - 12 for count in counts)
@@ -340,7 +338,7 @@ def test_a_period_that_is_no_constant_goes_on_too(kind):
                 updates, state = update(tx, WITH, state, WITH)
                 made.append(updates)
             seen.append(made)
-        jax.tree.map(np.testing.assert_array_equal, *seen)
+        chex.assert_trees_all_equal(*seen)
 
 
 def test_the_common_period_is_the_least_common_multiple_and_never_too_long():

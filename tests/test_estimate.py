@@ -1,5 +1,6 @@
 import pickle
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -175,7 +176,7 @@ def test_the_same_key_gives_the_same_and_another_key_another(make):
 def test_fewer_directions_at_once_give_the_same(make):
     whole = make(directions=6).value_and_grad(quadratic)(KEY, START)
     parts = make(directions=6, at_once=2).value_and_grad(quadratic)(KEY, START)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, parts)
+    chex.assert_trees_all_close(whole, parts, rtol=1e-5)
 
 
 def test_memory_does_not_grow_with_directions_but_with_those_at_once():

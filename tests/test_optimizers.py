@@ -5,6 +5,7 @@ import itertools
 import sys
 import textwrap
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -202,7 +203,7 @@ def test_adam_is_momentum_chained_with_rmsprop():
     composed, named = (
         equality.run(tx, params, grads, values) for tx in (literally, gradtx.adam(0.1))
     )
-    jax.tree.map(np.testing.assert_array_equal, composed, named)
+    chex.assert_trees_all_equal(composed, named)
 
 
 def test_bad_numbers_that_reach_an_optimizer_through_its_recipe_are_named_by_it():

@@ -5,6 +5,7 @@ import functools
 import operator
 import typing
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -197,11 +198,7 @@ def test_a_schedule_gives_the_number_of_each_update(name, fills):
             with jax.disable_jit():  # quicker than to compile each
                 ours = trial.update(scheduled, grads, ours[1], params)
             theirs = trial.update(constant, grads, theirs[1], params)
-            jax.tree.map(
-                functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-14),
-                ours,
-                theirs,
-            )
+            chex.assert_trees_all_close(ours, theirs, rtol=1e-9, atol=1e-14)
 
 
 def read_by_update(trial, tx, arguments):

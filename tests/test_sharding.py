@@ -2,6 +2,7 @@ import functools
 import re
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -105,9 +106,7 @@ def test_an_update_works_inside_shard_map():
     params, grads = tree(0), tree(1)
     updates = jax.jit(sharded)(params, grads)
     expected, _ = tx.update(grads, tx.init(params), params)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updates, expected
-    )
+    chex.assert_trees_all_close(updates, expected, rtol=1e-5)
 
 
 def test_the_same_seed_draws_the_same_numbers_on_any_number_of_devices():
@@ -122,6 +121,4 @@ def test_the_same_seed_draws_the_same_numbers_on_any_number_of_devices():
     alone, _ = jax.jit(tx.update)(tree(0), tx.init(tree(0)))
     values = placed(mesh, tree(0))
     together, _ = jax.jit(tx.update)(values, tx.init(values))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), alone, together
-    )
+    chex.assert_trees_all_close(alone, together, rtol=1e-6)

@@ -41,8 +41,7 @@ def check_keys(program: Program, state: Mapping[str, Any], optional: set[str]) -
         raise missing_slots(program, missing, state)
     if unknown:
         raise ValueError(
-            f"{program.name}: the state holds {first_few(unknown)}, which nothing "
-            "here keeps"
+            f"{program.name}: unexpected in the state: {first_few(unknown)}"
         )
 
 
@@ -51,7 +50,7 @@ def missing_slots(program: Program, missing: Sequence[str], state: Any) -> Value
     if not state:
         return no_state(program.name, f"keeps {first_few(missing)}")
     return ValueError(
-        f"{program.name}: the state lacks {first_few(missing)}; "
+        f"{program.name}: missing in the state: {first_few(missing)}; "
         f"it holds {first_few(sorted(state))}"
     )
 
@@ -63,7 +62,7 @@ def check_extra(program: Program, extra: Iterable[str]) -> None:
     plurals = {f"{name}{ending}" for name in known for ending in ("s", "es")}
     for name in sorted(extra - known - plurals):
         if not program.takes_anything and (near := did_you_mean(name, known)):
-            raise TypeError(f"{program.name}: unknown extra argument {name!r}{near}")
+            raise TypeError(f"{program.name}: unexpected extra argument {name!r}{near}")
     missing = sorted(needs.keys() - extra)
     if missing:
         who = needs[missing[0]]
@@ -71,7 +70,7 @@ def check_extra(program: Program, extra: Iterable[str]) -> None:
         given = ", ".join(f"{need}=..." for need in mine)
         arguments = "argument" if len(mine) == 1 else "arguments"
         raise TypeError(
-            f"{_who(program.name, who)} needs the extra {arguments} "
+            f"{_who(program.name, who)}: missing extra {arguments} "
             f"{first_few(mine)}; "
             f"call update(updates, state, params, {given})"
         )
@@ -113,7 +112,7 @@ def check_leaf(leaves: Leaves, i: int, ops: Sequence[Op]) -> None:
     ):
         of = "" if p is None else f" of shape {p.shape}"
         raise ValueError(
-            f"{batch}: takes gradients of examples: an axis of them in front of the "
+            f"{batch}: expected gradients of single examples, their axis before the "
             f"parameter's{of}, but at {leaves.path(i)!r} the update has "
             f"shape {u.shape}"
         )
@@ -122,8 +121,7 @@ def check_leaf(leaves: Leaves, i: int, ops: Sequence[Op]) -> None:
         sizes = {x.shape[0] for x, y in pairs if _is_batch(x, y)}
         if len(sizes) > 1:
             raise ValueError(
-                f"{batch}: takes gradients of as many examples at every leaf, "
-                f"got {sorted(sizes)}"
+                f"{batch}: expected as many examples at every leaf, got {sorted(sizes)}"
             )
     if batch is None and p is not None and p.shape != u.shape:
         raise ValueError(

@@ -103,8 +103,8 @@ class Leaves:
             mine, its = (names_of(it, is_none) for it in (self.reference, tree))
             raise ValueError(
                 f"{self.owner}: {what} must have the structure of "
-                f"{'the parameters' if self.has_params else 'the updates'}, but "
-                f"{set_difference(its, mine) or 'its containers differ'}"
+                f"{'the parameters' if self.has_params else 'the updates'}; "
+                f"{set_difference(its, mine) or 'their containers differ'}"
             )
         return leaves
 

@@ -149,7 +149,9 @@ class _Lowering:
             case Recall(mark):
                 registers = dict(scope.marks)
                 if mark not in registers:
-                    raise ValueError(f"recall: nothing around it lets {str(mark)!r}")
+                    raise ValueError(
+                        f"recall: expected a let of {str(mark)!r} around it, got none"
+                    )
                 if scope.masks:  # what they switch off gets what reaches this
                     return self.emit(bound, node, (u,), scope, name)
                 return registers[mark]

@@ -60,7 +60,7 @@ class GradientTransformation(
             return optax.GradientTransformation(*given, **named)
         if len(given) != 1 or not isinstance(given[0], FactoryCall):
             raise TypeError(
-                "GradientTransformation: takes an init and an update function, "
+                "GradientTransformation: expected an init and an update function, "
                 f"got {len(given)} arguments"
             )
         (bound,) = given

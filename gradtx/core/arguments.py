@@ -147,7 +147,7 @@ class SizeRole(Role):
         """The size as an int."""
         if callable(value):
             raise TypeError(
-                f"{owner}: {argument} takes no schedule, only an int; got {value!r}"
+                f"{owner}: {argument} must be an int, not a schedule, got {value!r}"
             )
         with contextlib.suppress(TypeError):
             if (size := operator.index(value)) >= 1:
@@ -298,7 +298,7 @@ class NumberRole(Role):
             )
         if not self.takes_schedule:
             raise TypeError(
-                f"{owner}: {argument} takes no schedule, only a number; got {value!r}"
+                f"{owner}: {argument} must be a number, not a schedule, got {value!r}"
             )
 
 
@@ -314,7 +314,7 @@ class ScheduleRole(Role):
         """The schedule, or an error that names what was given instead."""
         if callable(value):
             return value
-        raise TypeError(f"{owner}: {argument} takes schedules only, got {value!r}")
+        raise TypeError(f"{owner}: {argument} must be a schedule, got {value!r}")
 
 
 PLAIN = Role()

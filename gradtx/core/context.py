@@ -29,7 +29,7 @@ def no_state(owner: str, what: str) -> NoStateError:
 def no_params(owner: str, *more: str) -> ValueError:
     """The error for no parameters, where they are needed, with the call to write."""
     call = ", ".join(["updates, state, params", *more])
-    return ValueError(f"{owner}: needs the parameters; call update({call})")
+    return ValueError(f"{owner}: missing parameters; call update({call})")
 
 
 @stable
@@ -116,7 +116,9 @@ class Leaf:
     def recall(self, name: str | Private) -> Any:
         """What an enclosing `let` has under a name."""
         if name not in self.marks:
-            raise ValueError(f"{self.owner}: nothing around it lets {str(name)!r}")
+            raise ValueError(
+                f"{self.owner}: expected a let of {str(name)!r} around it, got none"
+            )
         return self.marks[name]
 
     @property

@@ -21,11 +21,11 @@ def first_few(names: Sequence[str]) -> str:
 
 
 def set_difference(given: Iterable[str], known: Iterable[str]) -> str:
-    """Where two sets of names differ: `lacks 'a' and also has 'b'`."""
+    """Where two sets of names differ: `missing: 'a'; unexpected: 'b'`."""
     given, known = set(given), set(known)
-    both = (("lacks", known - given), ("also has", given - known))
-    return " and ".join(
-        f"{verb} {first_few(sorted(names))}" for verb, names in both if names
+    both = (("missing", known - given), ("unexpected", given - known))
+    return "; ".join(
+        f"{how}: {first_few(sorted(names))}" for how, names in both if names
     )
 
 

@@ -74,7 +74,7 @@ class Pattern:
                 self.regex = re.compile(text.removeprefix(REGEX))
             except re.error as error:
                 raise ValueError(
-                    f"the pattern {text!r} is no regular expression: {error}"
+                    f"the pattern {text!r} is not a regular expression: {error}"
                 ) from None
             return
         self.globs = [glob.strip().strip("/").split("/") for glob in text.split("|")]
@@ -142,7 +142,7 @@ def labels_by(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
         labels.append(best[0] if best else "")
     if unmatched:
         raise ValueError(
-            f"no pattern matches {first_few(unmatched)}; '**' matches whatever is left"
+            f"no pattern matches {first_few(unmatched)}; '**' matches the rest"
         )
     if torn:
         raise ValueError(f"patterns of one rank match {'; '.join(torn[:MOST])}")

@@ -34,5 +34,5 @@ def key_of_leaf(key: Any, index: Any) -> Any:
 def one_key(owner: str, key: Any, seed: Any) -> Any:
     """The key, or the seed in its place; 0 where there is neither."""
     if key is not None and seed is not None:
-        raise ValueError(f"{owner}: takes a key or a seed, got both")
+        raise ValueError(f"{owner}: expected a key or a seed, got both")
     return next((it for it in (key, seed) if it is not None), 0)

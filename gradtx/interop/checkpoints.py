@@ -133,7 +133,7 @@ def _as_told(
         if not there:
             raise ValueError(f"restore: renamed: nothing was saved as {old!r}")
         if other := set_difference(there, here):
-            raise ValueError(f"restore: renamed: what was saved as {old!r} {other}")
+            raise ValueError(f"restore: renamed: {old!r} for {new!r}: {other}")
         yield from ((i, there[rest]) for rest, i in here.items())
 
 

@@ -41,7 +41,7 @@ def register(function: T) -> T:
     name = _name_of(function)
     if not inspect.isfunction(function) or name == "<lambda>":
         raise TypeError(
-            f"register: takes a function that has a name, got {short_repr(function)}"
+            f"register: expected a function that has a name, got {short_repr(function)}"
         )
     before = REGISTERED.get(name, function)
     is_again = _origin(before) == _origin(function) and "<" not in _origin(function)[1]
@@ -74,7 +74,7 @@ def to_config(made: Any) -> dict[str, Any]:
     """
     if not isinstance(made, FactoryValue):
         raise TypeError(
-            f"to_config: takes what gradtx's factories make, got {short_repr(made)}"
+            f"to_config: expected a value of gradtx's factories, got {short_repr(made)}"
         )
     factory = made.bound.factory
     if _known().get(factory.name) is not factory.public:
@@ -145,8 +145,8 @@ def _built(config: Any, place: str) -> Any:
     try:
         if not isinstance(name, str):
             raise TypeError(
-                f"from_config: takes a dict with the name of a factory as its 'type', "
-                f"got {short_repr(config)}"
+                "from_config: expected a dict with the name of a factory as its "
+                f"'type', got {short_repr(config)}"
             )
         factory = _find(name)
         if not isinstance(getattr(factory, "factory", None), Factory):

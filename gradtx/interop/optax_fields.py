@@ -83,7 +83,7 @@ def rebuild(
     if isinstance(state, OrderedDict):  # of a named chain
         return OrderedDict((name, again(inner)) for name, inner in state.items())
     kind = type(state).__name__
-    raise TypeError(f"{owner}: takes a state that optax's init makes, found a {kind}")
+    raise TypeError(f"{owner}: expected a state from optax's init, got a {kind}")
 
 
 def structure_of(state: Any) -> str:

@@ -124,7 +124,7 @@ def _taken(tx: Any, optax_state: Any, like: Any) -> State:
     found = _without_numbers(tx, slots, state, found)
     rest = sorted({x.name for x in found if jax.tree.leaves(x.value)} - {*COUNTS})
     if rest:
-        raise ValueError(f"from_optax: {tx.name} keeps nothing like optax's {rest}")
+        raise ValueError(f"from_optax: {tx.name}: unexpected in optax's state: {rest}")
     by_leaf = [slot for slot in slots if slot.op.keeps_by_leaf(slot.slot)]
     for home in homes:
         trees = [_at(state, slot.path) for slot in by_leaf if slot.path[:-1] == home]
@@ -164,8 +164,8 @@ def _fitted(key: str, values: list[Any], like: Any) -> Any:
     places = {jax.tree_util.keystr(path): x for path, x in kept}
     if places.keys() != {jax.tree_util.keystr(path) for path, _ in wanted}:
         there, here = ([name_of(path) for path, _ in it] for it in (kept, wanted))
-        told = set_difference(there, here) or "has another structure"
-        raise ValueError(f"from_optax: optax's {key!r} {told}; {SAME}")
+        told = set_difference(there, here) or "another structure"
+        raise ValueError(f"from_optax: optax's {key!r}: {told}; {SAME}")
     fit = []
     for path, x in wanted:
         value = jnp.asarray(places[jax.tree_util.keystr(path)])
@@ -275,7 +275,7 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
         if at is None and not jax.tree.leaves(old):
             return old
         if at is None:
-            raise ValueError(f"to_optax: {tx.name} keeps no {name!r}")
+            raise ValueError(f"to_optax: {tx.name}: missing in the state: {name!r}")
         slot = slots.pop(at)
         mine = _at(state, slot.path)
         if slot.inner is not None and not slot.is_foreign:
@@ -286,7 +286,7 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
     left = (slot for slot in slots if jax.tree.leaves(_at(state, slot.path)))
     rest = sorted({slot.name for slot in left if not slot.is_own})
     if rest:
-        raise ValueError(f"to_optax: optax's state keeps nothing like {rest}")
+        raise ValueError(f"to_optax: {tx.name}: missing in optax's state: {rest}")
     return rebuilt
 
 

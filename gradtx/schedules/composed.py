@@ -62,8 +62,8 @@ def join_schedules(schedules: Sequence[SubSchedule], boundaries: Sequence[Count]
     needed = len(schedules) - 1
     if not 0 <= needed <= len(boundaries):
         raise ValueError(
-            f"join_schedules: needs at least one schedule, and at least one boundary "
-            f"fewer than schedules, got {len(boundaries)} for {len(schedules)}"
+            "join_schedules: expected at least one schedule, and at least one "
+            f"boundary fewer than schedules, got {len(boundaries)} for {len(schedules)}"
         )
     are_known = isinstance(boundaries, jax.Array) and is_concrete(boundaries)
     listed: Any = np.asarray(boundaries) if are_known else boundaries

@@ -170,7 +170,7 @@ def sgdr_schedule(cosine_kwargs: Sequence[dict[str, Fixed[Scalar]]]):
             a cycle lasts `decay_steps`, and the last one's end stays.
     """
     if not cosine_kwargs:
-        raise ValueError("sgdr_schedule: needs at least one cycle, got none")
+        raise ValueError("sgdr_schedule: expected at least one cycle, got none")
     cycles = [warmup_cosine_decay_schedule(**kwargs) for kwargs in cosine_kwargs]
     lengths = [kwargs["decay_steps"] for kwargs in cosine_kwargs]
     return join_schedules(cycles, list(itertools.accumulate(lengths))[:-1])

@@ -96,7 +96,7 @@ def add(*branches: Member, weights: Sequence[Scalar] | None = None):
     if not branches or (weights is not None and len(weights) != len(branches)):
         given = "no" if weights is None else len(weights)
         raise ValueError(
-            f"add: needs at least one branch and one weight a branch, "
+            f"add: expected at least one branch and one weight per branch, "
             f"got {len(branches)} branches and {given} weights"
         )
 

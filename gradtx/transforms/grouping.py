@@ -296,7 +296,7 @@ def named_chain(*args: Any):
             and is_member(pair[1])
         ):
             raise ValueError(
-                f"named_chain: takes pairs of a name and a transformation, "
+                f"named_chain: expected pairs of a name and a transformation, "
                 f"got {short_repr(pair)}"
             )
     names = [name for name, _ in args]

@@ -37,7 +37,7 @@ def _check_direction(owner: str, transform: Any) -> None:
         is_known = whole_flow(first_program(transform.bound)).is_direction
     if not is_known:
         raise TypeError(
-            f"{owner}: takes a direction of gradtx's, like scale_by_adam(), and goes "
+            f"{owner}: expected a direction of gradtx, like scale_by_adam(), and goes "
             f"before weight decay and learning rate; got {short_repr(transform)}"
         )
 

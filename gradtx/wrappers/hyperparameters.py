@@ -218,7 +218,7 @@ def editable(transform: Member):
 def _check_written(written: Any, known: Mapping[str, Number]) -> None:
     """What is in the state must be these numbers."""
     if other := set_difference(written, known):
-        raise ValueError(f"editable: state['hyperparams'] {other}")
+        raise ValueError(f"editable: state['hyperparams']: {other}")
     for name, value in written.items():
         if jnp.shape(value):
             raise ValueError(

@@ -156,7 +156,7 @@ def injected_hyperparams(
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         states = slots["hyperparams_states"]
         if other := set_difference(slots["hyperparams"], {*numbers, *schedules}):
-            raise ValueError(f"inject_hyperparams: state['hyperparams'] {other}")
+            raise ValueError(f"inject_hyperparams: state['hyperparams']: {other}")
         now = {n: it(states[n], **tree.extra) for n, it in stateful.items()}
         hyperparams = {n: number(x) for n, x in {**slots["hyperparams"], **now}.items()}
         inner = made(hyperparams)

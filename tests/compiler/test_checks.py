@@ -1,5 +1,6 @@
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -16,7 +17,7 @@ def test_a_missing_extra_argument_is_an_error_that_names_who_needs_it():
     with pytest.raises(TypeError) as raised:
         tx.update(GRADS, tx.init(PARAMS), PARAMS)
     assert str(raised.value) == (
-        "chain: scale_by_value needs the extra argument 'value'; "
+        "chain: scale_by_value: missing extra argument 'value'; "
         "call update(updates, state, params, value=...)"
     )
 
@@ -25,7 +26,7 @@ def test_a_missing_extra_argument_is_an_error_that_names_who_needs_it():
 def test_a_misspelled_extra_argument_is_an_error(name):
     tx = gradtx.sgd(0.1)
     with pytest.raises(
-        TypeError, match=f"sgd: unknown extra argument '{name}'; did you"
+        TypeError, match=f"sgd: unexpected extra argument '{name}'; did you"
     ):
         tx.update(GRADS, tx.init(PARAMS), PARAMS, **{name: 1.0})
 
@@ -80,8 +81,8 @@ def test_trees_that_do_not_match_are_an_error_with_the_paths():
     with pytest.raises(ValueError) as raised:
         tx.update(wrong, state, PARAMS)
     assert str(raised.value) == (
-        "adam: the updates must have the structure of the parameters, "
-        "but lacks 'b/0' and also has 'bias/0'"
+        "adam: the updates must have the structure of the parameters; "
+        "missing: 'b/0'; unexpected: 'bias/0'"
     )
     with pytest.raises(
         ValueError, match="adam: slot 'mu' must have the structure of the"
@@ -104,7 +105,7 @@ def test_missing_params_are_an_error_that_names_who_needs_them():
     with pytest.raises(ValueError) as raised:
         tx.update(GRADS, tx.init(PARAMS))
     assert str(raised.value) == (
-        "add_decayed_weights: needs the parameters; call update(updates, state, params)"
+        "add_decayed_weights: missing parameters; call update(updates, state, params)"
     )
 
 
@@ -114,7 +115,9 @@ def test_a_state_that_init_did_not_make_is_an_error():
     lacking = {k: v for k, v in state.items() if k != "mu"}
     with pytest.raises(ValueError) as raised:
         tx.update(GRADS, lacking)
-    assert str(raised.value) == ("adam: the state lacks 'mu'; it holds 'count', 'nu'")
+    assert str(raised.value) == (
+        "adam: missing in the state: 'mu'; it holds 'count', 'nu'"
+    )
     with pytest.raises(
         ValueError, match="adam: the state holds 'trace', which nothing"
     ):
@@ -192,7 +195,7 @@ def test_what_keeps_and_counts_nothing_gives_any_state_back_as_in_optax(name, gi
     expected, counted = outcome(tx, name, tx.init(PARAMS))
     assert counted["count"] == 1
     updates, state = outcome(tx, name, NOT_OURS[given])
-    jax.tree.map(np.testing.assert_array_equal, updates, expected)
+    chex.assert_trees_all_equal(updates, expected)
     assert state is NOT_OURS[given]
 
 
@@ -203,7 +206,7 @@ def test_so_do_chains_of_it_foreign_members_included(given):
     )
     expected, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
     updates, state = tx.update(GRADS, NOT_OURS[given], PARAMS)
-    jax.tree.map(np.testing.assert_array_equal, updates, expected)
+    chex.assert_trees_all_equal(updates, expected)
     assert state is NOT_OURS[given]
     jitted: Any = jax.jit(tx.update)(GRADS, NOT_OURS[given], PARAMS)
     assert jax.tree.structure(jitted[1]) == jax.tree.structure(NOT_OURS[given])
@@ -216,9 +219,7 @@ def test_so_do_chains_of_it_foreign_members_included(given):
     ids=lambda tx: tx.name,
 )
 def test_what_keeps_or_counts_something_refuses_other_states(tx, given):
-    with pytest.raises(
-        (ValueError, TypeError), match=r"state (that|must be the|lacks|holds)"
-    ):
+    with pytest.raises((ValueError, TypeError), match=r"state( that| must be the|:)"):
         tx.update(GRADS, NOT_OURS[given], PARAMS)
 
 
@@ -255,7 +256,7 @@ def test_all_missing_extra_arguments_are_named_at_once():
     with pytest.raises(TypeError) as raised:
         tx.update(GRADS, tx.init(PARAMS), PARAMS)
     assert str(raised.value) == (
-        "scale_by_zoom_linesearch needs the extra arguments 'grad', 'value', "
+        "scale_by_zoom_linesearch: missing extra arguments 'grad', 'value', "
         "'value_fn'; "
         "call update(updates, state, params, grad=..., value=..., value_fn=...)"
     )

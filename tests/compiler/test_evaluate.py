@@ -1,5 +1,6 @@
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -25,7 +26,7 @@ def trained(tx, steps=3) -> Any:
 
 
 def close(a, b):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), a, b)
+    chex.assert_trees_all_close(a, b, rtol=1e-6)
 
 
 AVERAGED = {

@@ -1,7 +1,7 @@
 import functools
 from typing import Any
 
-import jax
+import chex
 import numpy as np
 import optax
 import pytest
@@ -52,7 +52,7 @@ def test_a_foreign_member_computes_in_a_chain_as_alone():
         updates, state = tx.update(grads, state)
         expected, theirs = optax.trace(0.9).update(grads, theirs)
         np.testing.assert_array_equal(updates / 2, expected)
-    jax.tree.map(np.testing.assert_array_equal, state["trace"], theirs)
+    chex.assert_trees_all_equal(state["trace"], theirs)
 
 
 def test_the_arguments_that_a_foreign_update_declares_are_taken():

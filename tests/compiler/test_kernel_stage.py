@@ -1,3 +1,4 @@
+import chex
 import jax
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ def test_registers_are_columns_that_stages_fill_in_order():
     assert isinstance(first, Stage) and isinstance(second, Stage)
     run_kernels(run, first)
     doubled = [2 * g for g in jax.tree.leaves(GRADS)]
-    jax.tree.map(np.testing.assert_array_equal, run.registers[1], doubled)
+    chex.assert_trees_all_equal(run.registers[1], doubled)
     run_kernels(run, second)
     norm = np.sqrt(sum(np.sum(np.square(x)) for x in run.registers[2]))
     np.testing.assert_allclose(norm, 1, rtol=1e-6)
@@ -67,5 +68,5 @@ def test_whole_tree_scalars_are_settled_once_an_update():
 
     run, program = opened(counted())
     out = run_all(run, program)
-    jax.tree.map(np.testing.assert_array_equal, out, GRADS)
+    chex.assert_trees_all_equal(out, GRADS)
     assert seen == [0] and run.new_state["runs"] == 1

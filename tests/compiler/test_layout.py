@@ -3,6 +3,7 @@ import functools
 import gc
 import weakref
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -53,7 +54,7 @@ def anew(tx, monkeypatch):
 
 
 def near(a, b, rtol=1e-6):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol), a, b)
+    chex.assert_trees_all_close(a, b, rtol=rtol)
 
 
 AROUND = {

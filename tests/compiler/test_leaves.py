@@ -54,7 +54,7 @@ def test_another_structure_is_an_error_with_the_paths():
         Leaves("tx", {"b": jnp.ones(3), "x": jnp.ones(2)}, PARAMS)
     message = "tx: the updates must have the structure of the parameters, but "
     assert str(caught.value).startswith(message)
-    assert "lacks 'w/0', 'w/1' and also has 'x'" in str(caught.value)
+    assert "missing: 'w/0', 'w/1'; unexpected: 'x'" in str(caught.value)
 
 
 def test_what_is_no_array_is_an_error_with_the_path():

@@ -71,7 +71,9 @@ def test_what_is_let_is_a_register_and_its_recall_no_operation():
 
 
 def test_a_recall_of_nothing_is_an_error():
-    with pytest.raises(ValueError, match="recall: nothing around it lets 'x'"):
+    with pytest.raises(
+        ValueError, match="recall: expected a let of 'x' around it, got none"
+    ):
         program(gradtx.recall("x"))
 
 

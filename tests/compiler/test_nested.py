@@ -1,7 +1,7 @@
 from typing import Any
 
+import chex
 import jax
-import numpy as np
 import optax
 import pytest
 from jax import numpy as jnp
@@ -21,7 +21,7 @@ def tree_of(params, **extra):
 
 
 def equal(one, other):
-    jax.tree.map(np.testing.assert_array_equal, one, other)
+    chex.assert_trees_all_equal(one, other)
 
 
 def flags(value):

@@ -1,5 +1,6 @@
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -17,8 +18,8 @@ def test_the_stages_of_an_update_are_what_update_runs():
     run, program = opened(tx)
     out = run_all(run, program)
     expected = tx.update(GRADS, tx.init(PARAMS), PARAMS)
-    jax.tree.map(np.testing.assert_array_equal, out, expected[0])
-    jax.tree.map(np.testing.assert_array_equal, run.new_state, dict(expected[1]))
+    chex.assert_trees_all_equal(out, expected[0])
+    chex.assert_trees_all_equal(run.new_state, dict(expected[1]))
 
 
 @pytest.mark.parametrize("is_due", [True, False])

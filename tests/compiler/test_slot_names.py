@@ -2,8 +2,8 @@
 
 from typing import Any
 
+import chex
 import jax
-import numpy as np
 import optax
 import pytest
 from jax import numpy as jnp
@@ -77,13 +77,11 @@ def test_slots_of_one_name_behind_labels_are_qualified_and_equal_optax(name):
     with equality.as_optax_needs(), jax.enable_x64(True):
         pairs = [*zip(path(ours), path(MADE[name](optax)), strict=True)]
     for mine, its in pairs:
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), mine, its
-        )
+        chex.assert_trees_all_close(mine, its, rtol=1e-12)
     state = ours.init(PARAMS)
     again = gradtx.restore(ours, PARAMS, state)
     assert not again.renamed and not again.new
-    jax.tree.map(np.testing.assert_array_equal, again.state, state)
+    chex.assert_trees_all_equal(again.state, state)
 
 
 def test_behind_a_pin_they_are_qualified_by_what_is_inside():

@@ -1,3 +1,4 @@
+import chex
 import jax
 import numpy as np
 import optax
@@ -114,7 +115,7 @@ def test_what_masks_leave_is_the_same_with_a_traced_number():
     for number in (0.1, -0.1):  # ascends: then nothing is turned
         other = tx.replace(inner=my_sgd(number))
         updates = jax.jit(first_update)(other)
-        jax.tree.map(np.testing.assert_array_equal, updates, first_update(other))
+        chex.assert_trees_all_equal(updates, first_update(other))
         assert np.all(updates["out"] == (0 if number > 0 else 1))
 
 

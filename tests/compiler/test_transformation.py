@@ -1,5 +1,6 @@
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -61,7 +62,7 @@ def test_expand_shows_momentum_bias_correction_rmsprop_and_learning_rate():
 )
 def test_expand_computes_the_same(tx):
     for step in (None, 0) if not tx.bound.is_scheduled else (None,):
-        jax.tree.map(np.testing.assert_array_equal, train(tx), train(tx.expand(step)))
+        chex.assert_trees_all_equal(train(tx), train(tx.expand(step)))
 
 
 def test_expand_with_a_step_shows_the_schedule_there():

@@ -1,5 +1,6 @@
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -258,9 +259,7 @@ def test_every_number_takes_a_schedule(argument):
         now = gradtx.adamw(**{**value, argument: that_may_change(argument, number)})
         expected, plain_state = now.update(GRADS, plain_state, params)
         updates, state = update(GRADS, state, params)
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6), updates, expected
-        )
+        chex.assert_trees_all_close(updates, expected, rtol=2e-6)
 
 
 def test_un_jitted_leaves_on_several_devices_stay_there():

@@ -40,20 +40,24 @@ def test_without_a_state_there_is_no_count():
 
 def test_without_parameters_there_is_none_to_read():
     assert LEAF.param == 2.0
-    with pytest.raises(ValueError, match="probe: needs the parameters; call update"):
+    with pytest.raises(ValueError, match="probe: missing parameters; call update"):
         _ = dataclasses.replace(LEAF, array=None).param
 
 
 def test_only_what_is_let_is_recalled():
     assert LEAF.recall("grad") == 1.0
-    with pytest.raises(ValueError, match="probe: nothing around it lets 'mean'"):
+    with pytest.raises(
+        ValueError, match="probe: expected a let of 'mean' around it, got none"
+    ):
         LEAF.recall("mean")
 
 
 def test_a_private_name_is_no_string_of_a_users():
     leaf = dataclasses.replace(LEAF, marks={Private("mean"): 5.0})
     assert leaf.recall(Private("mean")) == 5.0
-    with pytest.raises(ValueError, match="nothing around it lets 'mean'"):
+    with pytest.raises(
+        ValueError, match="expected a let of 'mean' around it, got none"
+    ):
         leaf.recall("mean")
 
 

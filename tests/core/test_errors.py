@@ -23,10 +23,10 @@ def test_the_first_few_names_are_listed():
     ("given", "words"),
     [
         (["a", "b"], ""),
-        (["a"], "lacks 'b'"),
-        (["a", "b", "c"], "also has 'c'"),
-        ([], "lacks 'a', 'b'"),
-        (["b", "c"], "lacks 'a' and also has 'c'"),
+        (["a"], "missing: 'b'"),
+        (["a", "b", "c"], "unexpected: 'c'"),
+        ([], "missing: 'a', 'b'"),
+        (["b", "c"], "missing: 'a'; unexpected: 'c'"),
     ],
 )
 def test_names_that_differ_are_named(given, words):

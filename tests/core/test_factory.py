@@ -266,7 +266,7 @@ def test_a_foreign_transformation_is_static_by_identity():
         (
             lambda: gradtx.adagrad(0.1, lambda t: 0.1),
             TypeError,
-            "adagrad: initial_accumulator_value takes no schedule, only a number; got ",
+            "adagrad: initial_accumulator_value must be a number, not a schedule, got ",
         ),
     ],
 )

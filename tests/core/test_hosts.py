@@ -1,3 +1,4 @@
+import chex
 import equinox as eqx
 import flax.linen as nn
 import flax.serialization
@@ -30,11 +31,7 @@ pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 def close(ours, theirs):
     """But for the error of optax's bias correction in float32, 6e-5."""
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=7e-5, atol=1e-6),
-        ours,
-        theirs,
-    )
+    chex.assert_trees_all_close(ours, theirs, rtol=7e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -124,18 +121,16 @@ def test_orbax_restores_a_state_into_shapes(tmp_path):
         checkpointer.save(tmp_path / "state", state)
         checkpointer.wait_until_finished()
         restored = checkpointer.restore(tmp_path / "state", tx.init(shapes))
-    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    chex.assert_trees_all_equal(restored, state)
     updates, _ = tx.update(params, restored, params)
-    jax.tree.map(
-        np.testing.assert_array_equal, updates, tx.update(params, state, params)[0]
-    )
+    chex.assert_trees_all_equal(updates, tx.update(params, state, params)[0])
 
 
 def test_flax_serialization_restores_a_state():
     tx, params, state = trained_state()
     data = flax.serialization.to_bytes(state)
     restored = flax.serialization.from_bytes(tx.init(params), data)
-    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    chex.assert_trees_all_equal(restored, state)
     tx.update(params, restored, params)
 
 
@@ -214,7 +209,7 @@ def test_a_flat_file_of_safetensors_restores_a_state():
         for path, leaf in pairs
     }
     restored = gradtx.restore(tx, params, safetensors.load(safetensors.save(flat)))
-    jax.tree.map(np.testing.assert_array_equal, restored.state, state)
+    chex.assert_trees_all_equal(restored.state, state)
 
 
 @pytest.mark.skipif(not hasattr(nnx, "as_pure"), reason="flax of jax 0.8 has not")

@@ -4,6 +4,7 @@ import copy
 import pickle
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -135,7 +136,7 @@ def test_a_body_that_composes_its_member_runs_in_kernels_too():
 
     tx = doubled(gradtx.trace(0.9))
     updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
-    jax.tree.map(np.testing.assert_array_equal, updates, GRADS)
+    chex.assert_trees_all_equal(updates, GRADS)
 
 
 def test_a_rule_that_stands_for_a_member_is_an_error_that_says_how_to_make_one():
@@ -154,7 +155,7 @@ def test_a_fork_s_schedule_is_there_in_kernels():
 
     tx = scheduled(gradtx.scale(0.5), gradtx.constant_schedule(4.0))
     updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
-    jax.tree.map(np.testing.assert_array_equal, updates, _doubled(GRADS))
+    chex.assert_trees_all_equal(updates, _doubled(GRADS))
 
 
 def _doubled(tree):

@@ -60,5 +60,7 @@ def test_what_is_recalled_comes_out_in_the_place_of_the_update():
     leaf = empty_leaf(owner="recall", marks={"x": 5.0})
     slots = {"kept": jnp.ones(2)}
     assert Recall("x").update(1.0, slots, leaf) == (5.0, slots)
-    with pytest.raises(ValueError, match="recall: nothing around it lets 'y'"):
+    with pytest.raises(
+        ValueError, match="recall: expected a let of 'y' around it, got none"
+    ):
         Recall("y").update(1.0, slots, leaf)

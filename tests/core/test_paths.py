@@ -163,7 +163,7 @@ NAMES = ["embed/kernel", "embed/bias", "head/kernel", "head/bias", "head/scale",
         (["**", "a||b"], "the pattern 'a||b' has an empty glob"),
         (
             ["**", "re:("],
-            "the pattern 're:(' is no regular expression: "
+            "the pattern 're:(' is not a regular expression: "
             "missing ), unterminated subpattern at position 0",
         ),
     ],

@@ -38,5 +38,5 @@ def test_a_key_or_a_seed_is_given_and_not_both():
     assert one_key("make", 0, None) == 0 and one_key("make", None, 5) == 5
     key = jax.random.key(7)
     assert one_key("make", key, None) is key
-    with pytest.raises(ValueError, match="make: takes a key or a seed, got both"):
+    with pytest.raises(ValueError, match="make: expected a key or a seed, got both"):
         one_key("make", 0, 0)

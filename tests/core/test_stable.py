@@ -4,8 +4,8 @@ import pathlib
 import pickle
 import re
 
+import chex
 import jax
-import numpy as np
 import pytest
 
 import gradtx
@@ -38,9 +38,7 @@ def test_a_run_of_an_older_version_goes_on(standard_promotion):
     tx, run = map(pickle.loads, (old("nested"), old("run")))
     _, state = tx.update(run["grads"], run["state"], run["params"])
     updates, state = tx.update(run["grads"], state, run["params"])
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, 1e-5), updates, run["updates"]
-    )
+    chex.assert_trees_all_close(updates, run["updates"], rtol=1e-5)
     assert jax.tree.structure(state) == jax.tree.structure(run["state"])
 
 

@@ -2,6 +2,7 @@ import copy
 import pickle
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -27,7 +28,7 @@ def step(state, tx=NESTED):
 def same(a, b):
     """Two trees of one structure, types of nodes included, and of equal leaves."""
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(np.testing.assert_array_equal, a, b)
+    chex.assert_trees_all_equal(a, b)
 
 
 def nodes(tree):

@@ -179,13 +179,13 @@ def mistaken(**more):
         (
             lambda: anything.from_config(["adamw"]),
             TypeError,
-            "from_config: takes a dict with the name of a factory as its 'type', "
+            "from_config: expected a dict with the name of a factory as its 'type', "
             "got ['adamw']",
         ),
         (
             lambda: gradtx.to_config(optax.sgd(0.1)),
             TypeError,
-            "to_config: takes what gradtx's factories make, got ",
+            "to_config: expected a value of gradtx's factories, got ",
         ),
         (
             lambda: gradtx.to_config(gradtx.chain(gradtx.clip(1.0), optax.sgd(0.1))),
@@ -210,12 +210,12 @@ def mistaken(**more):
         (
             lambda: gradtx.register(lambda: None),
             TypeError,
-            "register: takes a function that has a name, got <function ",
+            "register: expected a function that has a name, got <function ",
         ),
         (
             lambda: gradtx.register(dict),
             TypeError,
-            "register: takes a function that has a name, got <class 'dict'>",
+            "register: expected a function that has a name, got <class 'dict'>",
         ),
     ],
 )

@@ -216,7 +216,7 @@ def test_masks_and_shapes_must_be_those_of_the_parameters():
     with pytest.raises(ValueError) as raised:
         gradtx.from_optax(tx, theirs, {"w": jnp.ones(3), "b": jnp.ones(3)})
     assert str(raised.value) == (
-        "from_optax: optax's 'trace' lacks 'b' and also has 'w'" + same
+        "from_optax: optax's 'trace': missing: 'b'; unexpected: 'w'" + same
     )
     with pytest.raises(ValueError) as raised:
         gradtx.from_optax(

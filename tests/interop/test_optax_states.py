@@ -217,7 +217,9 @@ def test_what_has_no_counterpart_is_named():
     params = {"w": jnp.ones(3)}
     with pytest.raises(ValueError, match="optax's state has no 'mu' for 'mu'"):
         gradtx.from_optax(gradtx.adam(0.1), OPTAX.sgd(0.1, 0.9).init(params))
-    with pytest.raises(ValueError, match=r"sgd keeps nothing like optax's \['trace'\]"):
+    with pytest.raises(
+        ValueError, match=r"sgd: unexpected in optax's state: \['trace'\]"
+    ):
         gradtx.from_optax(gradtx.sgd(0.1), OPTAX.sgd(0.1, 0.9).init(params))
     tx = gradtx.sgd(0.1)
     with pytest.raises(ValueError, match="to_optax: sgd keeps no 'trace'"):
@@ -237,7 +239,7 @@ def test_moments_of_bfloat16_become_float32():
 def test_nothing_of_ours_is_lost_on_the_way_to_optax():
     params = {"w": jnp.ones(3)}
     tx = gradtx.adam(0.1)
-    with pytest.raises(ValueError, match=r"to_optax: optax's state keeps nothing like"):
+    with pytest.raises(ValueError, match=r"to_optax: .*: missing in optax's state"):
         gradtx.to_optax(tx, tx.init(params), OPTAX.sgd(0.1).init(params))
 
 
@@ -250,6 +252,6 @@ def test_what_is_no_transformation_or_no_state_is_named():
         ("from_optax", lambda: gradtx.from_optax(tx, params)),
         ("to_optax", lambda: gradtx.to_optax(tx, tx.init(params), params)),
     ):
-        message = f"{owner}: takes a state that optax's init makes, found a dict"
+        message = f"{owner}: expected a state from optax's init, got a dict"
         with pytest.raises(TypeError, match=message):
             call()

@@ -1,3 +1,4 @@
+import chex
 import jax
 import numpy as np
 import optax
@@ -38,10 +39,7 @@ def test_measurements_are_monitored_and_averaged_as_in_optax(debias):
                 _, state = tx.update(grads, state, PARAMS)
         seen.append(state if m is gradtx else state.measurements)
     for name in ("size", "average", "trace"):
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
-            *(it[name] for it in seen),
-        )
+        chex.assert_trees_all_close(*(it[name] for it in seen), rtol=1e-6)
 
 
 def test_a_state_of_measurements_goes_through_scan_from_the_start():

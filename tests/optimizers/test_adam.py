@@ -1,6 +1,7 @@
 import functools
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -191,7 +192,7 @@ def test_composed_adam_keeps_the_state_of_adam():
     for tx in (named, composed):
         state = tx.init(params)
         states.append(tx.update(params, state, params)[1])
-    jax.tree.map(np.testing.assert_array_equal, *states)
+    chex.assert_trees_all_equal(*states)
     assert states[0].keys() == {"count", "mu", "nu"}
 
 

@@ -1,6 +1,7 @@
 import functools
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -68,11 +69,7 @@ def test_distance_and_gradients_are_those_of_all_arrays(name):
         state, expected = tx.init(halves(PARAMS[0])), paper(REAL, PARAMS)
         for g, p, whole in zip(REAL, PARAMS, expected, strict=True):
             updates, state = tx.update(halves(g), state, halves(p))
-            jax.tree.map(
-                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12),
-                updates,
-                halves(whole),
-            )
+            chex.assert_trees_all_close(updates, halves(whole), rtol=1e-12)
 
 
 def test_distance_over_gradients_is_of_each_array_by_itself():
@@ -117,7 +114,7 @@ def test_the_way_that_parameters_have_come_needs_them(make):
     with pytest.raises(ValueError) as caught:
         tx.update(grads, tx.init(grads))
     assert str(caught.value) == (
-        f"{tx.name}: needs the parameters; call update(updates, state, params)"
+        f"{tx.name}: missing parameters; call update(updates, state, params)"
     )
 
 

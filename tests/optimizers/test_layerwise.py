@@ -44,5 +44,5 @@ def test_decay_of_novograd_needs_the_parameters():
     with pytest.raises(ValueError) as caught:
         tx.update(grads, tx.init(grads))
     assert str(caught.value) == (
-        "add_decayed_weights: needs the parameters; call update(updates, state, params)"
+        "add_decayed_weights: missing parameters; call update(updates, state, params)"
     )

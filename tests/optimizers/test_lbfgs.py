@@ -305,7 +305,7 @@ def test_on_a_mesh_nothing_is_gathered():
         (0, ValueError, "must be at least 1, got 0"),
         (2.5, TypeError, "must be an int, got 2.5"),
         (None, TypeError, "must be an int, got None"),
-        (bowl, TypeError, f"takes no schedule, only an int; got {bowl!r}"),
+        (bowl, TypeError, f"must be an int, not a schedule, got {bowl!r}"),
     ],
     ids=["zero", "half", "None", "a schedule"],
 )
@@ -322,4 +322,4 @@ def test_lbfgs_needs_the_parameters():
     tx = gradtx.scale_by_lbfgs()
     found = message(ValueError, lambda: tx.update(jnp.ones(2), tx.init(jnp.ones(2))))
     call = "call update(updates, state, params)"
-    assert found == f"scale_by_lbfgs: needs the parameters; {call}"
+    assert found == f"scale_by_lbfgs: missing parameters; {call}"

@@ -80,7 +80,7 @@ def test_value_of_the_loss_is_needed(name):
     with pytest.raises(TypeError) as caught:
         tx.update(jnp.ones(2), tx.init(jnp.ones(2)), jnp.ones(2))
     assert str(caught.value) == (
-        f"{name} needs the extra argument 'value'; "
+        f"{name}: missing extra argument 'value'; "
         "call update(updates, state, params, value=...)"
     )
 

@@ -3,6 +3,7 @@ import pickle
 import re
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -200,7 +201,7 @@ def test_plain_function_is_a_schedule_where_a_number_is_scheduled(make, argument
             updates, state = tx.update(grads, state)
             states.append((updates, state))
     for one, other in zip(states[:3], states[3:], strict=True):
-        jax.tree.map(np.testing.assert_array_equal, one, other)
+        chex.assert_trees_all_equal(one, other)
     assert make(**{argument: plain}) == make(**{argument: plain})
 
 

@@ -156,12 +156,12 @@ import gradtx
         ),
         (
             lambda lib: lib.join_schedules([abs, abs], []),
-            "join_schedules: needs at least one schedule, and at least one boundary "
+            "join_schedules: expected at least one schedule, and at least one boundary "
             "fewer than schedules, got 0 for 2",
         ),
         (
             lambda lib: lib.join_schedules([], []),
-            "join_schedules: needs at least one schedule, and at least one boundary "
+            "join_schedules: expected at least one schedule, and at least one boundary "
             "fewer than schedules, got 0 for 0",
         ),
     ],
@@ -227,7 +227,7 @@ def test_number_out_of_its_range_raises_where_it_is_given(make, message):
         ),
         (
             lambda lib: lib.join_schedules([abs, 2.0], [3]),
-            "join_schedules: schedules takes schedules only, got 2.0",
+            "join_schedules: schedules must be a schedule, got 2.0",
         ),
         (
             lambda lib: lib.linear_schedule(1.0, 0.0),

@@ -106,7 +106,7 @@ def test_a_name_that_nothing_lets_raises(tx):
     for call in (lambda: tx.init(GRADS[0]), lambda: tx.update(GRADS[0], {"count": 0})):
         with pytest.raises(ValueError) as caught:
             call()
-        assert str(caught.value) == "recall: nothing around it lets 'm'"
+        assert str(caught.value) == "recall: expected a let of 'm' around it, got none"
 
 
 @pytest.mark.parametrize("name", ["grad", "flowing"])

@@ -3,6 +3,7 @@
 import pickle
 from typing import Any
 
+import chex
 import equinox as eqx
 import haiku as hk
 import jax
@@ -164,7 +165,7 @@ def test_adamw_decays_as_in_optax_with_the_mask_written_out(mask):
             updates, _ = jax.jit(tx.update)(PARAMS, tx.init(PARAMS), PARAMS)
         runs.append(updates)
     for run in runs[1:]:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5), runs[0], run)
+        chex.assert_trees_all_close(runs[0], run, rtol=1e-5)
     assert pickle.loads(pickle.dumps(mine)) == mine
     assert gradtx.from_config(gradtx.to_config(mine)) == mine
 

@@ -154,7 +154,7 @@ def test_clip_by_the_parameters_needs_them(make):
     with pytest.raises(ValueError) as caught:
         update_once(tx, grads)
     assert str(caught.value) == (
-        f"{tx.name}: needs the parameters; call update(updates, state, params)"
+        f"{tx.name}: missing parameters; call update(updates, state, params)"
     )
 
 

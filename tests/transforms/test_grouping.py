@@ -195,7 +195,7 @@ def test_foreign_members_get_masked_extra_arguments_if_these_are_asked_for(libra
         (
             lambda: gradtx.named_chain(gradtx.identity()),
             ValueError,
-            "named_chain: takes pairs of a name and a transformation, got identity()",
+            "named_chain: expected pairs of a name and a transformation, got id",
         ),
         (
             lambda: anything.partition({"a": 0.1}, "a"),

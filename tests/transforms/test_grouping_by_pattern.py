@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -101,7 +102,7 @@ def test_groups_equal_a_partition_by_labels():
             params = optax.apply_updates(params, updates)
         runs.append(params)
     for run in runs[1:]:
-        jax.tree.map(np.testing.assert_array_equal, run, runs[0])
+        chex.assert_trees_all_equal(run, runs[0])
 
 
 def test_a_group_in_a_group_sees_the_leaves_of_that_group_only():
@@ -161,7 +162,7 @@ def test_wrappers_keep_nothing_for_frozen_leaves_and_do_not_look_at_them(
     for _ in range(2):
         updates, state = tx.update(grads, state, given)
         expected, plain = TUNED.update(grads, plain, given)
-        jax.tree.map(np.testing.assert_array_equal, updates, expected)
+        chex.assert_trees_all_equal(updates, expected)
 
 
 def test_a_frozen_leaf_that_a_clip_sees_is_accumulated():
@@ -182,7 +183,7 @@ TX = gradtx.frozen()
             lambda: gradtx.groups({"embed/**": gradtx.frozen()}),
             ValueError,
             "groups: no pattern matches 'dense/bias', 'dense/kernel', 'head/bias', "
-            "'head/kernel', 'head/scale'; '**' matches whatever is left",
+            "'head/kernel', 'head/scale'; '**' matches the rest",
         ),
         (
             lambda: gradtx.groups(

@@ -52,11 +52,11 @@ def test_the_hessian_needs_a_function_and_the_parameters():
     with pytest.raises(TypeError) as caught:
         tx.update(grads, tx.init(grads), grads)
     assert str(caught.value) == (
-        f"{name} needs the extra argument 'obj_fn'; "
+        f"{name}: missing extra argument 'obj_fn'; "
         "call update(updates, state, params, obj_fn=...)"
     )
     with pytest.raises(ValueError) as caught:
         tx.update(grads, tx.init(grads), obj_fn=jnp.sum)
     assert str(caught.value) == (
-        f"{name}: needs the parameters; call update(updates, state, params, obj_fn=...)"
+        f"{name}: missing parameters; call update(updates, state, params, obj_fn=...)"
     )

@@ -1,3 +1,4 @@
+import chex
 import jax
 import numpy as np
 import optax
@@ -199,7 +200,7 @@ def test_every_number_takes_a_schedule(name, numbers):
             updates, state = updates_of(tx, rosenbrock, at, state)
             at = at + updates
             runs.append((at, state))
-    jax.tree.map(np.testing.assert_array_equal, runs[:2], runs[2:])
+    chex.assert_trees_all_equal(runs[:2], runs[2:])
 
 
 @SEARCHES

@@ -21,7 +21,7 @@ def test_errors_name_the_search_and_what_is_wrong(name):
 
     assert (
         message(ValueError, lambda: tx.update(params, state, **extra))
-        == f"{owner}: needs the parameters; call update(updates, state, params)"
+        == f"{owner}: missing parameters; call update(updates, state, params)"
     )
     assert message(TypeError, update(data=1.0)) == (
         f"{owner}: value_fn does not take the extra argument 'data'; "
@@ -38,7 +38,7 @@ def test_errors_name_the_search_and_what_is_wrong(name):
     for need in extra:
         rest = {key: x for key, x in extra.items() if key != need}
         call = lambda rest=rest: tx.update(params, state, params, **rest)  # noqa: E731
-        assert f"{owner} needs the extra argument {need!r}" in message(TypeError, call)
+        assert f"{owner}: missing extra argument {need!r}" in message(TypeError, call)
     assert message(ValueError, lambda: tx.replace(slope_rtol=-1)) == (
         f"{owner}: slope_rtol must be at least 0, got -1"
     )

@@ -1,5 +1,6 @@
 """`value_and_grad_from_state`."""
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -41,7 +42,7 @@ def test_value_and_grad_from_state_computes_nothing_twice(search):
         jax.effects_barrier()
         calls.clear() if trials == 0 else calls.pop()
         params, state, *seen = step(params, state)
-        jax.tree.map(np.testing.assert_array_equal, tuple(seen), expected)
+        chex.assert_trees_all_equal(tuple(seen), expected)
         trials += int(state["num_linesearch_steps"])
     jax.effects_barrier()
     assert len(calls) == 1 + trials
@@ -74,7 +75,7 @@ def test_value_and_grad_from_state_computes_what_is_not_finite():
     expected = jax.value_and_grad(bowl)(params)
     for value in (jnp.inf, -jnp.inf, jnp.nan):
         found = from_state(params, state={**state, "value": jnp.float32(value)})
-        jax.tree.map(np.testing.assert_array_equal, found, expected)
+        chex.assert_trees_all_equal(found, expected)
     value, grad = from_state(params, state={**state, "value": jnp.float32(3)})
     assert value.dtype == grad.dtype == jnp.bfloat16
     assert value == 3

@@ -73,7 +73,7 @@ def test_a_seed_may_have_its_older_name_but_not_both(name):
     same(run(name, DRAWERS[name](seed=7))[0], run(name, DRAWERS[name](key=7))[0])
     with pytest.raises(ValueError) as caught:
         DRAWERS[name](seed=7, key=jax.random.key(7))
-    assert str(caught.value) == f"{name}: takes a key or a seed, got both"
+    assert str(caught.value) == f"{name}: expected a key or a seed, got both"
 
 
 @pytest.mark.parametrize("name", ["add_noise", "differentially_private_aggregate"])

@@ -43,8 +43,8 @@ def test_gradients_without_an_axis_of_examples_raise(shape, of):
     with pytest.raises(ValueError) as caught:
         tx.update(grads, tx.init(params), params)
     assert str(caught.value) == (
-        "differentially_private_aggregate: takes gradients of examples: an axis of "
-        f"them in front of the parameter's of shape {of}, but at 'w' the update has "
+        "differentially_private_aggregate: expected gradients of single examples, "
+        f"their axis before the parameter's of shape {of}, but at 'w' the update has "
         f"shape {shape}"
     )
 
@@ -109,5 +109,5 @@ def test_every_leaf_is_checked_for_its_axis_of_examples(name, order, around):
     updates, _ = tx.update(right, tx.init(params), params)
     assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
     wrong = {n: jnp.ones(3) if n[1] == "b" else x for n, x in right.items()}
-    with pytest.raises(ValueError, match="takes gradients of examples: an axis of"):
+    with pytest.raises(ValueError, match="expected gradients of single examples"):
         tx.update(wrong, tx.init(params), params)

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -31,13 +32,7 @@ def assert_equals_optax(mine, theirs, dtype="float32", rtol=1e-6):
         runs = [updates_of(tx, grads, params) for tx in (mine, theirs)]
         for one, other in zip(*runs, strict=True):
             assert jax.tree.map(jax.typeof, one) == jax.tree.map(jax.typeof, other)
-            jax.tree.map(
-                lambda a, b: np.testing.assert_allclose(
-                    a, b, rtol=rtol, atol=rtol / 10
-                ),
-                one,
-                other,
-            )
+            chex.assert_trees_all_close(one, other, rtol=rtol, atol=rtol / 10)
 
 
 def update_once(tx, grads, params=None):
@@ -273,7 +268,7 @@ def test_norms_of_parameters_need_them(make):
     with pytest.raises(ValueError) as caught:
         tx.update(grads, tx.init(grads))
     assert str(caught.value) == (
-        f"{tx.name}: needs the parameters; call update(updates, state, params)"
+        f"{tx.name}: missing parameters; call update(updates, state, params)"
     )
 
 

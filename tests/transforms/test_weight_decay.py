@@ -88,7 +88,7 @@ def test_decay_without_parameters_raises(make):
     with pytest.raises(ValueError) as caught:
         tx.update(grads, tx.init(grads))
     assert str(caught.value) == (
-        "add_decayed_weights: needs the parameters; call update(updates, state, params)"
+        "add_decayed_weights: missing parameters; call update(updates, state, params)"
     )
 
 

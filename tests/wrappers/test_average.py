@@ -80,7 +80,7 @@ def test_what_averages_parameters_is_around_the_whole_optimizer(wrap):
     groups: Any = {"a": wrap(gradtx.sgd(0.1)), "b": gradtx.sgd(0.1)}
     params = {"x": jnp.ones(2), "y": jnp.ones(2)}
     gradtx.partition(groups, {"x": "a", "y": "b"}).init(params)
-    with pytest.raises(ValueError, match="average_params: needs the parameters"):
+    with pytest.raises(ValueError, match="average_params: missing parameters"):
         gradtx.average_params(gradtx.sgd(0.1)).update(
             params, {"count": 0, "average": params}
         )

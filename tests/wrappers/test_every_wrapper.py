@@ -141,7 +141,7 @@ def test_extra_arguments_reach_what_is_wrapped(name):
         params = equality.mixed_tree("float32", 0)
         state = tx.init(params)
         _, state = tx.update(params, state, params, **EXTRA)
-        with pytest.raises(TypeError, match="needs the extra argument 'value'"):
+        with pytest.raises(TypeError, match="missing extra argument 'value'"):
             tx.update(params, state, params, grad_fn=equality.gradient_at)
 
 

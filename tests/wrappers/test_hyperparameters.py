@@ -216,7 +216,7 @@ def test_a_number_that_is_not_there_is_an_error():
     tx = gradtx.editable(gradtx.sgd(0.1))
     state = tx.init(PARAMS)
     state["hyperparams"]["lr"] = 0.1
-    message = r"editable: state\['hyperparams'\] also has 'lr'"
+    message = r"editable: state\['hyperparams'\]: unexpected: 'lr'"
     with pytest.raises(ValueError, match=message):
         tx.update(PARAMS, state, PARAMS)
     del state["hyperparams"]["lr"]

@@ -101,7 +101,7 @@ def test_numbers_that_are_missing_or_unknown_in_the_state_are_named():
     state["hyperparams"] = {"rate": jnp.float32(0.1)}
     with pytest.raises(ValueError) as raised:
         tx.update(PARAMS, state)
-    message = "['hyperparams'] lacks 'learning_rate' and also has 'rate'"
+    message = "['hyperparams']: missing: 'learning_rate'; unexpected: 'rate'"
     assert message in str(raised.value)
 
 

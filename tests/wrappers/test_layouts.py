@@ -1,3 +1,4 @@
+import chex
 import jax
 import numpy as np
 import optax
@@ -56,7 +57,7 @@ def test_complex_parameters_are_pairs_of_real_ones():
         with as_optax_needs():
             _, state = tx.update(COMPLEX, tx.init(COMPLEX), COMPLEX)
             runs.append(tx.update(COMPLEX, state, COMPLEX)[0])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5), *runs)
+    chex.assert_trees_all_close(*runs, rtol=2e-5)
     tx = gradtx.split_real_and_imaginary(gradtx.clip(1.5))
     updates, _ = tx.update(COMPLEX, tx.init(COMPLEX), COMPLEX)
     np.testing.assert_array_equal(updates["c"], [1 + 1.5j, 1.5 - 1j])

@@ -49,7 +49,7 @@ def test_at_once_is_the_same():
             )
             params = optax.apply_updates(params, updates)
         np.testing.assert_allclose(params, by_the_paper(START), rtol=1e-12)
-    with pytest.raises(TypeError, match="needs the extra argument 'grad_fn'"):
+    with pytest.raises(TypeError, match="missing extra argument 'grad_fn'"):
         tx.update(params, state, params)
 
 

@@ -120,6 +120,5 @@ def test_steps_of_iterates_need_the_parameters():
     with pytest.raises(ValueError) as caught:
         tx.update(grads, tx.init(grads))
     assert str(caught.value) == (
-        "interpolate_iterates: needs the parameters; "
-        "call update(updates, state, params)"
+        "interpolate_iterates: missing parameters; call update(updates, state, params)"
     )

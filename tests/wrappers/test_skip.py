@@ -1,6 +1,7 @@
 import functools
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -207,9 +208,7 @@ def test_once_errors_are_accepted_the_moments_stay_finite():
         runs.append((updates, state))
     (ours, state), (theirs, poisoned) = runs
     for mine, other in zip(ours, theirs, strict=True):
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5), mine, other
-        )
+        chex.assert_trees_all_close(mine, other, rtol=2e-5)
     assert np.isnan(ours[-1]["b"][1:]).all() and np.isfinite(ours[-1]["w"]).all()
     assert np.isfinite(state["inner_state"]["mu"]["b"]).all()
     assert not np.isfinite(poisoned.inner_state[0].mu["b"]).all()
