@@ -139,9 +139,9 @@ def test_a_run_that_is_stopped_has_the_rows_that_are_done(tmp_path, number):
 
 
 def test_a_report_takes_the_place_of_the_table_before(tmp_path, monkeypatch):
-    readme = tmp_path / "README.md"
-    readme.write_text("a\n<!-- gpu -->\nold\n<!-- end of gpu -->\nb\n")
-    monkeypatch.setattr(tables, "README", readme)
+    page = tmp_path / "benchmarks.md"
+    page.write_text("a\n<!-- gpu -->\nold\n<!-- end of gpu -->\nb\n")
+    monkeypatch.setattr(tables, "PAGE", page)
     row = {"section": "laws", "name": "adamw", "seconds": 1.0}
     content = {
         "about": {"size": "full", "minutes": 6},
@@ -150,16 +150,16 @@ def test_a_report_takes_the_place_of_the_table_before(tmp_path, monkeypatch):
         "not reached": [],
     }
     tables.report(content)
-    text = readme.read_text()
+    text = page.read_text()
     assert text.startswith("a\n") and text.endswith("b\n") and "old" not in text
     assert "| adamw | passes |" in text
     small = {**content, "about": {"size": "small", "minutes": 6}, "rows": []}
     tables.report(small)
-    assert readme.read_text() == text
+    assert page.read_text() == text
 
 
-def test_the_readme_says_what_was_measured_on_a_gpu():
-    text = tables.README.read_text()
+def test_the_page_says_what_was_measured_on_a_gpu():
+    text = tables.PAGE.read_text()
     for mark in ("gpu", "tpu"):
         assert f"<!-- {mark} -->" in text and f"<!-- end of {mark} -->" in text
     assert tables.NOTHING in text or "### What is there" in text

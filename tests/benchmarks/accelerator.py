@@ -5,7 +5,7 @@ and numpy, and torch for its arms. Every row is written to `accelerator.json` an
 `accelerator.md` when it is done, the most important first: a run that is cut off loses
 only rows that it did not reach. Without an accelerator the plan runs on small trees.
 `--tpu` compiles for a TPU instead, which needs libtpu and no TPU.
-`--report FILE` writes the tables of a JSON file into the README beside this module.
+`--report FILE` writes the tables of a JSON file into `examples/guides/benchmarks.md`.
 """
 
 from __future__ import annotations

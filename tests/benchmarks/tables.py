@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-README = Path(__file__).parent / "README.md"
+PAGE = Path(__file__).parents[2] / "examples" / "guides" / "benchmarks.md"
 NOTHING = "Nothing was measured on one yet."
 
 Content = dict[str, Any]
@@ -26,15 +26,15 @@ def markdown(content: Content) -> str:
 
 
 def report(content: Content) -> None:
-    """Write the tables into the README: a GPU's, or a TPU's compiler's."""
-    text = README.read_text()
+    """Write the tables into the page: a GPU's, or a TPU's compiler's."""
+    text = PAGE.read_text()
     gpu = [row for row in content["rows"] if row["section"] != "tpu"]
     tpu = [row for row in content["rows"] if row["section"] == "tpu"]
     if gpu and content["about"]["size"] == "full":
         text = _between(text, "gpu", markdown({**content, "rows": gpu}))
     if tpu:
         text = _between(text, "tpu", "\n".join(_tpu(tpu)) + "\n")
-    README.write_text(text)
+    PAGE.write_text(text)
 
 
 def _between(text: str, mark: str, new: str) -> str:
