@@ -1,7 +1,5 @@
 """Gradients without derivatives, from values of a function around the parameters.
 
-    grads = estimate.spsa(directions=8).grad(loss)(key, params, batch)
-
 Every estimator draws directions d, whose coordinates are uncorrelated and of mean
 square 1, evaluates the function at pairs of opposite points, `params + c d` and
 `params - c d`, and sums the directions, weighted by what their pairs gave.
@@ -21,6 +19,7 @@ from gradtx.compiler.leaves import floats
 from gradtx.core.annotations import Fixed, Positive, Size
 from gradtx.core.arithmetic import safe_ratio
 from gradtx.core.call import FactoryCall, FactoryValue
+from gradtx.core.docstrings import described_by
 from gradtx.core.dtypes import default_float, wide
 from gradtx.core.errors import short_repr
 from gradtx.core.factory import register_pytree, remember
@@ -254,12 +253,18 @@ def central_differences(
             sqrt(n / directions) of the gradient.
         at_once: How many directions are evaluated at once, a divisor of `directions`;
             all if None. Memory grows with it.
+
+    Examples:
+        >>> grad = gradtx.estimate.central_differences().grad(jnp.square)
+        >>> print(f"{grad(jax.random.key(0), jnp.array(3.0)):.1f}")
+        6.0
     """
     weigh = functools.partial(_slopes, perturbation)
     return Pairs(perturbation, directions, at_once, _sphere, weigh)
 
 
 @stable
+@described_by(central_differences)
 @estimator
 def spsa(
     perturbation: Fixed[Positive] = 1e-2,
@@ -275,14 +280,18 @@ def spsa(
     Args:
         perturbation: c: what each parameter is moved by. Positive.
         directions: How many, each costing two values of f.
-        at_once: How many directions are evaluated at once, a divisor of `directions`;
-            all if None. Memory grows with it.
+
+    Examples:
+        >>> grad = gradtx.estimate.spsa(directions=4).grad(jnp.square)
+        >>> print(f"{grad(jax.random.key(0), jnp.array(3.0)):.1f}")
+        6.0
     """
     weigh = functools.partial(_slopes, perturbation)
     return Pairs(perturbation, directions, at_once, _signs, weigh)
 
 
 @stable
+@described_by(spsa)
 @estimator
 def evolution_strategies(
     perturbation: Fixed[Positive] = 0.1,
@@ -299,11 +308,13 @@ def evolution_strategies(
     Args:
         perturbation: c, the Gaussian's standard deviation, in units of the parameters.
             Positive. Large ones see past cliffs and small bumps.
-        directions: How many, each costing two values of f.
-        at_once: How many directions are evaluated at once, a divisor of `directions`;
-            all if None. Memory grows with it.
         shaping: Utilities in the place of values: a function of all of them, of shape
             [2 directions], that gives as many; `centered_ranks` in the paper.
+
+    Examples:
+        >>> es = gradtx.estimate.evolution_strategies(0.1, directions=4096)
+        >>> print(f"{es.grad(jnp.square)(jax.random.key(0), jnp.array(3.0)):.0f}")
+        6
     """
     if shaping is not None and not callable(shaping):
         raise TypeError(
@@ -330,6 +341,10 @@ def centered_ranks(values: Any) -> Any:
 
     Equal values share the mean of their ranks; that of NaN is NaN. Salimans et al.
     2017: https://arxiv.org/abs/1703.03864.
+
+    Examples:
+        >>> print(gradtx.estimate.centered_ranks(jnp.array([3.0, 1000.0, 2.0])))
+        [ 0.   0.5 -0.5]
     """
 
     def rank(value: Any) -> Any:
@@ -341,6 +356,7 @@ def centered_ranks(values: Any) -> Any:
 
 
 @stable
+@described_by(central_differences)
 @estimator
 def augmented_random_search(
     perturbation: Fixed[Positive] = 0.03,
@@ -353,17 +369,17 @@ def augmented_random_search(
     g = sum of (f(x + c d) - f(x - c d)) d / (top s) over the `top` directions with the
     smallest min(f(x + c d), f(x - c d)); d ~ N(0, 1), s the standard deviation of these
     2 top values; 0 where s is 0. Mania et al. 2018, Algorithm 2, for costs where theirs
-    is for rewards: https://arxiv.org/abs/1803.07055.
+    is for rewards: https://arxiv.org/abs/1803.07055. So g is in units of s, not of f.
 
     Args:
         perturbation: The paper's nu, in units of the parameters. Positive.
         directions: How many are evaluated, each costing two values of f.
         top: How many of them are used; all if None.
-        at_once: How many directions are evaluated at once, a divisor of `directions`;
-            all if None. Memory grows with it.
 
-    Returns:
-        What points along the gradient, but is in units of the spread s, not of f.
+    Examples:
+        >>> search = gradtx.estimate.augmented_random_search(directions=4096)
+        >>> print(f"{search.grad(jnp.exp)(jax.random.key(0), jnp.array(9.0)):.0f}")
+        2
     """
     kept = directions if top is None else top
     if kept > directions:

@@ -57,6 +57,11 @@ def plot_schedule(
         steps: How many counts.
         ax: Where to draw.
         **line: What `Axes.plot` takes (`label`, `color`, ...).
+
+    Examples:
+        >>> ax = gradtx.plot.plot_schedule(gradtx.linear_schedule(1.0, 0.0, 10), 20)
+        >>> [float(y) for y in ax.lines[0].get_ydata()[[0, 5, 10]]]
+        [1.0, 0.5, 0.0]
     """
     ax = _new_axes() if ax is None else ax
     counts = np.arange(steps, dtype=np.int32)
@@ -74,7 +79,14 @@ def plot_schedules(
     *,
     ax: Axes | None = None,
 ) -> Axes:
-    """Several schedules, by label; see `plot_schedule`."""
+    """Several schedules, by label; see `plot_schedule`.
+
+    Examples:
+        >>> ax = gradtx.plot.plot_schedules({"constant": 1.0,
+        ...     "cosine": gradtx.cosine_decay_schedule(1.0, 100)}, steps=100)
+        >>> [line.get_label() for line in ax.lines]
+        ['constant', 'cosine']
+    """
     ax = _new_axes() if ax is None else ax
     for label, schedule in _by_label(schedules, "plot_schedules").items():
         plot_schedule(schedule, steps, ax=ax, label=label)
@@ -94,6 +106,11 @@ def plot_ema_weights(
         decays: The averages' b, one or several, each in [0, 1).
         steps: How far back; 3 / (1 - b) of the largest b if None.
         ax: Where to draw.
+
+    Examples:
+        >>> ax = gradtx.plot.plot_ema_weights([0.5, 0.75], steps=10)
+        >>> ax.lines[0].get_ydata()[:3].tolist()
+        [0.5, 0.25, 0.125]
     """
     several: list[float] = np.atleast_1d(decays).tolist()
     if not all(0 <= b < 1 for b in several):
@@ -120,6 +137,12 @@ def plot_losses(
         smooth: Over how many steps a running mean is taken, at least 1. The line then
             starts where the first mean is complete.
         ax: Where to draw.
+
+    Examples:
+        >>> path = gradtx.trajectory(gradtx.sgd(0.25), jnp.square, jnp.array(3.0), 20)
+        >>> ax = gradtx.plot.plot_losses({"sgd": path, "three runs": jnp.ones((3, 21))})
+        >>> ax.get_yscale(), len(ax.lines)
+        ('log', 2)
     """
     ax = _new_axes() if ax is None else ax
     for label, given in _by_label(losses, "plot_losses").items():
@@ -192,6 +215,14 @@ def plot_paths(
 
     Returns:
         The Axes. A ring is where a path starts, a dot where it ends.
+
+    Examples:
+        >>> def bowl(at):
+        ...     return at[0] ** 2 / 2 + 10 * at[1] ** 2
+        >>> path = gradtx.trajectory(gradtx.sgd(0.09), bowl, jnp.array([-4.0, 1.0]), 20)
+        >>> ax = gradtx.plot.plot_paths(bowl, {"sgd": path})
+        >>> ax.lines[0].get_label()
+        'sgd'
     """
     ax = _new_axes() if ax is None else ax
     for label, points in _draw_contours(f, paths, xlim, ylim, levels, ax).items():

@@ -48,6 +48,13 @@ def trajectory(
     Raises:
         TypeError: `tx` is no gradient transformation, or a leaf of `start` no float.
         ValueError: `steps` is negative.
+
+    Examples:
+        >>> def bowl(at):
+        ...     return at[0] ** 2 / 2 + 10 * at[1] ** 2
+        >>> path = gradtx.trajectory(gradtx.sgd(0.09), bowl, jnp.array([4.0, 1.0]), 50)
+        >>> print(path.positions.shape, f"{path.values[0]:.0f} {path.values[-1]:.3f}")
+        (51, 2) 18 0.001
     """
     if steps < 0:
         raise ValueError(f"trajectory: steps must be at least 0, got {steps}")

@@ -1,3 +1,6 @@
+import ast
+import inspect
+import itertools
 import typing
 
 import pytest
@@ -12,6 +15,18 @@ NAMES = [name for name in dir(annotations) if not name.startswith("_")]
 def test_every_public_annotation_is_the_one_that_the_core_defines():
     assert {"Scalar", "Decay", "Member", "Share"} <= {*NAMES}
     assert [n for n in NAMES if vars(annotations)[n] is not vars(defined)[n]] == []
+
+
+def test_each_annotation_has_a_docstring_under_its_definition():
+    body = ast.parse(inspect.getsource(defined)).body
+    described = {
+        ast.unparse(one.targets[0])
+        for one, after in itertools.pairwise(body)
+        if isinstance(one, ast.Assign)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    }
+    assert {*NAMES} - described == set()
 
 
 @pytest.mark.parametrize(

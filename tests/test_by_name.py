@@ -9,7 +9,6 @@ import gradtx
 from gradtx import by_name
 from gradtx.optimizers import OPTIMIZERS
 from tests import registry
-from tests.examples import run_examples_of
 
 anything: Any = gradtx
 NAMES = [made.__name__ for made in OPTIMIZERS]
@@ -111,8 +110,3 @@ def test_names_are_listed_by_pattern_and_sorted(monkeypatch):
 def test_a_transformation_that_is_registered_has_a_name_too(own):
     assert gradtx.optimizer("own_sgd", learning_rate=0.1) == own(0.1)
     assert gradtx.list_optimizers("own*") == ["own_sgd"]
-
-
-@pytest.mark.parametrize("function", [gradtx.optimizer, gradtx.list_optimizers])
-def test_the_examples_of_docstrings_run(function):
-    run_examples_of(function)

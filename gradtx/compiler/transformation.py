@@ -45,6 +45,14 @@ class GradientTransformation(
         update: `update(updates, state, params=None, **extra) -> (updates, state)`.
         arguments: What the factory was called with, by name.
         name: The factory's name.
+
+    Examples:
+        >>> tx = gradtx.sgd(0.5, momentum=0.9)
+        >>> updates, state = tx.update(jnp.array([1.0, -2.0]), tx.init(jnp.zeros(2)))
+        >>> print(updates, tx.arguments["momentum"])
+        [-0.5  1. ] 0.9
+        >>> tx.replace(momentum=0.5) == gradtx.sgd(0.5, momentum=0.5)
+        True
     """
 
     init: Callable[[Any], State]  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -147,5 +155,17 @@ def transformation(factory: Callable[P, Any]) -> Callable[P, GradientTransformat
     Raises:
         TypeError, ValueError: At the call of the factory: an unknown argument, or a
             number that is none or is out of the range that its annotation declares.
+
+    Examples:
+        >>> @gradtx.transformation
+        ... def root_of_size(power: gradtx.Positive = 0.5):
+        ...     return gradtx.memoryless(lambda u, leaf: jnp.abs(u) ** power)
+        >>> tx = gradtx.chain(root_of_size(), gradtx.scale_by_learning_rate(0.5))
+        >>> print(tx.update(jnp.array([4.0, -16.0]), tx.init(jnp.zeros(2)))[0])
+        [-1. -2.]
+        >>> root_of_size(-1.0)
+        Traceback (most recent call last):
+            ...
+        ValueError: root_of_size: power must be positive, got -1.0
     """
     return remember(factory, GradientTransformation)

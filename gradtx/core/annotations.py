@@ -28,26 +28,39 @@ T = TypeVar("T")
 # `Any`, because one argument is a number or a schedule where the user gives it, a
 # number where a recipe computes with it, and a `DecayValue` where a rule reads it.
 Scalar = Annotated[Any, NumberRole()]
+"""A number of any sign and size, or a schedule of it."""
 ScalarOrSchedule = Scalar
+"""The same, under optax's name for learning rates."""
 Positive = Annotated[Any, NumberRole("positive", low=0, is_open=True)]
+"""A number above 0, or a schedule of it."""
 NonNegative = Annotated[Any, NumberRole("at least 0", low=0)]
+"""A number of at least 0, or a schedule of it."""
 NonPositive = Annotated[Any, NumberRole("at most 0", high=0)]
+"""A number of at most 0, or a schedule of it."""
 Fraction = Annotated[Any, NumberRole("in [0, 1]", low=0, high=1)]
+"""A number in [0, 1], or a schedule of it."""
 _DECAY = NumberRole("in [0, 1)", low=0, high=1, is_decay=True)
 Decay = Annotated[Any, _DECAY]
+"""A number in [0, 1), or a schedule of it; a rule gets it with its `complement`."""
 OpenDecay = Annotated[
     Any, NumberRole("in (0, 1)", low=0, high=1, is_open=True, is_decay=True)
 ]
+"""A number in (0, 1), or a schedule of it; else as `Decay`."""
 _WHOLE = NumberRole("whole and at least 1", low=1, is_count=True, is_whole=True)
 PositiveInt = Annotated[Any, _WHOLE]
+"""A whole number of at least 1, or a schedule of it."""
 
 Fixed = Annotated[T, FIXED]
-"""A number that only `init` reads, or that a schedule is made of: no schedule fits."""
+"""`Fixed[Positive]`: the same number, but no schedule, for what only `init` reads."""
 
 Member = Annotated[optax.GradientTransformation, MemberRole()]
+"""A transformation, gradtx's or a foreign one; no schedule."""
 DType = Annotated[Any, DTypeRole()]
+"""A dtype of floats, such as `jnp.bfloat16` or "bfloat16"; no schedule."""
 Key = Annotated[Any, KeyRole()]
+"""A seed, an int; or a PRNG key, typed or raw; no schedule."""
 Size = Annotated[int, SizeRole()]
+"""An int of at least 1 that fixes shapes; no schedule, and no tracer."""
 
 # Of one or two factories each.
 Ahead = Annotated[Any, NumberRole(steps_ahead=1)]
@@ -68,6 +81,10 @@ Duration = Fixed[
 
 # The names that these had up to 0.6.0.
 Share = Fraction
+"""The older name of `Fraction`."""
 Every = PositiveInt
+"""The older name of `PositiveInt`."""
 FirstValue = Fixed[NonNegative]
+"""The older name of `Fixed[NonNegative]`."""
 Constant = Fixed[Scalar]
+"""The older name of `Fixed[Scalar]`."""

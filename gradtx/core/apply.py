@@ -23,6 +23,12 @@ def apply_updates(params: Any, updates: Any) -> Any:
     Args:
         params: A tree of parameters.
         updates: A tree of updates like it, as `update` gives them.
+
+    Examples:
+        >>> params = {"w": jnp.array([1.0, 2.0], "bfloat16")}
+        >>> new = gradtx.apply_updates(params, {"w": jnp.array([0.5, -0.5], "float32")})
+        >>> print(new["w"], new["w"].dtype)
+        [1.5 1.5] bfloat16
     """
 
     def one(p: Any, u: Any) -> Any:

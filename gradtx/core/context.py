@@ -50,6 +50,17 @@ class SettleContext:
     Attributes:
         count: The number of updates before this one, an int32.
         extra: The extra arguments that the rule needs.
+
+    Examples:
+        >>> def settle(total, shared, step):
+        ...     return {"scale": shared["scale"] / step.t}
+        >>> @gradtx.transformation
+        ... def fade():
+        ...     return gradtx.memoryless(lambda u, leaf: leaf.shared["scale"] * u,
+        ...         shared={"scale": lambda arrays: jnp.ones(())}, settle=settle)
+        >>> _, state = fade().update(jnp.array(4.0), fade().init(jnp.zeros(())))
+        >>> print(fade().update(jnp.array(4.0), state)[0])
+        2.0
     """
 
     count: Any
@@ -79,6 +90,15 @@ class Leaf:
         extra: The extra arguments that the rule needs.
         static: The leaf's, if the rule has one for each.
         array: The parameter, or None: see `param`.
+
+    Examples:
+        >>> @gradtx.transformation
+        ... def look():
+        ...     return gradtx.memoryless(lambda u, leaf: leaf.t * u - leaf.param)
+        >>> tx, params = look(), jnp.array(1.0)
+        >>> updates, state = tx.update(jnp.array(3.0), tx.init(params), params)
+        >>> print(updates, tx.update(jnp.array(3.0), state, params)[0])
+        2.0 5.0
     """
 
     owner: str
@@ -148,6 +168,16 @@ class Tree:
         count: How many updates there were before.
         extra: The extra arguments of `update`.
         is_skipped: A bool, whether this update is; always False for what does not wait.
+
+    Examples:
+        >>> def difference(updates, slots, tree):
+        ...     return jax.tree.map(jnp.subtract, tree.extra["at"], tree.params), slots
+        >>> @gradtx.transformation
+        ... def towards():
+        ...     return gradtx.TreeRule(difference, needs=("at",))
+        >>> tx, params = towards(), jnp.array(1.0)
+        >>> print(tx.update(params, tx.init(params), params, at=jnp.array(4.0))[0])
+        3.0
     """
 
     params: Any

@@ -41,6 +41,14 @@ class Slot:
         in_optax: The field of optax's state that it is, if that has another name; also
             `State.field`, or `State.field.key` in a dict, of one type of state.
         is_only_here: Whether it is kept to be read, and optax has no such field.
+
+    Examples:
+        >>> @gradtx.transformation
+        ... def delayed():
+        ...     slot = gradtx.Slot(jnp.zeros_like, dtype="bfloat16")
+        ...     return gradtx.Rule(lambda u, old, at: (old["g"], {"g": u}), {"g": slot})
+        >>> delayed().init(jnp.zeros(2))["g"].dtype.name
+        'bfloat16'
     """
 
     init: Callable[..., Any]
@@ -150,6 +158,15 @@ class Node(_Defaults):
         is_exact: Whether it gives the difference to add to the parameter, which must
             not be rounded: it leaves in the precision of rules, at least float32,
             unless a rule behind it changes it.
+
+    Examples:
+        >>> @gradtx.transformation
+        ... def descend(rate: gradtx.Positive):
+        ...     return gradtx.memoryless(lambda u, leaf: -rate * u, is_step=True)
+        >>> tx = gradtx.masked(descend(0.5), {"w": True, "b": False})
+        >>> grads = {"w": jnp.array(1.0), "b": jnp.array(1.0)}
+        >>> jax.tree.map(float, tx.update(grads, tx.init(grads))[0])
+        {'b': 0.0, 'w': -0.5}
     """
 
     is_step: bool = False
@@ -189,6 +206,17 @@ class Rule(Node):
         static: `(params) -> tree` of `leaf.static`, also given to `slots` and `out`.
         evaluate: `(param, slots, shared) -> param`, the average to evaluate with, if it
             averages the parameters: nothing may change updates behind it.
+
+    Examples:
+        >>> @gradtx.transformation
+        ... def average(decay: gradtx.Decay):
+        ...     def update(u, slots, leaf):
+        ...         mu = decay * slots["mu"] + decay.complement * u
+        ...         return mu, {"mu": mu}
+        ...     return gradtx.Rule(update, slots={"mu": jnp.zeros_like})
+        >>> tx = average(0.5)
+        >>> print(tx.update(jnp.array(4.0), tx.init(jnp.zeros(())))[0])
+        2.0
     """
 
     update: Callable[[Any, Any, Leaf], tuple[Any, Any]]
@@ -210,6 +238,14 @@ def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
     Args:
         update: The rule, for one array.
         more: What `Rule` declares else, by name.
+
+    Examples:
+        >>> @gradtx.transformation
+        ... def add_params(factor: gradtx.Scalar):
+        ...     return gradtx.memoryless(lambda u, leaf: u + factor * leaf.param)
+        >>> tx, params = add_params(0.5), jnp.array([2.0, 4.0])
+        >>> print(tx.update(jnp.ones(2), tx.init(params), params)[0])
+        [2. 3.]
     """
     return Rule(lambda u, slots, leaf: (update(u, leaf), slots), **more)
 
@@ -232,6 +268,16 @@ class TreeRule(Node):
         in_optax: The fields of optax's state that states inside are, where names
             differ; None for the one that is the whole of optax's state.
         clock: The slot with the count that schedules of its own arguments see.
+
+    Examples:
+        >>> def swap(updates, slots, tree):
+        ...     return {"a": updates["b"], "b": updates["a"]}, slots
+        >>> @gradtx.transformation
+        ... def swapped():
+        ...     return gradtx.TreeRule(swap)
+        >>> grads = {"a": jnp.array(1.0), "b": jnp.array(2.0)}
+        >>> jax.tree.map(float, swapped().update(grads, swapped().init(grads))[0])
+        {'a': 2.0, 'b': 1.0}
     """
 
     update: Callable[[Any, Any, Tree], tuple[Any, Any]]

@@ -25,6 +25,14 @@ class State(dict[Any, Any]):
 
     Raises:
         AttributeError, KeyError: There is no such key.
+
+    Examples:
+        >>> state = gradtx.adam(0.1).init(jnp.zeros(2))
+        >>> print(state["mu"], state.mu, state[0].mu)
+        [0. 0.] [0. 0.] [0. 0.]
+        >>> halfway = state | {"count": jnp.int32(500)}
+        >>> print(halfway["count"], sorted(halfway))
+        500 ['count', 'mu', 'nu']
     """
 
     __slots__ = ()

@@ -66,6 +66,14 @@ def restore(
     Raises:
         TypeError: `tx` is no transformation of gradtx.
         ValueError: Parts are new, dropped, or of other looks: all are listed.
+
+    Examples:
+        >>> params = jnp.zeros(2)
+        >>> saved = gradtx.adam(0.1).init(params) | {"count": jnp.int32(500)}
+        >>> tx = gradtx.skip(gradtx.chain(gradtx.clip(1.0), gradtx.adamw(0.01)))
+        >>> restored = gradtx.restore(tx, params, saved, new=True)
+        >>> print(restored.state["inner"]["count"], restored.renamed["inner/mu"])
+        500 mu
     """
     tx = ours("restore", tx)
     shapes = tx.init(shapes_of(params))

@@ -37,6 +37,14 @@ def register(function: T) -> T:
     Raises:
         TypeError: It is no function, or a lambda.
         ValueError: The name is gradtx's, or that of another function.
+
+    Examples:
+        >>> @gradtx.register
+        ... def matrices(params):
+        ...     return jax.tree.map(lambda p: p.ndim == 2, params)
+        >>> tx = gradtx.adamw(0.1, mask=matrices)
+        >>> gradtx.from_config(gradtx.to_config(tx)) == tx
+        True
     """
     name = _name_of(function)
     if not inspect.isfunction(function) or name == "<lambda>":
@@ -71,6 +79,11 @@ def to_config(made: Any) -> dict[str, Any]:
     Raises:
         TypeError: An argument has no such form: it is foreign, a function that is not
             registered, or an array that has no value yet.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.clip(1.0), gradtx.scale(-0.5))
+        >>> gradtx.to_config(tx)["transforms"][0]
+        {'type': 'clip', 'max_delta': 1.0}
     """
     if not isinstance(made, FactoryValue):
         raise TypeError(
@@ -133,6 +146,13 @@ def from_config(config: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: A name is not known; a near miss is suggested.
         TypeError: An argument is unknown, missing, or not what it must be.
+
+    Examples:
+        >>> rate = {"type": "linear_schedule", "init_value": 0.5, "end_value": 0.0,
+        ...     "transition_steps": 100}
+        >>> tx = gradtx.from_config({"type": "sgd", "learning_rate": rate})
+        >>> tx == gradtx.sgd(gradtx.linear_schedule(0.5, 0.0, 100))
+        True
     """
     return _built(config, "")
 

@@ -71,6 +71,13 @@ def from_optax(
     Raises:
         ValueError: A slot has no counterpart in optax's state, or the reverse; labels
             differ; or parameters are needed.
+
+    Examples:
+        >>> import optax
+        >>> theirs, params = optax.sgd(0.5, momentum=0.5), jnp.zeros(2)
+        >>> _, state = theirs.update(jnp.array([1.0, 2.0]), theirs.init(params))
+        >>> print(gradtx.from_optax(gradtx.sgd(0.5, momentum=0.5), state)["trace"])
+        [1. 2.]
     """
     tx = ours("from_optax", tx)
     like = None if params is None else tx.init(shapes_of(params))
@@ -244,6 +251,14 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
     Raises:
         ValueError: A field of optax's state has no counterpart in the state, or the
             reverse; or labels differ.
+
+    Examples:
+        >>> import optax
+        >>> ours, params = gradtx.sgd(0.5, momentum=0.5), jnp.zeros(2)
+        >>> _, state = ours.update(jnp.array([1.0, 2.0]), ours.init(params))
+        >>> like = optax.sgd(0.5, momentum=0.5).init(params)
+        >>> print(gradtx.to_optax(ours, state, like)[0].trace)
+        [1. 2.]
     """
     tx = ours("to_optax", tx)
     slots, _ = layout(tx, state)

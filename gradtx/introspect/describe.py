@@ -37,6 +37,16 @@ def describe(tx: GradientTransformation, params: Any = None) -> Shown:
     Raises:
         TypeError: `tx` is no transformation of gradtx.
         ModuleNotFoundError: There is no rich, which `gradtx[show]` installs.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.clip(1.0), gradtx.momentum(0.5))
+        >>> print(gradtx.describe(tx, jnp.zeros(2, "float32")))
+        chain
+        ├── clip  max_delta=1.0
+        └── momentum  learning_rate=0.5  decay=0.9
+            ├── scale_by_ema  decay=0.9  slot='mu'  initial_value=0.0
+            │   └── mu  float32 [2], 8 B
+            └── scale_by_learning_rate  learning_rate=0.5
     """
     tx, tree = ours("describe", tx), rich("tree")
     params = None if params is None else shapes_given("describe", params)
@@ -130,6 +140,16 @@ def explain(tx: GradientTransformation, params: Any) -> Shown:
     Raises:
         TypeError: `tx` is no transformation of gradtx.
         ValueError: It has no groups; or a leaf has none, as `groups` says.
+
+    Examples:
+        >>> tx = gradtx.groups({"**/bias": gradtx.sgd(0.5), "**": gradtx.adam(0.1)})
+        >>> params = {"head": {"kernel": jnp.zeros((4, 2)), "bias": jnp.zeros(2)}}
+        >>> print(gradtx.explain(tx, params))
+        parameter    shape   number  group
+        head/bias    [2]          2  **/bias
+        head/kernel  [4, 2]       8  **
+        in all                    2  **/bias
+        in all                    8  **
     """
     tx, tables = ours("explain", tx), rich("table", "explain")
     rows = [*_rows(tx, params)]

@@ -41,6 +41,11 @@ def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Mem
         compiled: Whether to compile the update, too, for its temporary memory. Its
             state is donated, as it should be.
         extra: Extra arguments of the update, or their shapes; functions as they are.
+
+    Examples:
+        >>> params = jax.ShapeDtypeStruct((1000,), "bfloat16")
+        >>> gradtx.memory(gradtx.adam(0.1), params)
+        Memory(slots={'count': 4, 'mu': 4000, 'nu': 4000}, total=8004, temporary=None)
     """
     tx = pair_of("memory", tx)
     shapes = shapes_given("memory", params)

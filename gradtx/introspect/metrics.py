@@ -38,6 +38,14 @@ def record(name: str, measure: Callable[[Any, Any], Any]):
 
     Raises:
         ValueError: At `update`: what the function gives is no scalar.
+
+    Examples:
+        >>> def largest(updates, params):
+        ...     return jnp.max(jnp.abs(updates))
+        >>> tx = gradtx.chain(gradtx.record("largest", largest), gradtx.sgd(0.5))
+        >>> _, state = tx.update(jnp.array([3.0, -4.0]), tx.init(jnp.zeros(2)))
+        >>> print(gradtx.metrics(state)["largest"])
+        4.0
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
@@ -72,6 +80,13 @@ def norms(*patterns: str):
     Raises:
         TypeError: A pattern is no string.
         ValueError: At `init`: patterns do not fit, as of `groups`.
+
+    Examples:
+        >>> tx, params = gradtx.chain(gradtx.sgd(0.5), gradtx.norms()), jnp.array(8.0)
+        >>> _, state = tx.update(jnp.array(4.0), tx.init(params), params)
+        >>> found = gradtx.metrics(state)
+        >>> print(found["grad_norm"], found["update_norm"], found["update_ratio"])
+        4.0 2.0 0.25
     """
     for pattern in patterns:
         if not isinstance(pattern, str):
@@ -133,6 +148,14 @@ def clipping(transform: Member):
 
     Args:
         transform: The clip; or anything that sometimes changes nothing.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.clipping(gradtx.clip(1.0)), gradtx.sgd(0.5))
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (0.5, 3.0):
+        ...     _, state = tx.update(jnp.array(gradient), state)
+        >>> print(gradtx.metrics(state)["clipped_share"])
+        0.5
     """
     return let(UNCLIPPED, identity(), chain(transform, _share()))
 
@@ -172,6 +195,13 @@ def metrics(state: Any) -> dict[str, Any]:
 
     Raises:
         TypeError: This is no state of gradtx.
+
+    Examples:
+        >>> measured = gradtx.chain(gradtx.sgd(0.5), gradtx.norms())
+        >>> tx, params = gradtx.accumulate(measured, every=1), jnp.array(8.0)
+        >>> _, state = tx.update(jnp.array(4.0), tx.init(params), params)
+        >>> print(gradtx.metrics(state)["update_norm"])
+        2.0
     """
     check_state("metrics", state)
     found = [*_metrics(state, ())]

@@ -42,6 +42,12 @@ def snapshot(measure_name: str, measure: Callable[[Any], Any]):
         measure_name: `state[measure_name]` is the last measurement; at first that of
             the parameters.
         measure: `(updates) -> pytree of arrays`.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.snapshot("largest", jnp.max), gradtx.sgd(0.5))
+        >>> _, state = tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))
+        >>> print(state["largest"])
+        4.0
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
@@ -67,6 +73,13 @@ def monitor(measures: Mapping[str, Any]):
 
     `state[name]` is the last measurement; at first zeros (optax has none, so that the
     structure of its state changes).
+
+    Examples:
+        >>> tx = gradtx.chain(
+        ...     gradtx.monitor({"largest": jnp.max, "mean": jnp.mean}), gradtx.sgd(0.5))
+        >>> _, state = tx.update(jnp.array([1.0, 4.0]), tx.init(jnp.zeros(2)))
+        >>> print(state["largest"], state["mean"])
+        4.0 2.5
     """
     kept = {name: m for name, m in measures.items() if _is_transformation(m)}
 
@@ -127,6 +140,15 @@ def measure_with_ema(
         accumulator_dtype: What it is stored in; at least float32 if None.
 
     Its updates are the average, so it goes into no chain.
+
+    Examples:
+        >>> smooth = gradtx.measure_with_ema(jnp.max, decay=0.5)
+        >>> tx = gradtx.chain(gradtx.monitor({"largest": smooth}), gradtx.sgd(0.5))
+        >>> state = tx.init(jnp.zeros(2))
+        >>> for gradient in (1.0, 4.0):
+        ...     _, state = tx.update(jnp.full(2, gradient), state)
+        >>> print(f"{state['largest']:.2f}")
+        3.00
     """
     average = ema(decay, debias, accumulator_dtype)
 

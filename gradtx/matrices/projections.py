@@ -28,6 +28,11 @@ def main_directions(
         dimension_numbers: Which arrays are matrices, see `in_subspace`.
 
     Keeps them as `projector`.
+
+    Examples:
+        >>> tx = gradtx.transforms.main_directions(rank=4)
+        >>> tx.init(jnp.zeros((64, 16)))["projector"].shape
+        (64, 4)
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:

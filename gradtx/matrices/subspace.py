@@ -82,6 +82,12 @@ def in_subspace(
             one for all of two or more axes. If None, those of two axes are.
 
     Keeps `projector`; each slot of the transformation has the projection's shape.
+
+    Examples:
+        >>> tx = gradtx.in_subspace(gradtx.scale_by_adam(), rank=4)
+        >>> state = tx.init({"kernel": jnp.zeros((64, 16)), "bias": jnp.zeros(16)})
+        >>> jax.tree.map(jnp.shape, state["mu"])
+        {'bias': (16,), 'kernel': (4, 16)}
     """
     projected = chain(_project(rank, dimension_numbers), transform)
     directions = main_directions(rank, every, dimension_numbers)

@@ -51,6 +51,11 @@ def scale_by_belief(
         nesterov: Whether the first moment looks one step ahead.
 
     Keeps `mu` and `nu`.
+
+    Examples:
+        >>> tx = gradtx.scale_by_belief(b1=0.5, b2=0.5)
+        >>> print(f"{tx.update(jnp.array(30.0), tx.init(jnp.zeros(())))[0]:.2f}")
+        2.00
     """
     surprise = _surprise(recall("mu"), b2, eps_root)
     body = chain(
@@ -104,6 +109,11 @@ def scale_by_acprop(
     divided.
 
     Keeps `mu` and `nu`.
+
+    Examples:
+        >>> tx = gradtx.scale_by_acprop(b1=0.5)
+        >>> print(tx.update(jnp.array(30.0), tx.init(jnp.zeros(())))[0])
+        30.0
     """
     past = scale_by_ema(b1, "mu", lagged=True)
     return divide_by_root(

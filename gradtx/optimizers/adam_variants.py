@@ -50,6 +50,11 @@ def scale_by_adamax(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8)
         eps: Added to each magnitude. At least 0.
 
     Keeps `mu` and `nu`.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.scale_by_adamax(), gradtx.scale(-0.5))
+        >>> print(f"{tx.update(jnp.array(30.0), tx.init(jnp.zeros(())))[0]:.2f}")
+        -0.50
     """
     largest = chain(magnitude(), shift(eps), running_maximum("nu", b2))
     return moments(first_moment(b1), divide_by(largest))
@@ -129,6 +134,11 @@ def scale_by_yogi(
         initial_accumulator_value: What both moments start at. At least 0.
 
     Keeps `mu` and `nu`.
+
+    Examples:
+        >>> tx = gradtx.scale_by_yogi(initial_accumulator_value=0.0)
+        >>> print(f"{tx.update(jnp.array(30.0), tx.init(jnp.zeros(())))[0]:.2f}")
+        1.00
     """
     start = initial_accumulator_value
     nu = chain(square(), sign_average(b2, "nu", start))
@@ -174,6 +184,13 @@ def rectify(preconditioner: Member, b2: Decay, threshold: Length = 5.0):
             where the length of the average reaches the threshold; before, nothing is.
         b2: Decay of the second moment in it, in [0, 1).
         threshold: Of the length of the average, in updates. At least 4, the paper's.
+
+    Examples:
+        >>> divide = gradtx.divide_by_root(gradtx.second_moment(0.999))
+        >>> tx = gradtx.moments(gradtx.first_moment(0.9), gradtx.rectify(divide, 0.999))
+        >>> updates, _ = tx.update(jnp.array(3.0), tx.init(jnp.zeros(())))
+        >>> print(f"{updates:.2f}")
+        3.00
     """
     weight = Weight(b2, "rectified_weight")
 
@@ -202,6 +219,11 @@ def scale_by_radam(
     """Adam that is momentum until its second moment can be trusted; see `rectify`.
 
     Same arguments, defaults and numbers as `optax.scale_by_radam`. Keeps `mu` and `nu`.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.scale_by_radam(), gradtx.scale(-0.5))
+        >>> print(f"{tx.update(jnp.array(30.0), tx.init(jnp.zeros(())))[0]:.2f}")
+        -15.00
     """
     adaptive = divide_by_root(second_moment(b2), eps, eps_root)
     return moments(
@@ -258,6 +280,11 @@ def scale_by_adam_atan2(
         mu_dtype: What the first moment is stored in; at least float32 if None.
 
     Keeps `mu` and `nu`.
+
+    Examples:
+        >>> tx = gradtx.scale_by_adam_atan2()
+        >>> print(f"{tx.update(jnp.array(1e-12), tx.init(jnp.zeros(())))[0]:.2f}")
+        1.00
     """
     return moments(first_moment(b1, mu_dtype), atan2_of_root(second_moment(b2), a, b))
 

@@ -48,6 +48,11 @@ def scale_by_dog(
         eps: Added to the sum of squared gradients. Positive.
 
     Keeps `init_params`, and two numbers, `max_dist` and `sum_sq_norm_grads`.
+
+    Examples:
+        >>> tx, params = gradtx.scale_by_dog(("distance", 0.5)), jnp.array(3.0)
+        >>> print(f"{tx.update(jnp.array(8.0), tx.init(params), params)[0]:.2f}")
+        0.50
     """
     kind, first = init_step
 
@@ -97,6 +102,11 @@ def scale_by_distance_over_gradients(
         global_scale: What the ratio is multiplied by.
 
     Keeps `init_params`, and for each array `max_dist` and `grad_sum_of_squares`.
+
+    Examples:
+        >>> tx, params = gradtx.scale_by_distance_over_gradients(0.5), jnp.array(3.0)
+        >>> print(f"{tx.update(jnp.array(8.0), tx.init(params), params)[0]:.2f}")
+        2.00
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -160,6 +170,11 @@ def scale_by_dowg(
         eps: Added to the root of the sum. Positive.
 
     Keeps `init_params`, and two numbers, `estim_sq_dist` and `weighted_sq_norm_grads`.
+
+    Examples:
+        >>> tx, params = gradtx.scale_by_dowg(0.25), jnp.array(3.0)
+        >>> print(f"{tx.update(jnp.array(8.0), tx.init(params), params)[0]:.2f}")
+        0.50
     """
     start = eps if init_estim_sq_dist is None else init_estim_sq_dist
 

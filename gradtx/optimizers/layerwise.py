@@ -39,6 +39,12 @@ def scale_by_trust_ratio(
         min_norm: The least that a norm counts as. At least 0.
         trust_coefficient: What the ratio is multiplied by.
         eps: Added to the update's norm. At least 0.
+
+    Examples:
+        >>> tx, params = gradtx.scale_by_trust_ratio(), jnp.array([3.0, 4.0])
+        >>> updates, _ = tx.update(jnp.array([0.5, 0.0]), tx.init(params), params)
+        >>> print(updates)
+        [5. 0.]
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -197,6 +203,12 @@ def scale_by_novograd(
 
     Keeps `mu`, like the parameter, and `nu`, one number for each array. Norms whose
     squares leave the range of its dtype count as at its end after their own step.
+
+    Examples:
+        >>> tx, params = gradtx.scale_by_novograd(), jnp.zeros(2)
+        >>> updates, _ = tx.update(jnp.array([30.0, -40.0]), tx.init(params), params)
+        >>> print(*(f"{u:.2f}" for u in updates))
+        0.60 -0.80
     """
     return chain(
         divide_by(chain(block_norm(), _moving_norm(b2, eps_root), shift(eps))),

@@ -158,6 +158,12 @@ def scale_by_lbfgs(memory_size: Size = 10, scale_init_precond: bool = True):
 
     Raises:
         ValueError: At `update`: no parameters.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.scale_by_lbfgs(memory_size=5), gradtx.sgd(1.0))
+        >>> path = gradtx.trajectory(tx, lambda x: 3 * (x - 1) ** 2, jnp.array(5.0), 10)
+        >>> print(f"{path.positions[-1]:.2f}")
+        1.00
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:

@@ -74,6 +74,12 @@ def scale_by_factored_rms(
         decay_rate_fn: `(step, decay_rate) -> decay of this update`, the step from 0.
 
     Keeps `v_row`, `v_col` for an array that is factored, `v` for another.
+
+    Examples:
+        >>> tx = gradtx.scale_by_factored_rms(min_dim_size_to_factor=2)
+        >>> state = tx.init(jnp.zeros((6, 4)))
+        >>> print(state["v_row"].shape, state["v_col"].shape)
+        (4,) (6,)
     """
     least = min_dim_size_to_factor if factored else None
     average = factored_average(decay_rate, step_offset, least, decay_rate_fn)
@@ -153,6 +159,11 @@ def scale_by_sm3(b1: Decay = 0.9, b2: Fraction = 1.0, eps: NonNegative = 1e-8):
         eps: Added inside the root. At least 0.
 
     Keeps `mu`, see `covered_sum`, and the average `nu`, like the parameter.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.scale_by_sm3(), gradtx.scale(-0.1))
+        >>> tx.init(jnp.zeros((300, 400)))["mu"].shape
+        (700,)
     """
     total = chain(square(), covered_sum(b2))
     return chain(divide_by_root(total, eps=0.0, eps_root=eps), scale_by_ema(b1, "nu"))
@@ -200,6 +211,11 @@ def scale_by_adam_mini(
         mu_dtype: What the first moment is stored in; at least float32 if None.
 
     Keeps `mu` and, of one element for each block, `nu`.
+
+    Examples:
+        >>> tx = gradtx.scale_by_adam_mini()
+        >>> tx.init(jnp.zeros((5, 3)))["nu"].shape
+        (1, 3)
     """
     mean = chain(square(), block_mean(block_axes), scale_by_ema(b2, "nu"))
     return moments(first_moment(b1, mu_dtype), divide_by_root(corrected(mean, b2), eps))
@@ -266,6 +282,12 @@ def scale_by_came(
         min_dim_size_to_factor: The least size of the smaller of these axes.
 
     Keeps `mu`, and twice what `factored_average` keeps.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.scale_by_came(), gradtx.scale(-1e-4))
+        >>> state = tx.init(jnp.zeros((6, 4)))
+        >>> print(state["v_row"].shape, state["v_col"].shape)
+        (4,) (6,)
     """
     least = min_dim_size_to_factor
     nu = chain(square(), shift(eps), factored_ema(b2, least))

@@ -60,6 +60,11 @@ def scale_by_galore(
             None.
         weight_dimension_numbers: Which arrays are matrices, as `dimension_numbers` of
             `in_subspace`.
+
+    Examples:
+        >>> tx = gradtx.scale_by_galore(rank=4, base_optimizer=gradtx.scale_by_lion())
+        >>> tx.init(jnp.zeros((64, 16)))["mu"].shape
+        (4, 16)
     """
     base = scale_by_adam() if base_optimizer is None else base_optimizer
     return in_subspace(base, rank, update_proj_gap, scale, weight_dimension_numbers)
@@ -204,6 +209,11 @@ def scale_by_apollo(
         growth: By which factor the norm of an array may grow, see `limit_norm_growth`.
         dimension_numbers: Which are matrices, see `in_subspace`; the rest is Adam's.
         seed: A seed or key of the directions.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.scale_by_apollo(rank=2), gradtx.scale(-0.1))
+        >>> tx.init(jnp.zeros((64, 16)))["nu"].shape
+        (64, 2)
     """
     numbers = dimension_numbers
     project = _project_at_random(rank, numbers)

@@ -50,6 +50,11 @@ def scale_by_adan(
         eps_root: Added inside the root. At least 0.
 
     Keeps `m`, `v`, `n` and the last gradient `g`.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.scale_by_adan(), gradtx.scale(-0.5))
+        >>> sorted(tx.init(jnp.zeros(2)))
+        ['count', 'g', 'm', 'n', 'v']
     """
     weights = (1.0, b2.complement)
     m = corrected(scale_by_ema(b1, "m"), b1)
@@ -116,6 +121,11 @@ def scale_by_ademamix(
         mu_dtype: What both averages are stored in; at least float32 if None.
 
     Keeps `m1`, `m2` and `nu`.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.scale_by_ademamix(alpha=5.0), gradtx.scale(-0.5))
+        >>> sorted(tx.init(jnp.zeros(2)))
+        ['count', 'm1', 'm2', 'nu']
     """
     fast = corrected(scale_by_ema(b1, "m1", mu_dtype), b1)
     slow = scale_by_ema(b3, "m2", mu_dtype)
@@ -178,6 +188,11 @@ def scale_by_simplified_ademamix(
         eps_root: Added inside the root. At least 0.
 
     Keeps `m` and `n`.
+
+    Examples:
+        >>> tx = gradtx.scale_by_simplified_ademamix(alpha=2.0)
+        >>> print(f"{tx.update(jnp.array(30.0), tx.init(jnp.zeros(())))[0]:.2f}")
+        3.00
     """
     return moments(
         add(running_sum("m", 0.0, b1), identity(), weights=(1.0, alpha)),
@@ -235,6 +250,12 @@ def scale_by_lion(
         smooth_beta: See mode.
 
     Keeps `mu`.
+
+    Examples:
+        >>> tx = gradtx.scale_by_lion(mode="refined")
+        >>> updates, _ = tx.update(jnp.array([30.0, -0.5]), tx.init(jnp.zeros(2)))
+        >>> print(*(f"{u:.2f}" for u in updates))
+        1.00 -0.05
     """
     past = scale_by_ema(b2, "mu", mu_dtype, lagged=True)
     kinds = {
@@ -293,6 +314,11 @@ def scale_by_qhadam(
         eps: Added to the root. At least 0.
 
     Keeps `mu` and `nu`.
+
+    Examples:
+        >>> tx = gradtx.scale_by_qhadam(nu1=0.5)
+        >>> sorted(tx.init(jnp.zeros(2)))
+        ['count', 'mu', 'nu']
     """
     size = add(square(), second_moment(b2), weights=(1 - nu2, nu2))
     return moments(
@@ -340,6 +366,11 @@ def scale_by_aggmo(betas: Sequence[NonNegative] = (0.0, 0.9, 0.99)):
         betas: The decay of each, at least 0; below 1 for the sums to stay bounded.
 
     Keeps `trace_0`, `trace_1`, ...
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.scale_by_aggmo((0.0, 0.5)), gradtx.scale(-1.0))
+        >>> sorted(tx.init(jnp.zeros(2)))
+        ['count', 'trace_0', 'trace_1']
     """
     sums = [running_sum(f"trace_{i}", 0.0, beta) for i, beta in enumerate(betas)]
     return add(*sums, weights=[1 / max(len(sums), 1)] * len(sums))

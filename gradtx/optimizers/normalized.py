@@ -44,6 +44,11 @@ def scale_by_laprop(
         mu_dtype: What the momentum is stored in; at least float32 if None.
 
     Keeps `mu` and `nu`.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.scale_by_laprop(), gradtx.scale(-0.5))
+        >>> print(f"{tx.update(jnp.array(30.0), tx.init(jnp.zeros(())))[0]:.2f}")
+        -0.50
     """
     normalized = divide_by_root(second_moment(b2), eps)
     return chain(normalized, first_moment(b1, mu_dtype))
@@ -111,6 +116,12 @@ def scale_by_adopt(
         clip_value_fn: To what, as a function of the count.
 
     Keeps `mu` and `nu`.
+
+    Examples:
+        >>> tx = gradtx.scale_by_adopt()
+        >>> updates, state = tx.update(jnp.array(30.0), tx.init(jnp.zeros(())))
+        >>> print(f"{updates:.2f} {state['nu']:.2f}")
+        0.00 900.00
     """
     nu = chain(square(), scale_by_ema(b2, "nu", initial_value=None, lagged=True))
     mu = scale_by_ema(b1, "mu", mu_dtype)

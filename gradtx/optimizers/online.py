@@ -40,6 +40,12 @@ def scale_by_falling_rate(
         lambd: How fast the rate falls, per unit of the learning rate and update. At
             least 0.
         alpha: The power of the fall. At least 0.
+
+    Examples:
+        >>> tx = gradtx.scale_by_falling_rate(0.5, lambd=2.0, alpha=1.0)
+        >>> updates, state = tx.update(jnp.ones(()), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.ones(()), state)[0])
+        -0.5 -0.25
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -115,6 +121,12 @@ def scale_by_ftrl(
 
     Raises:
         TypeError: At `update`: the update is complex.
+
+    Examples:
+        >>> tx, params = gradtx.scale_by_ftrl(1.0, l1=0.5), jnp.zeros(2)
+        >>> updates, _ = tx.update(jnp.array([-2.0, 0.1]), tx.init(params), params)
+        >>> print(*(f"{u:.2f}" for u in updates))
+        0.74 0.00
     """
 
     def power(n: Any) -> Any:
@@ -181,6 +193,11 @@ def scale_by_madgrad(
         eps: Added to the cube root, and to a learning rate that is not 0. Positive.
 
     Keeps `grad_sum_sq`, `s` and the first parameters `x0`.
+
+    Examples:
+        >>> tx, params = gradtx.scale_by_madgrad(0.5), jnp.zeros(())
+        >>> print(f"{tx.update(jnp.array(8.0), tx.init(params), params)[0]:.2f}")
+        -0.13
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -240,6 +257,12 @@ def scale_by_cocob(alpha: NonNegative = 100.0, eps: Fixed[Positive] = 1e-8):
         eps: What the largest gradient starts at. Positive.
 
     Keeps `init_particles`, `cumulative_gradients`, `scale`, `subgradients`, `reward`.
+
+    Examples:
+        >>> tx, params = gradtx.scale_by_cocob(), jnp.zeros(())
+        >>> updates, _ = tx.update(jnp.array(-3.0), tx.init(params), params)
+        >>> print(f"{updates:.2f}")
+        0.01
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:

@@ -82,6 +82,12 @@ def scale_by_prodigy(
         estim_lr_coef: Each new estimate is multiplied by this number.
         weight_decay: This times the parameter and the learning rate, decoupled.
         safeguard_warmup: Whether the sum of gradients leaves out the learning rate.
+
+    Examples:
+        >>> tx, params = gradtx.scale_by_prodigy(estim_lr0=0.5), jnp.zeros(())
+        >>> updates, state = tx.update(jnp.array(-3.0), tx.init(params), params)
+        >>> print(f"{updates:.2f} {state['estim_lr']:.2f}")
+        -0.50 0.50
     """
     b1, b2 = betas
     b3 = b2**0.5 if beta3 is None else beta3
@@ -172,6 +178,12 @@ def scale_by_dadapt_adam(
 
     Args:
         eps: In units of the gradient. Positive.
+
+    Examples:
+        >>> tx, params = gradtx.scale_by_dadapt_adam(estim_lr0=0.5), jnp.zeros(())
+        >>> updates, state = tx.update(jnp.array(-3.0), tx.init(params), params)
+        >>> print(f"{updates:.2f} {state['estim_lr']:.2f}")
+        -0.50 0.50
     """
     b1, b2 = betas
     weights = _adam_weights(b1, b2)

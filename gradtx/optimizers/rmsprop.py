@@ -53,6 +53,12 @@ def scale_by_rms(
         initial_scale: What the average starts at. At least 0.
         eps_in_sqrt: Where eps is added.
         bias_correction: Whether to divide the average by `1 - decay**t`.
+
+    Examples:
+        >>> tx = gradtx.scale_by_rms(decay=0.75)
+        >>> updates, state = tx.update(jnp.array(-30.0), tx.init(jnp.zeros(())))
+        >>> print(f"{updates:.2f} {state['nu']:.2f}")
+        -2.00 225.00
     """
     nu = second_moment(decay, "nu", bias_correction, initial_scale)
     return _divide(nu, eps, eps_in_sqrt)
@@ -71,6 +77,12 @@ def scale_by_stddev(
 
     Graves 2013: https://arxiv.org/abs/1308.0850. Same arguments, defaults and numbers
     as `optax.scale_by_stddev`. Keeps `mu` and `nu`.
+
+    Examples:
+        >>> tx = gradtx.scale_by_stddev(decay=0.5)
+        >>> updates, state = tx.update(jnp.array(4.0), tx.init(jnp.zeros(())))
+        >>> print(f"{updates:.2f} {state['mu']:.2f} {state['nu']:.2f}")
+        2.00 2.00 8.00
     """
     variance = centered_second_moment(decay, initial_scale, bias_correction)
     return _divide(variance, eps, eps_in_sqrt)
@@ -132,6 +144,12 @@ def scale_by_rss(
     Args:
         initial_accumulator_value: What the sum starts at. At least 0.
         eps: Added inside the root. At least 0.
+
+    Examples:
+        >>> tx = gradtx.scale_by_rss(initial_accumulator_value=0.0)
+        >>> _, state = tx.update(jnp.array(3.0), tx.init(jnp.zeros(())))
+        >>> print(f"{tx.update(jnp.array(4.0), state)[0]:.2f}")
+        0.80
     """
     total = running_sum("sum_of_squares", initial_accumulator_value)
     return _divide(chain(square(), total), eps, eps_in_sqrt=True)
@@ -175,6 +193,12 @@ def scale_by_past_rms(decay: Decay, eps: Positive = 1e-6, slot: str = "e_x"):
         decay: Of the average, in [0, 1).
         eps: Added inside the root. Positive: it is all that the first step is made of.
         slot: The name that the average is kept under.
+
+    Examples:
+        >>> tx = gradtx.scale_by_past_rms(0.5, eps=0.25)
+        >>> updates, state = tx.update(jnp.array(8.0), tx.init(jnp.zeros(())))
+        >>> print(updates, state["e_x"])
+        4.0 8.0
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -196,6 +220,11 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: Positive = 1e-6):
         eps: Added inside both roots. Positive.
 
     Keeps `e_g` and `e_x`.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.scale_by_adadelta(), gradtx.scale(-1.0))
+        >>> sorted(tx.init(jnp.zeros(2)))
+        ['count', 'e_g', 'e_x']
     """
     e_g = second_moment(rho, "e_g", bias_correction=False)
     return chain(

@@ -40,6 +40,12 @@ def scale_by_rprop(
         delayed: Whether to give the step of the update before.
 
     Keeps `step_sizes` and the last steps, `prev_updates`.
+
+    Examples:
+        >>> tx = gradtx.scale_by_rprop(0.5, delayed=False)
+        >>> updates, state = tx.update(jnp.array(300.0), tx.init(jnp.zeros(())))
+        >>> print(f"{updates:.2f} {tx.update(jnp.array(0.01), state)[0]:.2f}")
+        0.50 0.60
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:

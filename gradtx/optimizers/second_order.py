@@ -104,6 +104,12 @@ def scale_by_sophia(
         mu_dtype: What the first moment is stored in; at least float32 if None.
         verbose: Whether to keep and print the share of elements that are not clipped.
         print_win_rate_every_n_steps: How often; 0 prints nothing.
+
+    Examples:
+        >>> tx, params = gradtx.scale_by_sophia(b2=0.0), jnp.array(3.0)
+        >>> _, state = tx.update(params, tx.init(params), params, obj_fn=jnp.square)
+        >>> print(f"{state['nu']:.2f}")
+        2.00
     """
     curvature = average_every(update_interval, hessian_diagonal_fn, b2)
     is_reported = verbose and clip_threshold is not None

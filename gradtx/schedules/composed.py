@@ -58,6 +58,13 @@ def join_schedules(schedules: Sequence[SubSchedule], boundaries: Sequence[Count]
 
     Raises:
         ValueError: There are too few boundaries, or no schedules.
+
+    Examples:
+        >>> warmup = gradtx.linear_schedule(0.0, 1.0, 10)
+        >>> decay = gradtx.cosine_decay_schedule(1.0, 100)
+        >>> rate = gradtx.join_schedules([warmup, decay], [10])
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 5, 10, 60)))
+        0.00 0.50 1.00 0.50
     """
     needed = len(schedules) - 1
     if not 0 <= needed <= len(boundaries):
@@ -117,6 +124,11 @@ def piecewise_constant_schedule(
     Raises:
         TypeError: They are no dict, or a boundary is no number.
         ValueError: A factor is below 0.
+
+    Examples:
+        >>> rate = gradtx.piecewise_constant_schedule(1.0, {100: 0.5, 200: 0.5})
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 99, 100, 200)))
+        1.00 1.00 0.50 0.25
     """
     name = "piecewise_constant_schedule"
     boundaries, values = _pieces(name, init_value, boundaries_and_scales)
@@ -147,6 +159,11 @@ def piecewise_interpolate_schedule(
     Raises:
         TypeError: They are no dict, or a boundary is no number.
         ValueError: A factor is below 0, or the curve is unknown.
+
+    Examples:
+        >>> rate = gradtx.piecewise_interpolate_schedule("cosine", 1.0, {100: 0.5})
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 50, 100, 200)))
+        1.00 0.75 0.50 0.50
     """
     name = "piecewise_interpolate_schedule"
     boundaries, values = _pieces(name, init_value, boundaries_and_scales)
@@ -208,6 +225,11 @@ def linear_onecycle_schedule(
 
     Raises:
         ValueError: A number is out of its range.
+
+    Examples:
+        >>> rate = gradtx.linear_onecycle_schedule(100, peak_value=1.0)
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 30, 85, 100)))
+        0.04 1.00 0.04 0.00
     """
     are_known = is_concrete(pct_start) and is_concrete(pct_final)
     if are_known and not pct_start <= pct_final:
@@ -233,6 +255,11 @@ def cosine_onecycle_schedule(
     """Half a cosine up to the peak, and one down to where training ends.
 
     Smith and Topin 2017: https://arxiv.org/abs/1708.07120.
+
+    Examples:
+        >>> rate = gradtx.cosine_onecycle_schedule(100, peak_value=1.0)
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 15, 30, 100)))
+        0.04 0.52 1.00 0.00
     """
     base = peak_value / div_factor
     ends = _floor(pct_start * transition_steps), _floor(transition_steps)
@@ -266,6 +293,11 @@ def cyclic_schedule(
         down_steps: Steps of the way down, if not as many. Positive.
         cycle_factor: What the height is multiplied by with each triangle. Positive.
         step_factor: What it is multiplied by with each step. Positive.
+
+    Examples:
+        >>> rate = gradtx.cyclic_schedule(0.0, 1.0, up_steps=10, cycle_factor=0.5)
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 10, 20, 30)))
+        0.00 1.00 0.00 0.50
     """
     down_steps = up_steps if down_steps is None else down_steps
     up, down = linear_schedule(0, 1, up_steps), linear_schedule(1, 0, down_steps)

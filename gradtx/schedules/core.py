@@ -21,7 +21,15 @@ P = ParamSpec("P")
 
 
 class Schedule(FactoryValue):
-    """A function of the count that remembers what it was built from."""
+    """A function of the count that remembers what it was built from.
+
+    Examples:
+        >>> rate = gradtx.linear_schedule(0.5, 0.0, 100)
+        >>> print(rate(50), jax.vmap(rate)(jnp.array([0, 50, 200])))
+        0.25 [0.5  0.25 0.  ]
+        >>> rate.replace(end_value=0.25) == gradtx.linear_schedule(0.5, 0.25, 100)
+        True
+    """
 
     def __init__(self, bound: FactoryCall):
         """Wrap a bound factory; users call factories instead."""
@@ -58,6 +66,13 @@ def schedule(factory: Callable[P, Any]) -> Callable[P, Schedule]:
 
     Args:
         factory: The function; its name is that of the schedule.
+
+    Examples:
+        >>> @gradtx.schedule
+        ... def halving(value: gradtx.Fixed[gradtx.Positive], every: int):
+        ...     return lambda count: value * 0.5 ** (count // every)
+        >>> [float(halving(1.0, 10)(count)) for count in (0, 9, 10, 20)]
+        [1.0, 1.0, 0.5, 0.25]
     """
     # Numbers of several dtypes meet in the body, as they do in the function it returns.
     return remember(jax.numpy_dtype_promotion("standard")(factory), _checked)

@@ -84,6 +84,11 @@ def constant_schedule(value: Fixed[Scalar]):
 
     Args:
         value: The value.
+
+    Examples:
+        >>> rate = gradtx.constant_schedule(0.25)
+        >>> print(rate(0), rate(1000))
+        0.25 0.25
     """
     return lambda count: value
 
@@ -107,6 +112,11 @@ def transition_schedule(
         curve: What is left of the way at progress p: "linear" is 1 - p, "cosine"
             (1 + cos(pi p)) / 2, "1-sqrt" 1 - sqrt(p), "rex" 2 (1 - p) / (2 - p).
         power: Of the curve. At least 0; at 0 the first value stays.
+
+    Examples:
+        >>> rate = gradtx.transition_schedule(1.0, 0.0, 100, curve="1-sqrt")
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 25, 100)))
+        1.00 0.50 0.00
     """
     if static(transition_steps) == 0:
         return lambda count: chosen(
@@ -149,6 +159,11 @@ def polynomial_schedule(
 
     Raises:
         ValueError: A number is out of its range.
+
+    Examples:
+        >>> rate = gradtx.polynomial_schedule(1.0, 0.0, power=2, transition_steps=100)
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 50, 100)))
+        1.00 0.25 0.00
     """
     if static(transition_steps) is None:
         end_value = jnp.where(transition_steps > 0, end_value, init_value)
@@ -177,7 +192,13 @@ def linear_schedule(
     transition_steps: Count,
     transition_begin: Count = 0,
 ):
-    """A straight line from `init_value` to `end_value`; see `polynomial_schedule`."""
+    """A straight line from `init_value` to `end_value`; see `polynomial_schedule`.
+
+    Examples:
+        >>> rate = gradtx.linear_schedule(1.0, 0.5, 100, transition_begin=10)
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 10, 60, 110)))
+        1.00 1.00 0.75 0.50
+    """
     return polynomial_schedule(
         init_value, end_value, 1.0, transition_steps, transition_begin
     )
@@ -200,6 +221,11 @@ def rex_schedule(
         end_value: The value from `transition_begin + transition_steps` on.
         transition_steps: Steps that the transition takes. Positive.
         transition_begin: The count at which it starts. At least 0.
+
+    Examples:
+        >>> rate = gradtx.rex_schedule(1.0, 0.0, transition_steps=100)
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 50, 90, 100)))
+        1.00 0.67 0.18 0.00
     """
     return transition_schedule(
         init_value, end_value, transition_steps, transition_begin, "rex"
@@ -222,6 +248,11 @@ def cosine_decay_schedule(
         decay_steps: Steps that the decay takes. Positive.
         alpha: The last value's share of the first.
         exponent: A power of the half cosine, which falls from 1 to 0. At least 0.
+
+    Examples:
+        >>> rate = gradtx.cosine_decay_schedule(1.0, decay_steps=100, alpha=0.1)
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 50, 100)))
+        1.00 0.55 0.10
     """
     end_value = alpha * init_value
     return transition_schedule(
@@ -253,6 +284,11 @@ def exponential_decay(
 
     Raises:
         ValueError: The rate is below 0.
+
+    Examples:
+        >>> rate = gradtx.exponential_decay(1.0, 100, 0.5, staircase=True)
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 99, 100, 200)))
+        1.00 1.00 0.50 0.25
     """
     begin = _from_zero(transition_begin)
     rate = chosen(transition_steps > 0, chosen(decay_rate > 0, decay_rate, 1.0), 1.0)
@@ -292,6 +328,11 @@ def inverse_time_decay(
         init_value: The value at count 0.
         decay_rate: At least 0. With 0.2 and rate 1: 0.2, 0.1, 0.067, 0.05, 0.04.
         interval: If given, the count is that of whole intervals of so many steps.
+
+    Examples:
+        >>> rate = gradtx.inverse_time_decay(0.2, decay_rate=1.0)
+        >>> print(*(f"{rate(count):.3f}" for count in (0, 1, 2, 3)))
+        0.200 0.100 0.067 0.050
     """
 
     def value(count: Any) -> Any:
@@ -311,5 +352,10 @@ def inverse_sqrt_decay(init_value: Fixed[Scalar], timescale: Duration = 1):
     Args:
         init_value: The value at count 0, k.
         timescale: Steps after which the square of the value is halved. Positive.
+
+    Examples:
+        >>> rate = gradtx.inverse_sqrt_decay(1.0, timescale=100)
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 300, 9900)))
+        1.00 0.50 0.10
     """
     return lambda count: init_value / jnp.sqrt(1 + as_float(count) / timescale)

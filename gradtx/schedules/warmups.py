@@ -37,6 +37,11 @@ def warmup_constant_schedule(
         peak_value: The value from count `warmup_steps` on.
         warmup_steps: Steps that the line takes. At least 0 (where optax stays at
             `init_value`, here the value is the peak).
+
+    Examples:
+        >>> rate = gradtx.warmup_constant_schedule(0.0, 1.0, warmup_steps=10)
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 5, 10, 1000)))
+        0.00 0.50 1.00 1.00
     """
     return transition_schedule(init_value, peak_value, warmup_steps)
 
@@ -62,6 +67,11 @@ def warmup_cosine_decay_schedule(
 
     Raises:
         ValueError: `decay_steps` is not above `warmup_steps`.
+
+    Examples:
+        >>> rate = gradtx.warmup_cosine_decay_schedule(0.0, 1.0, 10, 110, end_value=0.1)
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 10, 60, 110)))
+        0.00 1.00 0.55 0.10
     """
     are_known = is_concrete(warmup_steps) and is_concrete(decay_steps)
     if are_known and not warmup_steps < decay_steps:
@@ -103,6 +113,11 @@ def warmup_exponential_decay_schedule(
         transition_begin: Steps after the warmup at which the decay starts.
         staircase: Whether to change only at whole multiples of `transition_steps`.
         end_value: A bound that the value does not cross after the warmup, if given.
+
+    Examples:
+        >>> rate = gradtx.warmup_exponential_decay_schedule(0.0, 1.0, 10, 100, 0.5)
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 10, 110, 210)))
+        0.00 1.00 0.50 0.25
     """
     decay = exponential_decay(
         peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value
@@ -124,6 +139,11 @@ def warmup_inverse_sqrt_schedule(
         init_value: The value at count 0.
         peak_value: The value at count `warmup_steps`.
         warmup_steps: Steps that the line takes, and the timescale. Positive.
+
+    Examples:
+        >>> rate = gradtx.warmup_inverse_sqrt_schedule(0.0, 1.0, warmup_steps=100)
+        >>> print(*(f"{rate(count):.2f}" for count in (0, 100, 400)))
+        0.00 1.00 0.50
     """
     decay = inverse_sqrt_decay(peak_value, warmup_steps)
     return _warmed(init_value, peak_value, warmup_steps, decay)
@@ -152,6 +172,11 @@ def warmup_stable_decay_schedule(
         cooldown_steps: Steps that the cooldown takes. Positive.
         end_value: The value after all three.
         cooldown: "linear", "cosine", "1-sqrt" or "rex", as of `transition_schedule`.
+
+    Examples:
+        >>> rate = gradtx.warmup_stable_decay_schedule(0.0, 1.0, 10, 80, 10)
+        >>> print(*(f"{rate(count):.2f}" for count in (5, 10, 90, 95, 100)))
+        0.50 1.00 1.00 0.50 0.00
     """
     down = transition_schedule(
         peak_value, end_value, cooldown_steps, stable_steps, cooldown
@@ -168,6 +193,12 @@ def sgdr_schedule(cosine_kwargs: Sequence[dict[str, Fixed[Scalar]]]):
     Args:
         cosine_kwargs: For each cycle the arguments of `warmup_cosine_decay_schedule`;
             a cycle lasts `decay_steps`, and the last one's end stays.
+
+    Examples:
+        >>> one = dict(init_value=0, peak_value=1, warmup_steps=10, decay_steps=50)
+        >>> rate = gradtx.sgdr_schedule([one, one | {"peak_value": 0.5}])
+        >>> print(*(f"{rate(count):.2f}" for count in (10, 30, 50, 60)))
+        1.00 0.50 0.00 0.50
     """
     if not cosine_kwargs:
         raise ValueError("sgdr_schedule: expected at least one cycle, got none")

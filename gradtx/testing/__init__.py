@@ -26,6 +26,13 @@ def broken(tx: Any, params: Any = None, **more: Any) -> dict[str, Exception]:
             if None. Try float16, too.
         more: `gradients` and `extra` of a `Case`, for a transformation that needs
             others than gradients like the parameters and no extra arguments.
+
+    Examples:
+        >>> def over_itself(updates, params):
+        ...     return jax.tree.map(lambda u: u / jnp.abs(u), updates)
+        >>> errors = gradtx.testing.broken(gradtx.stateless(over_itself))
+        >>> "zero gradients are fine" in errors
+        True
     """
     params = {"w": jnp.ones((3, 2)), "b": jnp.ones(2)} if params is None else params
     errors: dict[str, Exception] = {}
@@ -42,6 +49,9 @@ def check(tx: Any, params: Any = None, **more: Any) -> None:
 
     Raises:
         AssertionError: Some are broken: their names, with what happened.
+
+    Examples:
+        >>> gradtx.testing.check(gradtx.sgd(0.1, momentum=0.9))
     """
     if errors := broken(tx, params, **more):
         by_text: dict[str, list[str]] = {}

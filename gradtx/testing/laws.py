@@ -27,7 +27,13 @@ from gradtx.transforms.combine import chain, identity, only
 
 
 def gradients(params: Any, seed: int = 0) -> Any:
-    """Some gradients of about unit size, like the parameters."""
+    """Some gradients of about unit size, like the parameters.
+
+    Examples:
+        >>> grads = gradtx.testing.gradients({"w": jnp.zeros((2, 3))}, seed=1)
+        >>> grads["w"].shape
+        (2, 3)
+    """
     rng = np.random.default_rng(seed)
 
     def gradient(p: Any) -> Any:
@@ -47,6 +53,13 @@ class Case:
         params: Parameters, a tree of float arrays.
         gradients: `(params, seed) -> gradients`.
         extra: `(params, gradients) -> extra arguments` of `update`.
+
+    Examples:
+        >>> case = gradtx.testing.Case({"w": jnp.zeros(2)},
+        ...     extra=lambda params, grads: {"value": 2.0})
+        >>> updates, state = case.first(gradtx.polyak_sgd(), case.params)
+        >>> updates["w"].shape
+        (2,)
     """
 
     params: Any

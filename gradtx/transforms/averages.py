@@ -41,6 +41,12 @@ def scale_by_ema(
             least float32 either way.
         initial_value: What it starts at, at least 0; the first update if None.
         lagged: Whether to give the average before this update.
+
+    Examples:
+        >>> tx = gradtx.scale_by_ema(0.5, slot="mu")
+        >>> updates, state = tx.update(jnp.array([4.0, -8.0]), tx.init(jnp.zeros(2)))
+        >>> print(updates, state["mu"])
+        [ 2. -4.] [ 2. -4.]
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -73,6 +79,12 @@ def trace(
         accumulator_dtype: What the sum is stored in; at least float32 if None. It is
             computed in at least float32 (in optax in the stored dtype).
         dampening: In [0, 1]: see `dampen`; optax has none.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.trace(0.5), gradtx.scale(-1.0))
+        >>> path = gradtx.trajectory(tx, lambda x: x, jnp.zeros(()), 4)
+        >>> print(jnp.diff(path.positions))
+        [-1.    -1.5   -1.75  -1.875]
     """
     heavy_ball = running_sum("trace", 0.0, decay, accumulator_dtype)
     if dampening is not None:
@@ -96,6 +108,12 @@ def running_sum(
         initial_value: What the sum starts at. At least 0.
         decay: Between -1 and 1 for the sum to stay bounded.
         dtype: What the sum is stored in; at least float32 if None.
+
+    Examples:
+        >>> tx = gradtx.running_sum(initial_value=0.5)
+        >>> updates, state = tx.update(jnp.array(2.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(2.0), state)[0])
+        2.5 4.5
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -115,6 +133,12 @@ def running_maximum(slot: str = "nu_max", decay: Fraction = 1.0):
 
     Raises:
         TypeError: At `update`: the update is complex.
+
+    Examples:
+        >>> tx = gradtx.transforms.running_maximum(decay=0.5)
+        >>> updates, state = tx.update(jnp.array(8.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(1.0), state)[0])
+        8.0 4.0
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -138,6 +162,12 @@ def sign_average(
         decay: In [0, 1).
         slot: The name that the average is kept under.
         initial_value: What it starts at. At least 0.
+
+    Examples:
+        >>> tx = gradtx.transforms.sign_average(0.5)
+        >>> updates, state = tx.update(jnp.array(8.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(0.0), state)[0])
+        4.0 4.0
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -153,6 +183,12 @@ def difference(slot: str = "previous"):
 
     Args:
         slot: The name that the last update is kept under.
+
+    Examples:
+        >>> tx = gradtx.transforms.difference()
+        >>> updates, state = tx.update(jnp.array(8.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(5.0), state)[0])
+        0.0 -3.0
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -167,6 +203,12 @@ def at_first(value: Scalar = 0.0):
 
     Args:
         value: The number.
+
+    Examples:
+        >>> tx = gradtx.transforms.at_first(0.5)
+        >>> updates, state = tx.update(jnp.array(8.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(8.0), state)[0])
+        0.5 8.0
     """
     return memoryless(lambda u, leaf: jnp.where(leaf.t == 1, value, u))
 
@@ -177,5 +219,11 @@ def dampen(dampening: Fraction):
 
     Args:
         dampening: In [0, 1].
+
+    Examples:
+        >>> tx = gradtx.transforms.dampen(0.75)
+        >>> updates, state = tx.update(jnp.array(8.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(8.0), state)[0])
+        8.0 2.0
     """
     return memoryless(lambda u, leaf: jnp.where(leaf.t == 1, u, (1 - dampening) * u))

@@ -107,6 +107,12 @@ def bias_correction(decay: Decay, steps_ahead: int = 0):
             -1 for one less, but at least one.
 
     Where the decay changes it keeps that weight, `mu_weight` behind an average `mu`.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.scale_by_ema(0.9), gradtx.bias_correction(0.9))
+        >>> updates, state = tx.update(jnp.array(4.0), tx.init(jnp.zeros(())))
+        >>> print(f"{updates:.2f} {state['ema']:.2f}")
+        4.00 0.40
     """
     weight = Weight(decay)
 
@@ -131,6 +137,12 @@ def ema(decay: Decay, debias: bool = True, accumulator_dtype: DType | None = Non
         decay: In [0, 1).
         debias: Whether to divide by `1 - decay**t`.
         accumulator_dtype: What it is stored in; at least float32 if None.
+
+    Examples:
+        >>> tx = gradtx.ema(0.9)
+        >>> updates, state = tx.update(jnp.array(4.0), tx.init(jnp.zeros(())))
+        >>> print(f"{updates:.2f} {state['ema']:.2f}")
+        4.00 0.40
     """
     return corrected(scale_by_ema(decay, dtype=accumulator_dtype), decay, debias)
 
@@ -144,6 +156,13 @@ def nesterov_correction(decay: Decay):
 
     Args:
         decay: The average's, in [0, 1).
+
+    Examples:
+        >>> ahead = gradtx.nesterov_correction(0.5)
+        >>> tx = gradtx.moments(gradtx.scale_by_ema(0.5), ahead)
+        >>> updates, state = tx.update(jnp.array(3.0), tx.init(jnp.zeros(())))
+        >>> print(updates, state["ema"])
+        4.0 1.5
     """
     weight = Weight(decay)
 
@@ -168,5 +187,12 @@ def first_moment(decay: Decay, mu_dtype: DType | None = None, nesterov: bool = F
         mu_dtype: What it is stored in; at least float32 if None.
         nesterov: Whether it looks one step ahead. Dozat 2016:
             https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ.
+
+    Examples:
+        >>> mu, nu = gradtx.first_moment(0.9), gradtx.second_moment(0.99)
+        >>> tx = gradtx.moments(mu, gradtx.divide_by_root(nu))
+        >>> updates, state = tx.update(jnp.array(4.0), tx.init(jnp.zeros(())))
+        >>> print(f"{updates:.2f} {state['mu']:.2f}")
+        1.00 0.40
     """
     return chain(scale_by_ema(decay, "mu", mu_dtype), unbiased(decay, nesterov))

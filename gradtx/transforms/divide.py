@@ -21,6 +21,11 @@ def divide_by(estimator: Member):
         estimator: A transformation that makes v, real and positive, of the gradient:
             `leaf.grad`, which inside `moments` is what entered it. Its rules see the
             update that is divided as `leaf.flowing`.
+
+    Examples:
+        >>> tx = gradtx.divide_by(gradtx.chain(gradtx.magnitude(), gradtx.shift(1.0)))
+        >>> print(tx.update(jnp.array([1.0, -3.0]), tx.init(jnp.zeros(2)))[0])
+        [ 0.5  -0.75]
     """
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
@@ -47,6 +52,12 @@ def divide_by_root(
     An estimate below 0 (from rounding) counts as 0, and the root is of no less than
     the smallest normal number: where gradients vanish, the update and its derivative
     are finite.
+
+    Examples:
+        >>> tx = gradtx.divide_by_root(gradtx.second_moment(0.9))
+        >>> updates, state = tx.update(jnp.array(-30.0), tx.init(jnp.zeros(())))
+        >>> print(f"{updates:.2f} {state['nu']:.2f}")
+        -1.00 90.00
     """
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
@@ -70,6 +81,15 @@ def clip_by_normalized_rms(
         estimator: A transformation that makes v of the gradient, as in `divide_by`.
         threshold: Positive.
         eps: The least root of v. At least 0.
+
+    Examples:
+        >>> tx = gradtx.transforms.clip_by_normalized_rms(gradtx.second_moment(0.5))
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, 100.0):
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        ...     print(f"{updates:.1f}")
+        1.0
+        81.7
     """
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
@@ -92,6 +112,12 @@ def atan2_of_root(estimator: Member, a: Scalar = 1.27, b: Positive = 1.0):
         estimator: A transformation that makes v of the gradient, as in `divide_by`.
         a: What the angle is multiplied by: 4 / pi gives 1 where u is the root.
         b: What the root is multiplied by. Positive.
+
+    Examples:
+        >>> tx = gradtx.transforms.atan2_of_root(gradtx.second_moment(0.9))
+        >>> updates, _ = tx.update(jnp.array([1e-12, -1e12]), tx.init(jnp.zeros(2)))
+        >>> print(*(f"{u:.2f}" for u in updates))
+        1.00 -1.00
     """
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:

@@ -22,13 +22,25 @@ from gradtx.transforms.combine import add, chain
 
 @transformation
 def square():
-    """Replace the update by its square |u|**2, real also for complex u."""
+    """Replace the update by its square |u|**2, real also for complex u.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.square(), gradtx.scale_by_ema(0.5, "nu"))
+        >>> print(tx.update(jnp.array([2.0, -4.0]), tx.init(jnp.zeros(2)))[0])
+        [2. 8.]
+    """
     return memoryless(lambda u, leaf: abs2(u), out=jnp.real)
 
 
 @transformation
 def magnitude():
-    """Replace the update by its magnitude |u|, real also for complex u."""
+    """Replace the update by its magnitude |u|, real also for complex u.
+
+    Examples:
+        >>> tx = gradtx.divide_by(gradtx.transforms.magnitude())
+        >>> print(tx.update(jnp.array([3.0, -4.0]), tx.init(jnp.zeros(2)))[0])
+        [ 1. -1.]
+    """
     return memoryless(lambda u, leaf: jnp.abs(u), out=jnp.real)
 
 
@@ -38,6 +50,11 @@ def shift(by: Scalar):
 
     Args:
         by: The number, of any sign.
+
+    Examples:
+        >>> tx = gradtx.transforms.shift(0.5)
+        >>> print(tx.update(jnp.array([2.0, -4.0]), tx.init(jnp.zeros(2)))[0])
+        [ 2.5 -3.5]
     """
     return memoryless(lambda u, leaf: u + by)
 
@@ -48,6 +65,11 @@ def at_least(floor: Scalar):
 
     Args:
         floor: The least value, of any sign.
+
+    Examples:
+        >>> tx = gradtx.transforms.at_least(0.5)
+        >>> print(tx.update(jnp.array([2.0, -4.0]), tx.init(jnp.zeros(2)))[0])
+        [2.  0.5]
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -59,7 +81,13 @@ def at_least(floor: Scalar):
 
 @transformation
 def root():
-    """Replace a non-negative update by its root; the derivative is finite at 0."""
+    """Replace a non-negative update by its root; the derivative is finite at 0.
+
+    Examples:
+        >>> tx = gradtx.transforms.root()
+        >>> print(tx.update(jnp.array([4.0, 16.0]), tx.init(jnp.zeros(2)))[0])
+        [2. 4.]
+    """
     return memoryless(lambda u, leaf: jnp.sqrt(jnp.maximum(u, jnp.finfo(u.dtype).tiny)))
 
 
@@ -72,6 +100,13 @@ def block_mean(block_axes: Any = None):
             the parameters, or a function from these to one. If None, all but the last
             of matrices and larger arrays, so that kernels of shape `(inputs, outputs)`
             have a block for each output; other arrays stay.
+
+    Examples:
+        >>> tx = gradtx.divide_by(gradtx.transforms.block_mean())
+        >>> kernel = jnp.array([[1.0, 2.0], [3.0, 6.0]])
+        >>> print(tx.update(kernel, tx.init(kernel))[0])
+        [[0.5 0.5]
+         [1.5 1.5]]
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -129,6 +164,12 @@ def second_moment(
         slot: The name that it is kept under.
         bias_correction: Whether to divide it by `1 - decay**t`.
         initial_value: What it starts at. At least 0.
+
+    Examples:
+        >>> tx = gradtx.second_moment(0.5)
+        >>> updates, state = tx.update(jnp.array(4.0), tx.init(jnp.zeros(())))
+        >>> print(updates, state["nu"])
+        16.0 8.0
     """
     average = scale_by_ema(decay, slot, initial_value=initial_value)
     return corrected(chain(square(), average), decay, bias_correction)
@@ -146,6 +187,12 @@ def centered_second_moment(
         bias_correction: Whether to divide both averages by `1 - decay**t`.
 
     Keeps `mu` and `nu`. Rounding can make it negative; a root takes that as 0.
+
+    Examples:
+        >>> tx = gradtx.centered_second_moment(0.5, bias_correction=True)
+        >>> updates, state = tx.update(jnp.array(4.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(1.0), state)[0])
+        0.0 2.0
     """
     mu = corrected(scale_by_ema(decay, "mu"), decay, bias_correction)
     return add(

@@ -27,6 +27,11 @@ def power_decay(step: Any, exponent: Any) -> Any:
     Args:
         step: The number of updates before this one.
         exponent: The power, usually in (0, 1).
+
+    Examples:
+        >>> decay = gradtx.transforms.power_decay
+        >>> print(*(f"{decay(step, 0.8):.2f}" for step in (0, 9, 99)))
+        0.00 0.84 0.97
     """
     is_concrete = isinstance(step, int | float)
     number = max(step + 1, 1) if is_concrete else jnp.maximum(step + 1, 1)
@@ -59,6 +64,12 @@ def factored_average(
         decay_fn: `(step, decay) -> decay of this update`, the step from 0.
 
     Keeps `v_row`, `v_col` for an array that is factored, `v` for another.
+
+    Examples:
+        >>> average = gradtx.transforms.factored_average(min_dim_size_to_factor=2)
+        >>> state = gradtx.chain(gradtx.square(), average).init(jnp.zeros((4, 3)))
+        >>> print(state["v_row"].shape, state["v_col"].shape)
+        (3,) (4,)
     """
 
     def shares(leaf: Leaf) -> tuple[Any, Any]:
@@ -75,6 +86,13 @@ def factored_ema(decay: Decay, min_dim_size_to_factor: Size | None = 1):
 
     Args:
         decay: Of the average, in [0, 1).
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.square(), gradtx.transforms.factored_ema(0.5))
+        >>> grads = jnp.array([[1.0, 2.0], [2.0, 4.0]])
+        >>> squares, _ = tx.update(grads, tx.init(grads))
+        >>> print(f"{squares[0, 0]:.2f} {squares[1, 1]:.2f}")
+        0.50 8.00
     """
     return _factored(lambda leaf: (decay, decay.complement), min_dim_size_to_factor)
 
@@ -130,6 +148,13 @@ def covered_sum(decay: Fraction = 1.0, slot: str = "mu"):
         decay: What the sum so far is multiplied by; below 1 it is an average.
         slot: The name of the maxima, one vector for each array: those along its first
             axis, then along its second, ...
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.square(), gradtx.transforms.covered_sum())
+        >>> grads = jnp.array([[1.0, 2.0]])
+        >>> updates, state = tx.update(grads, tx.init(grads))
+        >>> print(updates, state["mu"])
+        [[1. 4.]] [4. 1. 4.]
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:

@@ -27,6 +27,11 @@ def clip(max_delta: NonNegative):
 
     Raises:
         TypeError: At `update`: the update is complex.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.clip(1.0), gradtx.sgd(0.5))
+        >>> print(tx.update(jnp.array([3.0, -0.5]), tx.init(jnp.zeros(2)))[0])
+        [-0.5   0.25]
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -42,6 +47,11 @@ def clip_magnitude(max_magnitude: NonNegative):
 
     Args:
         max_magnitude: At least 0.
+
+    Examples:
+        >>> tx, grads = gradtx.clip_magnitude(1.0), jnp.array([4j, -0.5 + 0j])
+        >>> print(tx.update(grads, tx.init(grads))[0])
+        [ 0. +1.j -0.5+0.j]
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -62,6 +72,12 @@ def clip_by_block_rms(threshold: Positive):
 
     Args:
         threshold: Positive.
+
+    Examples:
+        >>> tx = gradtx.clip_by_block_rms(1.0)
+        >>> grads = {"w": jnp.array([4.0, -4.0]), "b": jnp.array([0.5])}
+        >>> print(tx.update(grads, tx.init(grads))[0]["w"])
+        [ 1. -1.]
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -77,6 +93,13 @@ def clip_by_block_norm(max_norm: NonNegative):
 
     Args:
         max_norm: At least 0. 0 gives zeros.
+
+    Examples:
+        >>> tx = gradtx.clip_by_block_norm(2.5)
+        >>> grads = {"w": jnp.array([3.0, 4.0]), "b": jnp.array([2.0])}
+        >>> updates, _ = tx.update(grads, tx.init(grads))
+        >>> print(updates["w"], updates["b"])
+        [1.5 2. ] [2.]
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -98,6 +121,13 @@ def clip_by_global_norm(max_norm: NonNegative):
     The norm is taken in at least float32. If it is not finite, finite elements become 0
     (infinite norm) or NaN, and infinite ones NaN: nothing is hidden. Zero gradients
     stay zero, and have a finite derivative.
+
+    Examples:
+        >>> tx = gradtx.clip_by_global_norm(2.5)
+        >>> grads = {"w": jnp.array(3.0), "b": jnp.array(4.0)}
+        >>> updates, _ = tx.update(grads, tx.init(grads))
+        >>> print(f"{updates['w']:.2f} {updates['b']:.2f}")
+        1.50 2.00
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -121,6 +151,12 @@ def unitwise_norm(x: Any, axis: int | Sequence[int] | None = None) -> jax.Array:
 
     Raises:
         ValueError: There are more than 5 axes, and `axis` is None.
+
+    Examples:
+        >>> kernel = jnp.array([[3.0, 0.0], [4.0, 2.0]])
+        >>> print(gradtx.unitwise_norm(kernel))  # of each output, a column
+        [[5. 2.]
+         [5. 2.]]
     """
     if axis is None:
         is_vector = jnp.squeeze(x).ndim <= 1
@@ -148,6 +184,11 @@ def unitwise_clip(
 
     Raises:
         ValueError: The shapes differ.
+
+    Examples:
+        >>> grads, norms = jnp.array([4.0, -1.0]), jnp.array([4.0, 1.0])
+        >>> print(gradtx.unitwise_clip(norms, jnp.array([2.0, 2.0]), grads))
+        [ 2. -1.]
     """
     if not jnp.shape(g_norm) == jnp.shape(max_norm) == jnp.shape(grad):
         shapes = ", ".join(str(jnp.shape(x)) for x in (g_norm, max_norm, grad))
@@ -171,6 +212,12 @@ def adaptive_grad_clip(
         clipping: The share. At least 0.
         eps: The least that a unit's norm counts as. At least 0.
         axis: The axes of one unit, see `unitwise_norm`.
+
+    Examples:
+        >>> tx, params = gradtx.adaptive_grad_clip(0.5), jnp.array([3.0, 4.0])
+        >>> updates, _ = tx.update(jnp.array([0.0, 10.0]), tx.init(params), params)
+        >>> print(*(f"{u:.2f}" for u in updates))
+        0.00 2.50
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -188,6 +235,11 @@ def keep_params_nonnegative():
 
     Raises:
         TypeError: At `update`: the update is complex.
+
+    Examples:
+        >>> tx, params = gradtx.keep_params_nonnegative(), jnp.array([1.0, 3.0])
+        >>> print(tx.update(jnp.array([-2.0, -2.0]), tx.init(params), params)[0])
+        [-1. -2.]
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -204,6 +256,12 @@ def zero_nans():
     Same arguments, defaults and numbers as `optax.zero_nans`.
 
     Keeps `found_nan`, for each array whether the last update had one.
+
+    Examples:
+        >>> tx = gradtx.zero_nans()
+        >>> updates, state = tx.update(jnp.array([1.0, jnp.nan]), tx.init(jnp.zeros(2)))
+        >>> print(updates, state["found_nan"])
+        [1. 0.] True
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:

@@ -26,6 +26,13 @@ def hutchinson_estimator_diag_hessian(random_seed: Key | None = None):
         random_seed: A PRNG key or a seed of the random signs; 0 if there is none.
 
     Keeps `key`, as raw uint32.
+
+    Examples:
+        >>> def loss(x):
+        ...     return jnp.sum(jnp.array([1.0, 5.0]) * x**2)
+        >>> tx, params = gradtx.hutchinson_estimator_diag_hessian(0), jnp.ones(2)
+        >>> print(tx.update(params, tx.init(params), params, obj_fn=loss)[0])
+        [ 2. 10.]
     """
     seed = 0 if random_seed is None else random_seed
 

@@ -225,6 +225,15 @@ def scale_by_backtracking_linesearch(
     Call `update` with `value`, `grad` (conjugated if complex), `value_fn` and its other
     arguments by name. Keeps `learning_rate`, `value`, how the search ended. If no value
     is finite, the step is 0, and the next search starts anew. No reverse derivative.
+
+    Examples:
+        >>> search = gradtx.scale_by_backtracking_linesearch(15)
+        >>> tx, params = gradtx.chain(gradtx.sgd(1.0), search), jnp.array(3.0)
+        >>> value, grad = jax.value_and_grad(jnp.square)(params)
+        >>> _, state = tx.update(grad, tx.init(params), params,
+        ...     value=value, grad=grad, value_fn=jnp.square)
+        >>> print(f"{state['learning_rate']:.2f}")
+        0.80
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
@@ -293,6 +302,16 @@ def value_and_grad_from_state(value_fn: Callable) -> Callable:
 
     Raises:
         ValueError: At the call: the state keeps no value or gradient, or several.
+
+    Examples:
+        >>> search = gradtx.scale_by_backtracking_linesearch(15, store_grad=True)
+        >>> tx, params = gradtx.chain(gradtx.sgd(0.25), search), jnp.array(3.0)
+        >>> value, grad = jax.value_and_grad(jnp.square)(params)
+        >>> updates, state = tx.update(grad, tx.init(params), params,
+        ...     value=value, grad=grad, value_fn=jnp.square)
+        >>> again = gradtx.value_and_grad_from_state(jnp.square)
+        >>> print(*again(params + updates, state=state))
+        2.25 3.0
     """
 
     def value_and_grad(params: Any, *args: Any, state: Any, **kwargs: Any) -> Any:

@@ -56,6 +56,12 @@ def cautious(transform: Member, min_share: Positive = 1e-3):
     Raises:
         TypeError: Something in the transformation may turn signs: a learning rate, a
             scale, a foreign transformation.
+
+    Examples:
+        >>> tx = gradtx.cautious(gradtx.scale_by_ema(0.5))
+        >>> _, state = tx.update(jnp.array([8.0, 8.0]), tx.init(jnp.zeros(2)))
+        >>> print(tx.update(jnp.array([-1.0, 8.0]), state)[0])
+        [ 0. 12.]
     """
     _check_direction("cautious", transform)
 
@@ -79,6 +85,12 @@ def grams(transform: Member):
 
     Raises:
         TypeError: As of `cautious`.
+
+    Examples:
+        >>> tx = gradtx.grams(gradtx.scale_by_ema(0.5))
+        >>> _, state = tx.update(jnp.array([8.0, 8.0]), tx.init(jnp.zeros(2)))
+        >>> print(tx.update(jnp.array([-2.0, 8.0]), state)[0])
+        [-1.  6.]
     """
     _check_direction("grams", transform)
 
@@ -106,6 +118,12 @@ def mars(
         max_norm: The largest norm of each array, at least 0; None clips nothing.
 
     Keeps `previous_gradient`.
+
+    Examples:
+        >>> tx = gradtx.mars(gamma=0.5, b1=0.5, max_norm=None)
+        >>> updates, state = tx.update(jnp.array(4.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(6.0), state)[0])
+        4.0 7.0
     """
     change = difference("previous_gradient")
     weights = (1.0, gamma * b1 / b1.complement)
@@ -126,6 +144,12 @@ def grokfast(alpha: Decay = 0.98, factor: Scalar = 2.0):
         factor: What it is multiplied by (lambda in the paper).
 
     Keeps `slow_gradient`.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.grokfast(alpha=0.5, factor=2.0), gradtx.sgd(0.5))
+        >>> updates, state = tx.update(jnp.array(4.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(0.0), state)[0])
+        -6.0 -2.0
     """
     slow = scale_by_ema(alpha, "slow_gradient", initial_value=None)
     return add(identity(), slow, weights=(1.0, factor))
@@ -141,6 +165,11 @@ def orthograd(rescale: bool = True):
 
     Args:
         rescale: Whether it is scaled.
+
+    Examples:
+        >>> tx, params = gradtx.orthograd(rescale=False), jnp.array([2.0, 0.0])
+        >>> print(tx.update(jnp.array([3.0, 4.0]), tx.init(params), params)[0])
+        [0. 4.]
     """
 
     def update(u: Any, leaf: Leaf) -> Any:

@@ -34,6 +34,12 @@ def add_noise(
         seed: The same, under its older name.
 
     Keeps `key`, as raw uint32.
+
+    Examples:
+        >>> tx, params = gradtx.add_noise(0.25, gamma=0.55, key=42), jnp.zeros(10_000)
+        >>> updates, _ = tx.update(params, tx.init(params))
+        >>> print(f"{updates.std():.1f}")
+        0.5
     """
 
     def update(u: Any, leaf: Leaf) -> Any:

@@ -41,6 +41,15 @@ def adagc(
         eps: Added to norms that are divided by. At least 0.
 
     Keeps `usual_norm`, one number for each array.
+
+    Examples:
+        >>> tx = gradtx.adagc(ratio=2.0, decay=0.5, warmup=1)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (1.0, 100.0):
+        ...     updates, state = tx.update(jnp.array(gradient), state)
+        ...     print(f"{updates:.2f}")
+        1.00
+        2.00
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -72,6 +81,12 @@ def limit_norm_growth(limit: Positive = 1.01):
         limit: The factor. Positive, usually above 1.
 
     Keeps `last_norm`, one number for each array.
+
+    Examples:
+        >>> tx = gradtx.limit_norm_growth(1.5)
+        >>> updates, state = tx.update(jnp.array(2.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(100.0), state)[0])
+        2.0 3.0
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:

@@ -26,6 +26,12 @@ def apply_every(k: PositiveInt = 1):
         k: A whole number, at least 1.
 
     Keeps `grad_acc`. Steps behind this one see every update, the zeros included.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.sgd(0.5), gradtx.apply_every(2))
+        >>> updates, state = tx.update(jnp.array(1.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(3.0), state)[0])
+        0.0 -2.0
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -49,6 +55,17 @@ def average_every(every: PositiveInt, transform: Member, decay: Decay):
 
     Keeps the average as `nu`, at least float32, and the transformation's own state
     whole as `hessian_fn_state`.
+
+    Examples:
+        >>> rare = gradtx.transforms.average_every(2, gradtx.square(), decay=0.5)
+        >>> tx = gradtx.moments(rare)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for gradient in (2.0, 9.0, 4.0):
+        ...     _, state = tx.update(jnp.array(gradient), state)
+        ...     print(state["nu"])
+        2.0
+        2.0
+        9.0
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:

@@ -45,6 +45,17 @@ def reduce_on_plateau(
 
     Keeps `scale`, `best_value`, `avg_value`, and how many there were:
     `plateau_count`, `cooldown_count`, `accumulation_count`.
+
+    Examples:
+        >>> slower = gradtx.reduce_on_plateau(factor=0.5, patience=1)
+        >>> tx = gradtx.chain(gradtx.sgd(1.0), slower)
+        >>> state = tx.init(jnp.zeros(()))
+        >>> for loss in (3.0, 2.0, 2.0):
+        ...     updates, state = tx.update(jnp.ones(()), state, value=jnp.array(loss))
+        ...     print(updates)
+        -1.0
+        -1.0
+        -0.5
     """
     if is_constant_zero(rtol) and is_constant_zero(atol):
         raise ValueError("reduce_on_plateau: rtol or atol must be positive, got 0 both")

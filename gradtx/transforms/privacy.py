@@ -43,6 +43,12 @@ def per_example_global_norm_clip(
 
     Raises:
         ValueError: A gradient has no axis of examples, or another number of them.
+
+    Examples:
+        >>> grads = {"w": jnp.array([[30.0, 40.0], [0.0, 1.0]])}
+        >>> total, clipped = gradtx.per_example_global_norm_clip(grads, 5.0)
+        >>> print(*(f"{g:.1f}" for g in total["w"]), clipped)
+        3.0 5.0 1
     """
     _check_examples("per_example_global_norm_clip", grads)
     _check_bound("per_example_global_norm_clip", "l2_norm_clip", l2_norm_clip)
@@ -90,6 +96,12 @@ def per_example_layer_norm_clip(
 
     Returns:
         The sum over the examples, and for each array how many were scaled down.
+
+    Examples:
+        >>> w, b = jnp.array([[30.0, 40.0], [0.0, 1.0]]), jnp.array([9.0, 1.0])
+        >>> total, _ = gradtx.per_example_layer_norm_clip({"w": w, "b": b}, 50**0.5)
+        >>> print(*(f"{g:.1f}" for g in total["w"]), f"{total['b']:.1f}")
+        3.0 5.0 6.0
     """
     _check_examples("per_example_layer_norm_clip", grads)
     _check_bound(
@@ -123,6 +135,13 @@ def differentially_private_aggregate(
         seed: The same, under its older name.
 
     Keeps `key`, as raw uint32.
+
+    Examples:
+        >>> tx = gradtx.differentially_private_aggregate(5.0, 0.0, key=0)
+        >>> params, batch = jnp.zeros(2), jnp.array([[30.0, 40.0], [0.0, 1.0]])
+        >>> grads = jax.vmap(jax.grad(jnp.dot), (None, 0))(params, batch)
+        >>> print(*(f"{u:.2f}" for u in tx.update(grads, tx.init(params))[0]))
+        1.50 2.50
     """
 
     def update(u: Any, leaf: Leaf) -> Any:

@@ -22,6 +22,12 @@ def scale(step_size: Scalar):
 
     Args:
         step_size: A number of any sign, or a schedule of it.
+
+    Examples:
+        >>> tx = gradtx.scale(gradtx.linear_schedule(-1.0, 0.0, 4))
+        >>> updates, state = tx.update(jnp.array(2.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(2.0), state)[0])
+        -2.0 -1.5
     """
     return memoryless(lambda u, leaf: step_size * u, factor=step_size)
 
@@ -33,6 +39,12 @@ def scale_by_schedule(step_size_fn: ScalarOrSchedule):
     Args:
         step_size_fn: A schedule: a function of the count of updates, from 0; or a
             number.
+
+    Examples:
+        >>> tx = gradtx.scale_by_schedule(lambda count: -0.5 / (count + 1))
+        >>> updates, state = tx.update(jnp.array(2.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(2.0), state)[0])
+        -1.0 -0.5
     """
     return memoryless(lambda u, leaf: step_size_fn * u, factor=step_size_fn)
 
@@ -47,6 +59,11 @@ def scale_by_learning_rate(
         learning_rate: A number, or a schedule of the count of updates; None scales
             nothing (and turns nothing), as in optax.
         flip_sign: Whether to multiply by -1.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.trace(0.9), gradtx.scale_by_learning_rate(0.5))
+        >>> print(tx.update(jnp.array([3.0, -4.0]), tx.init(jnp.zeros(2)))[0])
+        [-1.5  2. ]
     """
     if learning_rate is None:
         return identity()
@@ -57,13 +74,25 @@ def scale_by_learning_rate(
 
 @transformation
 def set_to_zero():
-    """Replace the update by zeros: parameters that get it stay as they are."""
+    """Replace the update by zeros: parameters that get it stay as they are.
+
+    Examples:
+        >>> tx = gradtx.set_to_zero()
+        >>> print(tx.update(jnp.array([3.0, -4.0]), tx.init(jnp.zeros(2)))[0])
+        [0. 0.]
+    """
     return memoryless(lambda u, leaf: jnp.zeros_like(u), takes_integers=True)
 
 
 @transformation
 def scale_by_sign():
-    """Replace every element by its sign; a complex one by its direction."""
+    """Replace every element by its sign; a complex one by its direction.
+
+    Examples:
+        >>> tx = gradtx.scale_by_sign()
+        >>> print(tx.update(jnp.array([3.0, -1e-9, 0.0]), tx.init(jnp.zeros(3)))[0])
+        [ 1. -1.  0.]
+    """
     return memoryless(lambda u, leaf: jnp.sign(u))
 
 
@@ -73,6 +102,12 @@ def scale_by_tanh(sharpness: Scalar = 1.0):
 
     Args:
         sharpness: What elements are multiplied by before.
+
+    Examples:
+        >>> tx = gradtx.transforms.scale_by_tanh(sharpness=10.0)
+        >>> updates, _ = tx.update(jnp.array([3.0, -0.01]), tx.init(jnp.zeros(2)))
+        >>> print(*(f"{u:.2f}" for u in updates))
+        1.00 -0.10
     """
     return memoryless(lambda u, leaf: jnp.tanh(sharpness * u))
 
@@ -84,7 +119,14 @@ def rms(x: Any, floor: Any = 0.0) -> Any:
 
 @transformation
 def block_norm():
-    """Replace the update by its Euclidean norm, one number for each array."""
+    """Replace the update by its Euclidean norm, one number for each array.
+
+    Examples:
+        >>> tx = gradtx.divide_by(gradtx.transforms.block_norm())
+        >>> updates, _ = tx.update(jnp.array([30.0, 40.0]), tx.init(jnp.zeros(2)))
+        >>> print(*(f"{u:.2f}" for u in updates))
+        0.60 0.80
+    """
     return memoryless(lambda u, leaf: norm(u), out=norm)
 
 
@@ -96,6 +138,12 @@ def scale_by_param_block_norm(min_scale: NonNegative = 1e-3):
 
     Args:
         min_scale: The least that is multiplied by. At least 0.
+
+    Examples:
+        >>> tx, params = gradtx.scale_by_param_block_norm(), jnp.array([3.0, 4.0])
+        >>> updates, _ = tx.update(jnp.ones(2), tx.init(params), params)
+        >>> print(f"{updates[0]:.2f}")
+        5.00
     """
     return memoryless(lambda u, leaf: u * norm(leaf.param, min_scale))
 
@@ -108,6 +156,12 @@ def scale_by_param_block_rms(min_scale: NonNegative = 1e-3):
 
     Args:
         min_scale: The least that is multiplied by. At least 0.
+
+    Examples:
+        >>> tx, params = gradtx.scale_by_param_block_rms(), jnp.array([4.0, -4.0])
+        >>> updates, _ = tx.update(jnp.ones(2), tx.init(params), params)
+        >>> print(f"{updates[0]:.2f}")
+        4.00
     """
     return memoryless(lambda u, leaf: u * rms(leaf.param, min_scale))
 
@@ -118,6 +172,13 @@ def centralize():
 
     Yong et al. 2020: https://arxiv.org/abs/2004.01461. Same arguments, defaults and
     numbers as `optax.centralize`.
+
+    Examples:
+        >>> tx = gradtx.centralize()
+        >>> grads = jnp.array([[1.0, 3.0], [5.0, 5.0]])
+        >>> print(tx.update(grads, tx.init(grads))[0])
+        [[-1.  1.]
+         [ 0.  0.]]
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -129,7 +190,14 @@ def centralize():
 
 @transformation
 def normalize():
-    """Divide by the global norm; zeros stay zeros (in optax they become NaN)."""
+    """Divide by the global norm; zeros stay zeros (in optax they become NaN).
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.normalize(), gradtx.scale(-1.0))
+        >>> updates, _ = tx.update(jnp.array([30.0, 40.0]), tx.init(jnp.zeros(2)))
+        >>> print(*(f"{u:.2f}" for u in updates))
+        -0.60 -0.80
+    """
 
     def update(u: Any, leaf: Leaf) -> Any:
         size = global_norm(leaf.total)
@@ -147,6 +215,12 @@ def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: NonNegative = 1e-6
     Args:
         scale_factor: The norm that large updates get.
         eps: Added to the norm. At least 0; with 0 zeros stay zeros.
+
+    Examples:
+        >>> tx = gradtx.normalize_by_update_norm(scale_factor=2.0)
+        >>> updates, _ = tx.update(jnp.array([30.0, 40.0]), tx.init(jnp.zeros(2)))
+        >>> print(*(f"{u:.2f}" for u in updates))
+        1.20 1.60
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
@@ -168,6 +242,12 @@ def scale_by_optimistic_gradient(alpha: Scalar = 1.0, beta: Scalar = 1.0):
         beta: Weight of its change; at the first update there is none.
 
     Keeps `previous_gradient`.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.scale_by_optimistic_gradient(), gradtx.scale(-0.5))
+        >>> updates, state = tx.update(jnp.array(2.0), tx.init(jnp.zeros(())))
+        >>> print(updates, tx.update(jnp.array(3.0), state)[0])
+        -1.0 -2.0
     """
     change = difference("previous_gradient")
     return add(identity(), change, weights=(alpha, beta))

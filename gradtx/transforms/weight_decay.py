@@ -33,6 +33,12 @@ def add_decayed_weights(weight_decay: Scalar = 0.0, mask: Any = None):
 
     Raises:
         ValueError: At `init`, the mask does not fit; at `update`, no parameters.
+
+    Examples:
+        >>> tx = gradtx.chain(gradtx.add_decayed_weights(0.5), gradtx.sgd(0.5))
+        >>> params = jnp.array([2.0, -4.0])
+        >>> print(tx.update(jnp.zeros(2), tx.init(params), params)[0])
+        [-0.5  1. ]
     """
     if mask is not None:
         return Masked(add_decayed_weights(weight_decay), mask)
@@ -78,6 +84,11 @@ def add_cautious_decay(weight_decay: NonNegative = 0.0, mask: Any = None):
     Args:
         weight_decay: At least 0; a constant 0 adds nothing.
         mask: Which leaves decay, see `only`. All, if None.
+
+    Examples:
+        >>> tx, params = gradtx.add_cautious_decay(0.5), jnp.array([2.0, 2.0])
+        >>> print(tx.update(jnp.array([1.0, -1.0]), tx.init(params), params)[0])
+        [ 2. -1.]
     """
     if mask is not None:
         return Masked(add_cautious_decay(weight_decay), mask)

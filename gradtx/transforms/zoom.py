@@ -258,6 +258,15 @@ def scale_by_zoom_linesearch(
         verbose: Whether to print how a search failed.
 
     Call `update` as for `scale_by_backtracking_linesearch`, whose slots this keeps too.
+
+    Examples:
+        >>> search = gradtx.scale_by_zoom_linesearch(max_linesearch_steps=15)
+        >>> tx, params = gradtx.chain(gradtx.sgd(1.0), search), jnp.array(3.0)
+        >>> value, grad = jax.value_and_grad(jnp.square)(params)
+        >>> updates, _ = tx.update(grad, tx.init(params), params,
+        ...     value=value, grad=grad, value_fn=jnp.square)
+        >>> print(f"{params + updates:.2f}")
+        0.00
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:

@@ -6,7 +6,6 @@ import optax
 import pytest
 
 import gradtx
-from tests.examples import run_examples_of
 
 
 @pytest.mark.parametrize("share", [0.0, 0.29, 0.57, 0.94])
@@ -85,7 +84,3 @@ def test_per_epoch_refuses_steps_that_are_not_whole_and_what_is_no_schedule():
             gradtx.per_epoch(lambda epoch: epoch, steps)
     with pytest.raises(TypeError, match=r"per_epoch: schedule takes .*, got 0.1"):
         anything.per_epoch(0.1, 390)
-
-
-def test_the_example_of_per_epoch_runs():
-    run_examples_of(gradtx.per_epoch)

@@ -15,7 +15,6 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx.core.paths import names_of
-from tests.examples import run_examples_of
 
 KEY = jax.random.key(0)
 X = jnp.ones((1, 4, 8))
@@ -206,7 +205,3 @@ def test_a_pattern_that_exempts_nothing_is_an_error():
 
 def test_a_tree_without_leaves_has_nothing_to_exempt():
     assert gradtx.decay_mask({}) == {}
-
-
-def test_the_examples_of_the_docstring_run():
-    run_examples_of(gradtx.decay_mask)

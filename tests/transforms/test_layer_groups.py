@@ -13,7 +13,6 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx.core.paths import names_of
-from tests.examples import run_examples_of
 
 anything: Any = gradtx
 
@@ -246,7 +245,3 @@ def test_a_parameter_that_is_new_at_init_is_an_error():
     message = r"groups: labels must be among .*, got None at 'new'"
     with pytest.raises(ValueError, match=message):
         tx.init(VIT | {"new": jnp.ones(2)})
-
-
-def test_the_example_of_the_docstring_runs():
-    run_examples_of(gradtx.layer_decay)
