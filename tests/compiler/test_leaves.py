@@ -52,7 +52,7 @@ def test_without_parameters_slots_tell_where_leaves_are_skipped():
 def test_another_structure_is_an_error_with_the_paths():
     with pytest.raises(ValueError) as caught:
         Leaves("tx", {"b": jnp.ones(3), "x": jnp.ones(2)}, PARAMS)
-    message = "tx: the updates must have the structure of the parameters, but "
+    message = "tx: the updates must have the structure of the parameters; "
     assert str(caught.value).startswith(message)
     assert "missing: 'w/0', 'w/1'; unexpected: 'x'" in str(caught.value)
 

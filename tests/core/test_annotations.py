@@ -70,7 +70,7 @@ def test_what_only_init_or_a_schedule_reads_takes_no_schedule(name):
     if name not in CONSTANT:
         assert role(name).bind(schedule, "make", "x") is schedule
         return
-    with pytest.raises(TypeError, match="make: x takes no schedule, only a number"):
+    with pytest.raises(TypeError, match="make: x must be a number, not a schedule"):
         role(name).bind(schedule, "make", "x")
 
 

@@ -97,7 +97,7 @@ def test_a_schedule_stands_where_a_number_may_be_scheduled():
     number, constant = role_of(Scalar), NumberRole(takes_schedule=False)
     assert number.bind(schedule, "make", "x") is schedule
     assert number.is_schedule(schedule) and not number.is_schedule(0.5)
-    with pytest.raises(TypeError, match="make: x takes no schedule, only a number"):
+    with pytest.raises(TypeError, match="make: x must be a number, not a schedule"):
         constant.bind(schedule, "make", "x")
     with pytest.raises(TypeError, match="make: x must be a number or a schedule"):
         number.bind("high", "make", "x")
@@ -140,7 +140,7 @@ def test_a_size_is_a_whole_number_of_at_least_one():
     for wrong in (2.0, "2"):
         with pytest.raises(TypeError, match="make: x must be an int, got"):
             role.bind(wrong, "make", "x")
-    with pytest.raises(TypeError, match="make: x takes no schedule, only an int"):
+    with pytest.raises(TypeError, match="make: x must be an int, not a schedule"):
         role.bind(lambda count: 1, "make", "x")
 
 

@@ -222,7 +222,9 @@ def test_what_has_no_counterpart_is_named():
     ):
         gradtx.from_optax(gradtx.sgd(0.1), OPTAX.sgd(0.1, 0.9).init(params))
     tx = gradtx.sgd(0.1)
-    with pytest.raises(ValueError, match="to_optax: sgd keeps no 'trace'"):
+    with pytest.raises(
+        ValueError, match="to_optax: sgd: missing in the state: 'trace'"
+    ):
         gradtx.to_optax(tx, tx.init(params), OPTAX.sgd(0.1, 0.9).init(params))
 
 

@@ -147,7 +147,7 @@ def test_bad_words_and_numbers_raise(make, message):
 
 
 def test_first_distance_takes_no_schedule():
-    with pytest.raises(TypeError, match="init_step takes no schedule, only a number"):
+    with pytest.raises(TypeError, match="init_step must be a number, not a schedule"):
         gradtx.scale_by_dog(("distance", gradtx.constant_schedule(1.0)))
 
 

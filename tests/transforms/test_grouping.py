@@ -195,7 +195,8 @@ def test_foreign_members_get_masked_extra_arguments_if_these_are_asked_for(libra
         (
             lambda: gradtx.named_chain(gradtx.identity()),
             ValueError,
-            "named_chain: expected pairs of a name and a transformation, got id",
+            "named_chain: expected pairs of a name and a transformation, got "
+            "identity()",
         ),
         (
             lambda: anything.partition({"a": 0.1}, "a"),
