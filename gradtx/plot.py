@@ -173,6 +173,12 @@ def plot_rates(curve: RateCurve, *, ax: Axes | None = None) -> Axes:
     Args:
         curve: Its result.
         ax: Where to draw.
+
+    Examples:
+        >>> found = gradtx.find_learning_rate(gradtx.sgd, lambda w, x: (w - x) ** 2,
+        ...     jnp.zeros(()), jnp.arange(8.0), rates=7)
+        >>> gradtx.plot.plot_rates(found).get_xscale()
+        'log'
     """
     ax = _new_axes() if ax is None else ax
     start, losses = float(np.median(curve.at_start)), np.asarray(curve.losses)

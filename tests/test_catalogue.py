@@ -173,7 +173,7 @@ def test_a_number_that_takes_no_schedule_refuses_one_by_name(name, argument):
     schedule = (value[0], abs) if isinstance(value, tuple) else abs
     with pytest.raises(TypeError) as raised:
         tx.replace(**{argument: schedule})
-    assert str(raised.value).startswith(f"{name}: {argument} takes no schedule")
+    assert str(raised.value).startswith(f"{name}: {argument} must be a")
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -190,7 +190,7 @@ def test_the_numbers_of_a_schedule_take_no_schedule(name):
         if isinstance(role, NumberRole):
             with pytest.raises(TypeError) as raised:
                 SCHEDULES[name](**given | {argument: abs})
-            assert str(raised.value).startswith(f"{name}: {argument} takes no schedule")
+            assert str(raised.value).startswith(f"{name}: {argument} must be a")
 
 
 def test_the_arguments_that_are_numbers_in_optax_only_are_listed_with_a_reason():

@@ -180,7 +180,7 @@ def test_a_path_of_three_parameters_is_named(axes):
     ],
 )
 def test_what_has_no_label_is_named(draw, given):
-    with pytest.raises(TypeError, match=r"plot_\w+: takes a dict by label"):
+    with pytest.raises(TypeError, match=r"plot_\w+: expected a dict by label"):
         draw(given)
 
 

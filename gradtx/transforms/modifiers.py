@@ -37,8 +37,8 @@ def _check_direction(owner: str, transform: Any) -> None:
         is_known = whole_flow(first_program(transform.bound)).is_direction
     if not is_known:
         raise TypeError(
-            f"{owner}: expected a direction of gradtx, like scale_by_adam(), and goes "
-            f"before weight decay and learning rate; got {short_repr(transform)}"
+            f"{owner}: expected a direction of gradtx, such as scale_by_adam(), before "
+            f"weight decay and learning rate, got {short_repr(transform)}"
         )
 
 

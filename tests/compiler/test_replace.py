@@ -161,7 +161,9 @@ def test_numbers_that_only_init_reads_are_replaced_and_take_no_schedule():
     changed = gradtx.adagrad(0.1, initial_accumulator_value=0.5)
     name = "initial_accumulator_value"
     assert tx.replace(**{name: 0.5}) == gradtx.chain(gradtx.clip(1.0), changed)
-    with pytest.raises(TypeError, match=r"adagrad: initial_acc.* takes no schedule"):
+    with pytest.raises(
+        TypeError, match=r"adagrad: initial_acc.* must be a number, not a schedule"
+    ):
         tx.replace(**{name: SCHEDULE})
 
 

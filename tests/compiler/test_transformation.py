@@ -339,5 +339,5 @@ def test_an_instance_is_one_of_either_library():
         assert isinstance(tx, gradtx.GradientTransformation)
     for other in (gradtx.linear_schedule(1.0, 0.0, 3), (1, 2), None):
         assert not isinstance(other, gradtx.GradientTransformation)
-    with pytest.raises(TypeError, match="takes an init and an update function"):
+    with pytest.raises(TypeError, match="expected an init and an update function"):
         gradtx.GradientTransformation()

@@ -366,7 +366,7 @@ def test_a_sequence_of_numbers_is_no_number_and_a_bool_is_one():
     with pytest.raises(TypeError) as raised:
         gradtx.aggmo(0.1, 0.9)  # pyright: ignore
     assert str(raised.value) == ("aggmo: betas must be a sequence of numbers, got 0.9")
-    with pytest.raises(ValueError, match="needs at least one branch"):
+    with pytest.raises(ValueError, match="expected at least one branch"):
         gradtx.aggmo(0.1, ()).init(jnp.ones(2))
     with pytest.raises(TypeError) as raised:
         gradtx.sgd(0.1, nesterov="yes")  # pyright: ignore

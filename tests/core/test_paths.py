@@ -148,8 +148,7 @@ NAMES = ["embed/kernel", "embed/bias", "head/kernel", "head/bias", "head/scale",
     [
         (
             ["embed/**", "x/*", "head/kernel"],
-            "no pattern matches 'head/bias', 'head/scale'; "
-            "'**' matches whatever is left",
+            "no pattern matches 'head/bias', 'head/scale'; '**' matches the rest",
         ),
         (
             ["embed/**", "**/bias", "**"],

@@ -100,7 +100,9 @@ def test_the_structure_of_a_state_is_the_same_behind_a_mask():
 
 
 def test_what_is_no_state_of_optax_is_an_error():
-    with pytest.raises(TypeError, match=r"tool: takes a state that .* found a ndarray"):
+    with pytest.raises(
+        TypeError, match=r"tool: expected a state from .* got a ndarray"
+    ):
         fields_of((np.ones(2),))
     assert fields_of(OrderedDict(x=()))[1] == OrderedDict(x=())
 

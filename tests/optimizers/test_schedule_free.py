@@ -78,5 +78,7 @@ def test_the_mean_of_the_iterates_is_to_evaluate_with():
 
 
 def test_a_rate_that_is_a_schedule_is_refused():
-    with pytest.raises(TypeError, match="schedule_free_sgd: learning_rate takes no"):
+    with pytest.raises(
+        TypeError, match="schedule_free_sgd: learning_rate must be a num"
+    ):
         gradtx.schedule_free_sgd(gradtx.constant_schedule(0.1))

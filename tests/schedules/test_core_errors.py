@@ -195,7 +195,7 @@ def test_number_out_of_its_range_raises_where_it_is_given(make, message):
         ),
         (
             lambda lib: lib.cyclic_schedule(0.1, 1.0, lib.constant_schedule(1)),
-            "cyclic_schedule: up_steps must be a number, not a schedule; "
+            "cyclic_schedule: up_steps must be a number, not a schedule, "
             "got constant_schedule(value=1.0)",
         ),
         (
@@ -217,12 +217,12 @@ def test_number_out_of_its_range_raises_where_it_is_given(make, message):
         ),
         (
             lambda lib: lib.linear_schedule(lib.constant_schedule(1), 0.0, 10),
-            "linear_schedule: init_value must be a number, not a schedule; "
+            "linear_schedule: init_value must be a number, not a schedule, "
             "got constant_schedule(value=1.0)",
         ),
         (
             lambda lib: lib.linear_schedule(1.0, 0.0, lib.constant_schedule(1)),
-            "linear_schedule: transition_steps must be a number, not a schedule; "
+            "linear_schedule: transition_steps must be a number, not a schedule, "
             "got constant_schedule(value=1.0)",
         ),
         (
