@@ -56,7 +56,7 @@ def moments(*transforms: Member):
         >>> momentum, square = gradtx.scale_by_ema(0.5, "mu"), gradtx.second_moment(0.5)
         >>> tx = gradtx.moments(momentum, gradtx.divide_by_root(square))
         >>> _, state = tx.update(jnp.array(4.0), tx.init(jnp.zeros(())))
-        >>> print(state["mu"], state["nu"])  # in a chain nu were that of mu, 2
+        >>> print(state["mu"], state["nu"])  # in a chain, nu would be of mu: 2
         2.0 8.0
     """
     return Chain(transforms, is_scope=True)

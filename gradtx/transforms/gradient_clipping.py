@@ -154,7 +154,7 @@ def unitwise_norm(x: Any, axis: int | Sequence[int] | None = None) -> jax.Array:
 
     Examples:
         >>> kernel = jnp.array([[3.0, 0.0], [4.0, 2.0]])
-        >>> print(gradtx.unitwise_norm(kernel))  # of each output, a column
+        >>> print(gradtx.unitwise_norm(kernel))  # one norm a column
         [[5. 2.]
          [5. 2.]]
     """
