@@ -73,13 +73,14 @@ def plot_bus(ax: Axes, cells: dict[str, Any]) -> None:
 def draw(cells: dict[str, Any]) -> Figure:
     """A panel for each tree that was measured."""
     trees = [t for t in TREES if t != ONE and any(key.startswith(t) for key in cells)]
-    columns = len(trees) + 1
-    figure = Figure(figsize=(5 * columns, 4.6), layout="constrained")
-    axes = figure.subplots(1, columns)
-    for ax, tree in zip(axes, trees, strict=False):
-        plot_ratios(ax, cells, tree)
-    axes[0].legend(loc="best", fontsize="small")
-    plot_bus(axes[-1], cells)
+    rows = [trees[i : i + 2] for i in range(0, len(trees), 2)]
+    mosaic = [row if len(row) == 2 else row * 2 for row in [*rows, [ONE]]]
+    figure = Figure(figsize=(10, 4 * len(mosaic)), layout="constrained")
+    axes = figure.subplot_mosaic(mosaic)
+    for tree in trees:
+        plot_ratios(axes[tree], cells, tree)
+    axes[trees[0]].legend(loc="best", fontsize="small")
+    plot_bus(axes[ONE], cells)
     figure.suptitle(cells["machine"], fontsize="small")
     return figure
 
