@@ -77,7 +77,7 @@ def test_an_unknown_name_suggests_a_near_one_and_says_where_all_are(name, hint):
 
 
 def test_errors_of_arguments_are_those_of_the_factory():
-    with pytest.raises(TypeError, match=r"^adamw: unknown argument 'lr'"):
+    with pytest.raises(TypeError, match=r"^adamw: unexpected argument 'lr'"):
         gradtx.optimizer("adamw", lr=0.1)
     with pytest.raises(TypeError, match=r"^adamw: missing a required argument"):
         gradtx.optimizer("adamw")

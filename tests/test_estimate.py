@@ -309,7 +309,7 @@ def test_any_transformation_descends_with_estimates(make):
         ),
         (
             TypeError,
-            "spsa: unknown argument 'direction'; did you mean 'directions'?",
+            "spsa: unexpected argument 'direction'; did you mean 'directions'?",
             lambda: estimate.spsa(direction=3),  # pyright: ignore
         ),
         (

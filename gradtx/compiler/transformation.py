@@ -153,7 +153,7 @@ def transformation(factory: Callable[P, Any]) -> Callable[P, GradientTransformat
         factory: The function; its name is that of the transformation.
 
     Raises:
-        TypeError, ValueError: At the call of the factory: an unknown argument, or a
+        TypeError, ValueError: At the call of the factory: an unexpected argument, or a
             number that is none or is out of the range that its annotation declares.
 
     Examples:

@@ -137,8 +137,8 @@ class Factory:
         """
         known = list(self.signature.parameters)
         hint = did_you_mean(name, [*known, *near])
-        hint = hint or f"; there are {', '.join(known) or 'none'}{more}"
-        return TypeError(f"{self.name}: unknown argument {name!r}{hint}")
+        hint = hint or f"; expected {', '.join(known) or 'none'}{more}"
+        return TypeError(f"{self.name}: unexpected argument {name!r}{hint}")
 
     def __reduce__(self):
         return factory_of, (self.public,)

@@ -209,9 +209,9 @@ def test_what_cannot_be_replaced_is_an_error_with_names_to_write():
     mistakes = {
         "learning_rate": "skip: 2 numbers are called 'learning_rate'; write one of "
         "'sgd.learning_rate', 'adamw.learning_rate'",
-        "adamw.lerning_rate": "skip: unknown argument 'adamw.lerning_rate'; "
+        "adamw.lerning_rate": "skip: unexpected argument 'adamw.lerning_rate'; "
         "did you mean 'adamw.learning_rate'?",
-        "transfrm": "skip: unknown argument 'transfrm'; did you mean 'transform'?",
+        "transfrm": "skip: unexpected argument 'transfrm'; did you mean 'transform'?",
         "zzz": "and the numbers 'sgd.learning_rate', 'max_delta', ",
     }
     for name, message in mistakes.items():
@@ -236,6 +236,6 @@ def test_the_numbers_of_foreign_members_are_not_known():
     with pytest.raises(TypeError) as raised:
         tx.replace(**{"scale_by_adam.b1": 0.5})
     assert str(raised.value) == (
-        "chain: unknown argument 'scale_by_adam.b1'; there are transforms, and the "
+        "chain: unexpected argument 'scale_by_adam.b1'; expected transforms, and the "
         "numbers 'step_size'; numbers of foreign members are not known"
     )

@@ -93,7 +93,7 @@ def test_arguments_are_shown_as_they_were_given():
 
 
 def test_replacing_an_unknown_argument_names_the_near_one():
-    with pytest.raises(TypeError, match="unknown argument 'learning_rte'; did you"):
+    with pytest.raises(TypeError, match="unexpected argument 'learning_rte'; did you"):
         gradtx.sgd(0.1).replace(learning_rte=1.0)
 
 

@@ -114,7 +114,9 @@ def test_replace_changes_arguments_and_checks_them():
     assert tx == gradtx.adam(1e-3, b1=0.95, nesterov=True)
     with pytest.raises(ValueError, match=r"adam: b1 must be in \[0, 1\), got 1.5"):
         tx.replace(b1=1.5)
-    with pytest.raises(TypeError, match="adam: unknown argument 'b_1'; did you mean"):
+    with pytest.raises(
+        TypeError, match="adam: unexpected argument 'b_1'; did you mean"
+    ):
         tx.replace(b_1=0.5)
 
 
@@ -251,7 +253,7 @@ def test_a_foreign_transformation_is_static_by_identity():
         (
             lambda: gradtx.adam(**dict[str, Any](learning_rte=1.0)),
             TypeError,
-            "adam: unknown argument 'learning_rte'; did you mean 'learning_rate'?",
+            "adam: unexpected argument 'learning_rte'; did you mean 'learning_rate'?",
         ),
         (
             lambda: gradtx.adam(*[]),
@@ -357,7 +359,7 @@ def test_an_unknown_argument_that_is_near_none_shows_what_there_is():
     with pytest.raises(TypeError) as raised:
         make(rate=0.1)
     assert str(raised.value) == (
-        "sgd: unknown argument 'rate'; there are learning_rate, momentum, nesterov, "
+        "sgd: unexpected argument 'rate'; expected learning_rate, momentum, nesterov, "
         "accumulator_dtype, dampening"
     )
 

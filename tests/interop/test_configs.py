@@ -164,7 +164,7 @@ def mistaken(**more):
         (
             mistaken(weight_deacy=0.1),
             TypeError,
-            "adamw: unknown argument 'weight_deacy'; did you mean 'weight_decay'?",
+            "adamw: unexpected argument 'weight_deacy'; did you mean 'weight_decay'?",
         ),
         (
             mistaken(b1=1.5),

@@ -208,7 +208,7 @@ def test_number_out_of_its_range_raises_where_it_is_given(make, message):
         ),
         (
             lambda lib: lib.sgdr_schedule([dict(warmup_step=5)]),
-            "warmup_cosine_decay_schedule: unknown argument 'warmup_step'; "
+            "warmup_cosine_decay_schedule: unexpected argument 'warmup_step'; "
             "did you mean 'warmup_steps'?",
         ),
         (
@@ -235,12 +235,13 @@ def test_number_out_of_its_range_raises_where_it_is_given(make, message):
         ),
         (
             lambda lib: lib.linear_schedule(1.0, 0.0, 10, transition_begn=1),
-            "linear_schedule: unknown argument 'transition_begn'; "
+            "linear_schedule: unexpected argument 'transition_begn'; "
             "did you mean 'transition_begin'?",
         ),
         (
             lambda lib: lib.linear_schedule(1.0, 0.0, 10).replace(init_valu=1.0),
-            "linear_schedule: unknown argument 'init_valu'; did you mean 'init_value'?",
+            "linear_schedule: unexpected argument 'init_valu'; "
+            "did you mean 'init_value'?",
         ),
     ],
 )
