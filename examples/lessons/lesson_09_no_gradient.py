@@ -1,9 +1,10 @@
 """No gradient at all: try both directions, and move towards what is better.
 
-Where a function has no useful derivative, two values tell the slope along a random
-direction: move all parameters a little ahead, a little back, compare. Such estimates
-are right on average, and the more directions, the closer. They train a perceptron on
-the share of its errors, whose gradient is 0 everywhere, and balance a pole on a cart.
+Where a function has no useful derivative, two values give the slope along a random
+direction: move all parameters a little ahead, a little back, and compare. Such
+estimates are right on average, and the more directions, the closer. They train a
+perceptron on the share of its errors, whose gradient is 0 everywhere, and balance a
+pole on a cart.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import estimate, plot
-from page import BLACK, Number, Page, main, subplots
+from page import BLACK, INDIGO, OLIVE, TEAL, WINE, Number, Page, main, subplots
 
 try:
     from sklearn.datasets import load_breast_cancer
@@ -31,6 +32,7 @@ ESTIMATORS = {
     "evolution strategies": estimate.evolution_strategies,
     "ARS": estimate.augmented_random_search,
 }
+COLOURS = dict(zip(ESTIMATORS, (OLIVE, TEAL, INDIGO, WINE), strict=True))
 
 
 def quadratic(x: Any) -> Any:
@@ -152,7 +154,16 @@ def lesson(n: int = 100, keys: int = 64, updates: int = 100, seeds: int = 16) ->
         cosines, shares = zip(
             *(of(make, k, n, keys) for k in counts.tolist()), strict=True
         )
-        left.semilogx(counts, cosines, marker, ms=9, mfc="none", mew=1.8, label=name)
+        left.semilogx(
+            counts,
+            cosines,
+            marker,
+            color=COLOURS[name],
+            ms=9,
+            mfc="none",
+            mew=1.8,
+            label=name,
+        )
         if name != "ARS":  # which is in units of the values' spread
             numbers.append(Number(f"{name}: mean estimate / gradient", np.mean(shares)))
     grid = np.geomspace(1, 256)
@@ -160,7 +171,7 @@ def lesson(n: int = 100, keys: int = 64, updates: int = 100, seeds: int = 16) ->
     left.plot(
         grid, np.sqrt(grid / (grid + n)), color=BLACK, lw=1, zorder=0, label=label
     )
-    left.set(title=f"More directions, closer to the gradient (n = {n})", ylim=(0, 1))
+    left.set(title=f"Estimates get closer with more directions (n = {n})", ylim=(0, 1))
     left.set(xlabel="directions k, two values each", ylabel="cosine with the gradient")
     left.legend(loc="upper left")
 
@@ -179,12 +190,14 @@ def lesson(n: int = 100, keys: int = 64, updates: int = 100, seeds: int = 16) ->
         abs(jax.grad(errors)(ones, *data)).max(),
         distance_to_slide(ones, *data),
     )
+    middle.set_prop_cycle(color=[COLOURS[name] for name in runs])
     plot.plot_losses({name: 100 * run for name, run in runs.items()}, ax=middle)
-    middle.set(title="Errors, whose gradient is 0, trained away", xlabel="update")
+    middle.set(title="A perceptron learns from errors of gradient 0", xlabel="update")
     middle.set(ylabel="tumours named wrongly (%)", yscale="linear", ylim=(0, 10))
 
     split = jax.random.split(jax.random.key(0), seeds)
     seconds, ends = jax.jit(jax.vmap(lambda key: balance(key, 15)))(split)
+    right.set_prop_cycle(color=[COLOURS["ARS"]])
     plot.plot_losses({f"ARS: median and range of {seeds}": seconds}, ax=right)
     right.axhline(9.5, color=BLACK, lw=1, ls="--")
     right.text(14, 9.4, "solved", ha="right", va="top")
