@@ -81,17 +81,22 @@ def descend(tx: Any, f: Any, start: Any, data: Examples, rows: Any) -> Any:
     return jax.lax.scan(step, (start, tx.init(start)), rows)[1]
 
 
-def noise(start: Any, data: Examples, sizes: Any, draws: int = 128) -> Any:
-    """How far gradients of random batches are from the whole's, as shares of it."""
+def noise(weights: Any, data: Examples, sizes: Any, draws: int = 128) -> Any:
+    """How far gradients of random batches are from the whole's, as shares of it.
+
+    Also, the shares of those that point uphill: away from the whole's.
+    """
     singles = data.at(np.arange(len(data.y))[:, None])
-    each = jax.jit(jax.vmap(jax.grad(cost), (None, 0)))(start, singles)
+    each = jax.jit(jax.vmap(jax.grad(cost), (None, 0)))(weights, singles)
     each = np.asarray(each).reshape(len(data.y), -1)
     whole, rng = each.mean(0), np.random.default_rng(0)
     drawn = np.full(len(each), 1 / len(each))
     # A random batch is how often each example is in it: its gradient, a weighted mean.
     shares = (rng.multinomial(k, drawn, draws).astype(np.float32) / k for k in sizes)
-    squares = [((share @ each - whole) ** 2).sum(1).mean() for share in shares]
-    return np.sqrt(np.array(squares) / (whole**2).sum())
+    means = [share @ each for share in shares]
+    squares = [((mean - whole) ** 2).sum(1).mean() for mean in means]
+    uphill = [(mean @ whole < 0).mean() for mean in means]
+    return np.sqrt(np.array(squares) / (whole**2).sum()), uphill
 
 
 def race(start: Any, data: Examples, size: int) -> tuple[int, float]:
@@ -120,10 +125,9 @@ def seconds_per_example(start: Any, data: Examples, size: int) -> float:
 
 def megabytes(start: Any, examples: int) -> float:
     """The memory of one gradient of a batch: its images and all that is in between."""
-    images = Examples(
-        jax.ShapeDtypeStruct((examples, 64), jnp.float32),
-        jax.ShapeDtypeStruct((examples,), jnp.int32),
-    )
+    x: Any = jax.ShapeDtypeStruct((examples, 64), jnp.float32)
+    y: Any = jax.ShapeDtypeStruct((examples,), jnp.int32)
+    images = Examples(x, y)
     used: Any = jax.jit(jax.grad(cost)).lower(start, images).compile().memory_analysis()
     return (used.argument_size_in_bytes + used.temp_size_in_bytes) / 1e6
 
@@ -190,8 +194,8 @@ def lesson(
     ends = draw_hovering(axes[1, 0], days, epochs, seeds)
 
     ax, few, every = axes[0, 1], batches(m, 64, epochs=12)[:200], batches(m, m, 200)
-    small, whole, wild = (
-        descend(gradtx.sgd(rate), cost, start, images, rows)[1]
+    (_, small), (path, whole), (_, wild) = (
+        descend(gradtx.sgd(rate), cost, start, images, rows)
         for rate, rows in ((0.5, few), (0.5, every), (20.0, every))
     )
     ax.plot(small, color=TEAL, label="batches of 64")
@@ -200,7 +204,7 @@ def lesson(
     ax.set(ylabel="cost of the step's batch of digits", ylim=(0, None))
     ax.legend()
 
-    ax, shares = axes[0, 2], noise(start, images, sizes)
+    ax, (shares, _) = axes[0, 2], noise(start, images, sizes)
     roots = shares[0] / np.sqrt(np.divide(sizes, sizes[0]))
     ax.loglog(sizes, roots, color=BLACK, lw=1, label="1 / root of the batch size")
     ax.loglog(sizes, shares, "o", color=TEAL, label="measured on digits")
@@ -231,6 +235,7 @@ def lesson(
     by_term, _ = descend(gradtx.sgd(0.5), cost, start, images, few)
     decayed, _ = descend(by_chain, cross_entropy, start, images, few)
     nines = batches(1152, 128, epochs=1)
+    _, uphill = noise(path[-1], images, (1, 64))
     slope = np.polyfit(np.log(sizes), np.log(shares), 1)[0]
     one, two, slide = "course, 01", "course, 02", "slides, 18"
     numbers = [
@@ -248,6 +253,8 @@ def lesson(
         ),
         Number("steps up, 64 each", (np.diff(small) > 0).sum(), "some", two),
         Number("noise: power of the size", slope),
+        Number("single gradients that point uphill (%)", 100 * uphill[0], "some", two),
+        Number("gradients of 64 that point uphill (%)", 100 * uphill[1]),
         Number("decay: by term - by chain", abs(by_term - decayed).max()),
         *(Number(f"cost above least, {name}", end) for name, end in ends.items()),
     ]
@@ -261,6 +268,10 @@ def lesson(
                 is_timed=True,
             ),
         ]
+    epochs_at = dict(zip(sizes, seconds * m / np.array(sizes), strict=True))
+    vectorized = epochs_at[1] / epochs_at[64]
+    label = "seconds: an epoch, 1 each / 64 each"
+    numbers.append(Number(label, vectorized, "inefficient", two, is_timed=True))
     every_digit, fine = digits(1797), "fine below 2,000"
     steps_of_all, wait = race(start, every_digit, 1797)
     numbers += [

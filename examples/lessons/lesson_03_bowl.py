@@ -220,9 +220,19 @@ def lesson() -> Page:
         ax.plot(*path.positions.T, ".", color=STYLES[name]["color"], ms=4)
         ax.set(title=f"{name}: {steps} steps", xlabel="w", ylabel="b")
         ax.text(0.97, 0.05, f"rate {rate:.2g}", transform=ax.transAxes, ha="right")
-        numbers.append(Number(f"{name}: steps at its fastest rate", steps))
+        numbers += [
+            Number(f"{name}: steps at its fastest rate", steps),
+            Number(f"{name}: its fastest rate", rate),
+        ]
         if name == "gradient descent":
             numbers.append(Number(f"{name}: crossings at it", crossings(path)))
+    for name in ("gradient descent", "RMSProp"):
+        w, b = abs(np.diff(descend(OPTIMIZERS[name](0.01), 1).positions, axis=0))[0]
+        numbers.append(Number(f"{name}: first step along b / along w", b / w))
+    on_slope = gradtx.trajectory(OPTIMIZERS["momentum"](0.1), jnp.sum, np.zeros(1), 100)
+    moved = np.diff(on_slope.positions[:, 0])
+    faster = "faster and faster", "slides, 26"
+    numbers.append(Number("momentum: step 100 / step 1", moved[-1] / moved[0], *faster))
     diverging = descend(gradtx.sgd(0.0205), 60).values
     growth = diverging[-1] / diverging[0]
     numbers.append(Number("rate 0.0205: growth in 60 steps", growth))

@@ -39,6 +39,18 @@ def steps_taken(tx: Any, gradient: float = 1.0, steps: int = 1000) -> np.ndarray
     return -np.diff(path.positions[:, 0])
 
 
+def grow_and_shrink() -> list[Number]:
+    """Rprop's steps on a slope, and after a change of the gradient's sign."""
+    start, rprop = np.full(1, 0.5, np.float32), gradtx.rprop(0.1, delayed=False)
+    path = gradtx.trajectory(rprop, lambda x: abs(x).sum(), start, 6)
+    sizes, slide = abs(np.diff(path.positions[:, 0])), "slides, 32"
+    after = sizes[5] / sizes[3]  # there is none in between
+    return [
+        Number("Rprop: step 2 / step 1", sizes[1] / sizes[0], "increases", slide),
+        Number("Rprop: after a change of sign", after, "decreases", slide),
+    ]
+
+
 def follow(tx: Any, minima: Any) -> np.ndarray:
     """Where an optimizer is at each step, on a bowl whose minimum is moved."""
 
@@ -132,6 +144,8 @@ def lesson(vocabulary: int = 1000, updates: int = 300) -> Page:
         Number("its step at gradient 0", none, "never dividing by 0", notes),
         Number("its step at 1e-5 / at 1", tiny, any_eps, "course, 07"),
         Number("Adadelta: step 1000 / step 1", adadelta[-1] / adadelta[0]),
+        Number("Adadelta: step 1", adadelta[0]),
+        *grow_and_shrink(),
         Number("no root: step 1000 / step 1", rootless[-1] / rootless[0]),
         Number(
             "no root: gradient 0.01 / 1",

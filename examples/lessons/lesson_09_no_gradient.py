@@ -210,6 +210,9 @@ def lesson(n: int = 100, keys: int = 64, updates: int = 100, seeds: int = 16) ->
         [
             *numbers,
             Number("perceptron: gradient less x (a - y)", apart, "0", "slides, 48"),
+            Number(
+                "slide's loss of y = 0 if a = 0.9", np.log(1 - 0.9), "a sign", slides
+            ),
             Number("largest part of the errors' gradient", flat),
             *(Number(f"perceptron's errors, {k}", run[-1]) for k, run in runs.items()),
             Number(

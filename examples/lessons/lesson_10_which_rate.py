@@ -172,9 +172,9 @@ def lesson(
             Number(
                 f"{name}: loss at {DEFAULT}", values[0], *STATED.get(name, ("", ""))
             ),
-            Number(f"{name}: lowest loss of {rates} rates", lowest),
+            Number(f"{name}: lowest loss", lowest),
             Number(f"{name}: loss found by gradient", values[at]),
-            Number(f"{name}: best rate of {rates}", best[name]),
+            Number(f"{name}: best rate", best[name]),
             Number(f"{name}: rate found by gradient", seen[at]),
         ]
     left.text(grid[-1], 1.3 * roof, "diverged", ha="right", va="bottom")
