@@ -9,7 +9,7 @@ import pytest
 LESSONS = pathlib.Path(__file__).parents[2] / "examples" / "lessons"
 SMALL = {
     "batches": {"sizes": (1, 64, 1152), "epochs": 10, "seeds": 8, "pairs": ((64, 60),)},
-    "saddles": {"samples": 20_000},
+    "saddles": {"samples": 20_000, "runs": 64},
     "dying_steps": {"vocabulary": 200, "updates": 100},
     "first_steps": {"walks": 100, "seeds": 2, "epochs": 2, "rates": (0.01, 0.03)},
     "decay": {"seeds": 8},
@@ -18,11 +18,11 @@ SMALL = {
     "which_rate": {
         "rates": 20,
         "steps": 40,
-        "seeds": 3,
+        "seeds": 1,
         "epochs": 2,
-        "settings": ((64, 32), (256, 32), (64, 128)),
+        "settings": ((64, 32), (256, 128)),
     },
-    "generalization": {"extras": (0, 200), "seeds": 3, "steps": 400},
+    "generalization": {"extras": (0, 200), "seeds": 3, "steps": 300},
 }
 
 
