@@ -101,12 +101,12 @@ def noise(weights: Any, data: Examples, sizes: Any, draws: int = 128) -> Any:
 
 def race(start: Any, data: Examples, size: int) -> tuple[int, float]:
     """Steps to the goal at the best of eight rates, and the seconds a step takes."""
-    rows = batches(len(data.y), size, epochs=2 + size // 16)
+    rows = batches(len(data.y), size, epochs=2 + size // 24)
     looks = np.linspace(0, len(rows) - 1, 128).astype(int)
     steps, seconds = len(rows), float("inf")
     for rate in np.geomspace(0.1, 4, 8):  # of which the first compiles
         begin = time.perf_counter()
-        path = descend(gradtx.sgd(rate), cost, start, data, rows)[0].block_until_ready()
+        path = np.asarray(descend(gradtx.sgd(rate), cost, start, data, rows)[0])
         seconds = min(seconds, (time.perf_counter() - begin) / len(rows))
         there = looks[np.asarray(costs(path[looks], data)) < GOAL]
         steps = min([steps, *there.tolist()])

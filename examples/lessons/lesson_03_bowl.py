@@ -69,21 +69,22 @@ def way_along_b(path: Any) -> float:
     return float(abs(np.diff(path.positions[:, 1])).sum())
 
 
-def steps_to_goal(values: Any) -> Any:
+def steps_to_goal(values: np.ndarray) -> int:
     """After how many steps the height stays under a thousandth of that at the start.
 
     If it is ever above the start, or does not get there, as many as there are.
     """
     above = ~(values < values[0] / 1000)
-    taken = values.size - jnp.argmax(above[::-1])
-    return jnp.where((values <= values[0]).all(), taken, values.size)
+    taken = values.size - int(np.argmax(above[::-1]))
+    return taken if (values <= values[0]).all() else values.size
 
 
 def fastest(make: Any) -> tuple[float, Any]:
     """The learning rate that reaches the goal first, of 64, and its path there."""
     rates = np.geomspace(1e-3, 1e3, 64, dtype=np.float32)
     paths = jax.vmap(lambda rate: descend(make(rate), STEPS))(rates)
-    steps = jax.vmap(steps_to_goal)(paths.values)
+    paths = jax.tree.map(np.asarray, paths)
+    steps = [steps_to_goal(values) for values in paths.values]
     best = int(np.argmin(steps))
     there = steps[best] + 1
     return float(rates[best]), jax.tree.map(lambda x: x[best, :there], paths)
@@ -235,11 +236,11 @@ def lesson() -> Page:
     growth = diverging[-1] / diverging[0]
     numbers.append(Number("rate 0.0205: growth in 60 steps", growth))
 
-    def animate(file: Path) -> None:
+    def animate(file: Path, every: int = 3) -> None:
         ax = subplots(1, 1, 7, 3)[1]
         ax.set(title=f"Down the bowl, both at rate {SAME}", xlabel="w", ylabel="b")
         use_styles(ax, same)
-        plot.animate_paths(bowl, same, file, every=3, ax=ax, **VIEW)
+        plot.animate_paths(bowl, same, file, every=every, ax=ax, **VIEW)
 
     return Page(figure, numbers, animate)
 

@@ -81,7 +81,7 @@ def watch(tx: Any, days: Any, rows: Any, epochs: int) -> tuple[Any, Any]:
     return losses.reshape(epochs, -1).mean(1), scales.reshape(epochs, -1)[:, -1]
 
 
-def draw_plateau(ax: Any, seeds: int, epochs: int = 40, rate: float = 0.1) -> Any:
+def draw_plateau(ax: Any, seeds: int, epochs: int, rate: float = 0.1) -> Any:
     """A loss that stalls, with and without `reduce_on_plateau`; medians over seeds."""
     days, size = weather(), 8
     ones = np.stack([days.x, np.ones_like(days.x)], 1)
@@ -115,7 +115,7 @@ def draw_plateau(ax: Any, seeds: int, epochs: int = 40, rate: float = 0.1) -> An
     return numbers
 
 
-def lesson(seeds: int = 64) -> Page:
+def lesson(seeds: int = 64, epochs: int = 40) -> Page:
     """Draw the schedules, and see how close each of them comes."""
     figure, ((left, middle), (right, plateau)) = subplots(2, 2, 15, 9)
     plot.plot_schedules(SCHEDULES, STEPS, ax=left)
@@ -146,7 +146,7 @@ def lesson(seeds: int = 64) -> Page:
         ax.set_yticks([1, 2, 5, 10, 20], [1, 2, 5, 10, 20])
         ax.minorticks_off()
     middle.legend(loc="lower left", ncols=2)
-    plateaus = draw_plateau(plateau, min(seeds, 16))
+    plateaus = draw_plateau(plateau, min(seeds, 16), epochs)
 
     def at(schedule: Any, *counts: int) -> list[float]:
         return [float(schedule(count)) for count in counts]

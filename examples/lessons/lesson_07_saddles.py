@@ -71,6 +71,7 @@ def dip(x: Any) -> Any:
 def leave(tx: Any, f: Any, start: Any, below: float, steps: int) -> Any:
     """The trajectory until its value is below what is given."""
     path = gradtx.trajectory(tx, f, start, steps)
+    path = jax.tree.map(np.asarray, path)
     left = int(np.argmax(path.values < below)) or steps
     return jax.tree.map(lambda array: array[: left + 1], path)
 

@@ -145,15 +145,19 @@ def balance(key: Any, updates: int) -> tuple[Any, Any]:
     return seconds, -0.02 * cost(weights, starts(jax.random.key(1), 100))
 
 
-def lesson(n: int = 100, keys: int = 64, updates: int = 100, seeds: int = 16) -> Page:
+def lesson(
+    n: int = 100,
+    keys: int = 64,
+    updates: int = 100,
+    seeds: int = 16,
+    counts: tuple[int, ...] = (1, 8, 64, 256),
+) -> Page:
     """Compare four estimators; train a perceptron and balance a pole with them."""
     figure, (left, middle, right) = subplots(1, 3, 15, 4.6)
-    numbers, counts = [], np.array([1, 8, 64, 256])
+    numbers: list[Number] = []
     for (name, make), marker in zip(ESTIMATORS.items(), "osD^", strict=True):
         of = jax.jit(compare, static_argnums=(0, 1, 2, 3))
-        cosines, shares = zip(
-            *(of(make, k, n, keys) for k in counts.tolist()), strict=True
-        )
+        cosines, shares = zip(*(of(make, k, n, keys) for k in counts), strict=True)
         left.semilogx(
             counts,
             cosines,

@@ -101,7 +101,7 @@ class Page(NamedTuple):
 
     figure: Figure
     numbers: list[Number]
-    animate: Callable[[Path], None] | None = None
+    animate: Callable[..., None] | None = None
 
     def __getitem__(self, label: Any) -> Any:
         """A value by its label."""

@@ -8,16 +8,16 @@ import pytest
 
 LESSONS = pathlib.Path(__file__).parents[2] / "examples" / "lessons"
 SMALL = {
-    "batches": {"sizes": (1, 64, 1152), "epochs": 10, "seeds": 8, "pairs": ((64, 60),)},
+    "batches": {"sizes": (1, 64, 1152), "epochs": 8, "seeds": 4, "pairs": ((64, 60),)},
     "saddles": {"samples": 20_000, "runs": 64},
     "dying_steps": {"vocabulary": 200, "updates": 100},
     "first_steps": {"walks": 100, "seeds": 2, "epochs": 2, "rates": (0.01, 0.03)},
-    "decay": {"seeds": 8},
+    "decay": {"seeds": 8, "epochs": 25},
     "weight_decay": {"weights": 20, "epochs": 20},
-    "no_gradient": {"n": 20, "keys": 32, "updates": 40, "seeds": 8},
+    "no_gradient": {"n": 20, "keys": 32, "updates": 40, "seeds": 4, "counts": (8, 64)},
     "which_rate": {
         "rates": 20,
-        "steps": 40,
+        "steps": 30,
         "seeds": 1,
         "epochs": 2,
         "settings": ((64, 32), (256, 128)),
