@@ -178,7 +178,7 @@ def draw_conditions(ax: Any) -> list[Number]:
 
 def lesson() -> Page:
     """Compare at one rate and at a larger one, then race eight optimizers."""
-    figure = new_figure(16, 9.6)
+    figure = new_figure(15, 9)
     axes: Any = figure.subplot_mosaic(
         [["same", "same", "heights", "conditions"], [*"abcd"], [*"efgh"]],
         height_ratios=(1.5, 1, 1),

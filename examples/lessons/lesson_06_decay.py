@@ -153,7 +153,7 @@ def lesson(seeds: int = 64, epochs: int = 40) -> Page:
 
     slip, course, notebook = "(a slip)", "course, 09", "notebook, Scheduling"
     inverse = at(gradtx.inverse_time_decay(0.2, 1.0), 1, 2, 3, 4)
-    epochs = ("0.1", f"0.67 {slip}", f"0.5 {slip}", f"0.4 {slip}")
+    wrong = ("0.1", f"0.67 {slip}", f"0.5 {slip}", f"0.4 {slip}")
     (by_95,) = at(gradtx.exponential_decay(1.0, 1, 0.95), 10)
     (by_98,) = at(gradtx.exponential_decay(1.0, 1, 0.98), 10)
     tenth = at(gradtx.exponential_decay(1.0, 100, 0.1, staircase=True), 99, 100)
@@ -172,7 +172,7 @@ def lesson(seeds: int = 64, epochs: int = 40) -> Page:
     numbers = [
         *(
             Number(f"rate 0.2, decay 1, epoch {i}", rate, stated, course)
-            for i, rate, stated in zip(range(1, 5), inverse, epochs, strict=True)
+            for i, rate, stated in zip(range(1, 5), inverse, wrong, strict=True)
         ),
         Number(
             "1 / (1 - 1 * epoch), epoch 2", 1 / (1 - 2), f"a rate {slip}", "slides, 38"

@@ -95,12 +95,13 @@ def memorize(key: Any, extra: int, steps: int) -> tuple[Any, Any, Any]:
 
     def step(carry: Any, _: None) -> tuple[Any, Any]:
         weights, state, is_done = carry
-        updates, state = tx.update(jax.grad(loss)(weights, seen), state, weights)
+        value, grads = jax.value_and_grad(loss)(weights, seen)
+        losses = loss(weights, images), loss(weights, test)
+        is_done = is_done | ((losses[0] < GOAL) & (value < 5 * GOAL))
+        updates, state = tx.update(grads, state, weights)
         moved = gradtx.apply_updates(weights, updates)
         weights = jax.tree.map(lambda a, b: jnp.where(is_done, a, b), weights, moved)
-        value = loss(weights, images)
-        is_done = is_done | ((value < GOAL) & (loss(weights, seen) < 5 * GOAL))
-        return (weights, state, is_done), (value, loss(weights, test))
+        return (weights, state, is_done), losses
 
     start = weights, tx.init(weights), jnp.array(False)
     (weights, _, _), losses = jax.lax.scan(step, start, None, steps)

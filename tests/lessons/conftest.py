@@ -19,7 +19,7 @@ SMALL = {
         "rates": 20,
         "steps": 30,
         "seeds": 1,
-        "epochs": 2,
+        "more_seeds": 3,
         "settings": ((64, 32), (256, 128)),
     },
     "generalization": {"extras": (0, 200), "seeds": 3, "steps": 300},

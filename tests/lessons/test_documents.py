@@ -69,10 +69,12 @@ class Claim(NamedTuple):
 
 def read(file):
     """The claims of a document by section; none where it has no idea."""
-    sections, words = {}, ""
+    sections: dict[str, list[Claim]] = {}
+    section, claims, words = "", [], ""
     for line in file.read_text().splitlines()[1:]:
         if line.startswith("== "):
-            sections[section := line[3:]] = claims = []
+            section, claims = line[3:], []
+            sections[section] = claims
         elif match := re.fullmatch(r"    (\w+): (.+) (<|>|=|in) ([-\w. ]+)", line):
             lesson, label, relation, bounds = match.groups()
             label, _, over = label.partition(" ÷ ")

@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 from jax import numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 import lesson_11_generalization as lesson_11
 
@@ -25,7 +26,7 @@ def test_the_curvature_is_the_largest_eigenvalue_of_the_hessian():
     images, _ = lesson_11.data_sets()
     images = lesson_11.Examples(images.x[:, 20:24], images.y)
     weights = lesson_11.network(jax.random.key(1), (4, 3, 10))
-    flat, unravel = jax.flatten_util.ravel_pytree(weights)
+    flat, unravel = ravel_pytree(weights)
     hessian = jax.jit(jax.hessian(lambda x: lesson_11.loss(unravel(x), images)))(flat)
     expected = abs(np.linalg.eigvalsh(hessian)).max()
     found = jax.jit(lesson_11.curvature)(weights, images, 200)
