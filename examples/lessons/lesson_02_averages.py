@@ -2,9 +2,10 @@
 
 An average with decay b remembers about 1 / (1 - b) days: the larger b, the smoother
 and the later. It starts at 0, so its first values are far too low; dividing by
-1 - b**t mends that. Ten steps do not warm it up: with b = 0.9 they are 65% of the way.
-The average keeps one number, a window keeps every day in it. On noise the average is
-as steady as a window of (1 + b) / (1 - b) days, which is about twice its memory.
+1 - b**t mends that. Ten steps are not enough to warm up: an average with b = 0.9 has
+then come 65% of the way. The average keeps one number, a window keeps all of its days.
+On noise the average is as steady as a window of (1 + b) / (1 - b) days, nearly twice
+its memory.
 """
 
 from __future__ import annotations
@@ -90,20 +91,25 @@ def draw_variances(ax: Any) -> list[Number]:
     ]
 
 
-def errors_tomorrow(days: np.ndarray) -> list[Number]:
-    """The error of guessing tomorrow's temperature by an average, by its windows."""
-    average = averages(days, 0.9, True)[:-1]
-    guesses = {
-        "average of b = 0.9": average,
-        "window of 10": windows(days[:-1], 10),
-        "window of 19": windows(days[:-1], 19),
-    }
-    roots = {
-        k: np.sqrt(np.mean((v[-340:] - days[-340:]) ** 2)) for k, v in guesses.items()
+def errors_of_trend(days: np.ndarray) -> list[Number]:
+    """How far averages and windows are from the trend: the mean of 31 days around."""
+    trend, shown = windows(days, 31)[45:], slice(60, -15)
+    found = {f"b = {b}": averages(days, b, True)[shown] for b in (0.0, *DECAYS)}
+    for n in (10, 50):
+        found[f"window of {n}"] = windows(days, n)[60 - (n - 1) : -15]
+    better = "a better estimate", "course, 04"
+    stated = {
+        "b = 0.9": ("a value in between is best", "course, 03"),
+        "window of 10": better,
+        "window of 50": better,
     }
     return [
-        Number(f"error of tomorrow, {name} (°F)", error, "window: better", "course, 04")
-        for name, error in roots.items()
+        Number(
+            f"error of the trend, {name} (°F)",
+            np.sqrt(np.mean((values - trend) ** 2)),
+            *stated.get(name, ("", "")),
+        )
+        for name, values in found.items()
     ]
 
 
@@ -185,7 +191,7 @@ def lesson() -> Page:
             ),
             *tail,
             *noise,
-            *errors_tomorrow(days),
+            *errors_of_trend(days),
         ],
     )
 

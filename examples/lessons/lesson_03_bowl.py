@@ -226,14 +226,19 @@ def lesson() -> Page:
         if name == "gradient descent":
             numbers.append(Number(f"{name}: crossings at it", crossings(path)))
     for name in ("gradient descent", "RMSProp"):
-        w, b = abs(np.diff(descend(OPTIMIZERS[name](0.01), 1).positions, axis=0))[0]
+        first, second = np.asarray(descend(OPTIMIZERS[name](0.01)).positions)[:2]
+        w, b = abs(second - first)
         numbers.append(Number(f"{name}: first step along b / along w", b / w))
     on_slope = gradtx.trajectory(OPTIMIZERS["momentum"](0.1), jnp.sum, np.zeros(1), 100)
     moved = np.diff(on_slope.positions[:, 0])
     faster = "faster and faster", "slides, 26"
     numbers.append(Number("momentum: step 100 / step 1", moved[-1] / moved[0], *faster))
-    diverging = descend(gradtx.sgd(0.0205), 60).values
-    growth = diverging[-1] / diverging[0]
+    for b in (0.5, 0.99):
+        _, path = fastest(lambda rate, b=b: gradtx.sgd(rate, momentum=b))
+        label = f"momentum of {b}: steps at its fastest rate"
+        numbers.append(Number(label, len(path.values) - 1, "0.9 is robust", course))
+    diverging = descend(gradtx.sgd(0.0205)).values
+    growth = diverging[60] / diverging[0]
     numbers.append(Number("rate 0.0205: growth in 60 steps", growth))
 
     def animate(file: Path, every: int = 3) -> None:

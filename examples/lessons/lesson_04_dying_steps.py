@@ -145,6 +145,12 @@ def lesson(vocabulary: int = 1000, updates: int = 300) -> Page:
         Number("its step at 1e-5 / at 1", tiny, any_eps, "course, 07"),
         Number("Adadelta: step 1000 / step 1", adadelta[-1] / adadelta[0]),
         Number("Adadelta: step 1", adadelta[0]),
+        Number(
+            "Adadelta: gradient 100 / 1",
+            steps_taken(gradtx.adadelta(1.0), 100.0)[-1] / adadelta[-1],
+            "robust to large gradients",
+            "slides, 31",
+        ),
         *grow_and_shrink(),
         Number("no root: step 1000 / step 1", rootless[-1] / rootless[0]),
         Number(

@@ -123,13 +123,13 @@ def draw_surface(ax: Any, paths: Any) -> None:
     ax.set_box_aspect(None, zoom=1.05)
 
 
-def draw_plateau(ax: Any, noisy: np.ndarray) -> None:
+def draw_plateau(ax: Any, paths: Any, noisy: np.ndarray) -> None:
     """The plateau, and where optimizers are on it after 50 steps."""
     ground = np.linspace(-8, 6, 300, dtype=np.float32)
     ax.plot(ground, plateau(ground), color="0.7", zorder=0)
     up = 0.0
     for name in ("gradient descent", "momentum", "RMSProp", "Adam"):
-        x = gradtx.trajectory(OPTIMIZERS[name], plateau, np.float32(-7), 50).positions
+        x = paths[name].positions[:51]
         up += 0.06
         ax.plot(x, plateau(x) + up, ".-", ms=4, lw=0.8, **STYLES[name], label=name)
     path = noisy[np.argsort(first_off(noisy))[len(noisy) // 4]]
@@ -230,7 +230,7 @@ def lesson(samples: int = 100_000, runs: int = 256) -> Page:
     )
     draw_steps(bars, off_turned, 0.2, height=0.36, color="white")
     bars.set(title="Steps off the saddle (outlined: the turned one)", xlim=(1, 1000))
-    _, off_plateau = race(plateau, np.float32(-7), 0.5, 12_000)
+    flat_paths, off_plateau = race(plateau, np.float32(-7), 0.5, 12_000)
     draw_steps(flat, off_plateau, 0, height=0.7, color=colours)
     flat.set(title="Steps off the plateau", xlim=(1, 1e5))
     for ax in (bars, flat):
@@ -241,7 +241,7 @@ def lesson(samples: int = 100_000, runs: int = 256) -> Page:
     slowly = leave(small_steps, plateau, np.float32(-7), 0.5, 12_000)
 
     noisy = wander(plateau, -7.0, 3.0, 3000, runs)
-    draw_plateau(axes["plateau"], noisy)
+    draw_plateau(axes["plateau"], flat_paths, noisy)
     holes = [*draw_hole(axes["hole"]), *draw_noise(axes["noise"], runs)]
     ridge = START * np.array([1, 0], np.float32)  # exactly: the slope aside is 0
     still = gradtx.trajectory(OPTIMIZERS["gradient descent"], saddle, ridge, 1000)

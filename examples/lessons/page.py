@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -86,6 +87,8 @@ class Number(NamedTuple):
 
     def __str__(self) -> str:
         """The value: all digits of a whole number, four of another."""
+        if math.isnan(self.here):
+            return "NaN"
         is_whole = float(self.here).is_integer() and abs(self.here) < 1e9
         return f"{self.here:,.0f}" if is_whole else f"{self.here:.4g}"
 

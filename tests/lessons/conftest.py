@@ -19,8 +19,8 @@ SMALL = {
         "rates": 20,
         "steps": 30,
         "seeds": 1,
-        "more_seeds": 3,
-        "settings": ((64, 32), (256, 128)),
+        "more_seeds": 1,
+        "settings": ((64, 32), (256, 16)),
     },
     "generalization": {"extras": (0, 200), "seeds": 3, "steps": 300},
 }
