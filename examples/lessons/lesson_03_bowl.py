@@ -165,7 +165,7 @@ def draw_conditions(ax: Any) -> list[Number]:
     counts = np.array([2, 4, 8, 16, 32])
     conditions = np.array([np.median(condition_numbers(n)) for n in counts.tolist()])
     ax.loglog(counts, conditions, "o-", color=OLIVE)
-    ax.set(title="More parameters, longer valleys", xlabel="parameters (pixels)")
+    ax.set(title="Condition numbers grow", xlabel="parameters (pixels)")
     ax.set_ylabel("condition number (median)")
     ax.set_xticks(counts, counts)
     ax.minorticks_off()
@@ -218,6 +218,7 @@ def lesson() -> Page:
         ax.get_legend().remove()
         ax.plot(*path.positions.T, ".", color=STYLES[name]["color"], ms=4)
         ax.set(title=f"{name}: {steps} steps", xlabel="w", ylabel="b")
+        ax.set_xticks([-8, -4, 0, 4])
         ax.text(0.97, 0.05, f"rate {rate:.2g}", transform=ax.transAxes, ha="right")
         numbers += [
             Number(f"{name}: steps at its fastest rate", steps),
