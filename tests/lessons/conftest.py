@@ -40,6 +40,7 @@ def lesson_of(item):
     return params.get("lesson", item.path.stem.removeprefix("test_"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
 def pytest_collection_modifyitems(items):
     """One worker runs all tests of a lesson."""
     for item in items:
