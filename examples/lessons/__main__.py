@@ -30,7 +30,7 @@ machine to machine. `tests/lessons/claims` lists every claim with the number tha
 it.
 
 ```sh
-pip install 'gradtx[examples]'
+pip install '.[examples]'
 python examples/lessons/lesson_03_bowl.py    # one of them
 python examples/lessons                      # all
 python examples/lessons --gallery            # all, and this page
