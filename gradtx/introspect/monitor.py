@@ -135,9 +135,9 @@ def measure_with_ema(
 
     Args:
         measure: `(updates) -> pytree of arrays`.
-        decay: Of the average, in [0, 1).
+        decay: Decay of the average, in [0, 1).
         debias: Whether to divide it by `1 - decay**t`.
-        accumulator_dtype: What it is stored in; at least float32 if None.
+        accumulator_dtype: Storage dtype; at least float32 if None.
 
     Its updates are the average, so it goes into no chain.
 

@@ -291,7 +291,7 @@ def cyclic_schedule(
         peak_value: The value at the top of the first one.
         up_steps: Steps of the way up. Positive.
         down_steps: Steps of the way down, if not as many. Positive.
-        cycle_factor: What the height is multiplied by with each triangle. Positive.
+        cycle_factor: Factor of the height with each triangle. Positive.
         step_factor: What it is multiplied by with each step. Positive.
 
     Examples:

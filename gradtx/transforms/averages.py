@@ -37,9 +37,9 @@ def scale_by_ema(
     Args:
         decay: In [0, 1).
         slot: The name that the average is kept under.
-        dtype: What it is stored in; at least float32 if None. It is computed in at
+        dtype: Storage dtype; at least float32 if None. It is computed in at
             least float32 either way.
-        initial_value: What it starts at, at least 0; the first update if None.
+        initial_value: Initial value, at least 0; the first update if None.
         lagged: Whether to give the average before this update.
 
     Examples:
@@ -76,7 +76,7 @@ def trace(
     Args:
         decay: Between -1 and 1 for the sum to stay bounded.
         nesterov: Whether to give `u + decay * trace`.
-        accumulator_dtype: What the sum is stored in; at least float32 if None. It is
+        accumulator_dtype: Storage dtype of the sum; at least float32 if None. It is
             computed in at least float32 (in optax in the stored dtype).
         dampening: In [0, 1]: see `dampen`; optax has none.
 
@@ -105,9 +105,9 @@ def running_sum(
 
     Args:
         slot: The name that the sum is kept under.
-        initial_value: What the sum starts at. At least 0.
+        initial_value: Initial value of the sum. At least 0.
         decay: Between -1 and 1 for the sum to stay bounded.
-        dtype: What the sum is stored in; at least float32 if None.
+        dtype: Storage dtype of the sum; at least float32 if None.
 
     Examples:
         >>> tx = gradtx.running_sum(initial_value=0.5)
@@ -129,7 +129,7 @@ def running_maximum(slot: str = "nu_max", decay: Fraction = 1.0):
 
     Args:
         slot: The name that the maximum is kept under.
-        decay: What the maximum so far is multiplied by at each update, in [0, 1].
+        decay: Factor of the maximum so far at each update, in [0, 1].
 
     Raises:
         TypeError: At `update`: the update is complex.
@@ -161,7 +161,7 @@ def sign_average(
     Args:
         decay: In [0, 1).
         slot: The name that the average is kept under.
-        initial_value: What it starts at. At least 0.
+        initial_value: Initial value. At least 0.
 
     Examples:
         >>> tx = gradtx.transforms.sign_average(0.5)

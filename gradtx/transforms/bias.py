@@ -136,7 +136,7 @@ def ema(decay: Decay, debias: bool = True, accumulator_dtype: DType | None = Non
     Args:
         decay: In [0, 1).
         debias: Whether to divide by `1 - decay**t`.
-        accumulator_dtype: What it is stored in; at least float32 if None.
+        accumulator_dtype: Storage dtype; at least float32 if None.
 
     Examples:
         >>> tx = gradtx.ema(0.9)
@@ -184,7 +184,7 @@ def first_moment(decay: Decay, mu_dtype: DType | None = None, nesterov: bool = F
 
     Args:
         decay: In [0, 1).
-        mu_dtype: What it is stored in; at least float32 if None.
+        mu_dtype: Storage dtype; at least float32 if None.
         nesterov: Whether it looks one step ahead. Dozat 2016:
             https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ.
 

@@ -110,8 +110,8 @@ def atan2_of_root(estimator: Member, a: Scalar = 1.27, b: Positive = 1.0):
 
     Args:
         estimator: A transformation that makes v of the gradient, as in `divide_by`.
-        a: What the angle is multiplied by: 4 / pi gives 1 where u is the root.
-        b: What the root is multiplied by. Positive.
+        a: Factor of the angle: 4 / pi gives 1 where u is the root.
+        b: Factor of the root. Positive.
 
     Examples:
         >>> tx = gradtx.transforms.atan2_of_root(gradtx.second_moment(0.9))

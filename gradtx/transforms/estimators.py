@@ -160,10 +160,10 @@ def second_moment(
     """The moving average of the square, an estimator.
 
     Args:
-        decay: Of the average, in [0, 1).
+        decay: Decay of the average, in [0, 1).
         slot: The name that it is kept under.
         bias_correction: Whether to divide it by `1 - decay**t`.
-        initial_value: What it starts at. At least 0.
+        initial_value: Initial value. At least 0.
 
     Examples:
         >>> tx = gradtx.second_moment(0.5)
@@ -182,8 +182,8 @@ def centered_second_moment(
     """The moving variance: average of the square less square of the average.
 
     Args:
-        decay: Of both averages, in [0, 1).
-        initial_scale: What the average of the square starts at. At least 0.
+        decay: Decay of both averages, in [0, 1).
+        initial_scale: Initial value of the average of the square. At least 0.
         bias_correction: Whether to divide both averages by `1 - decay**t`.
 
     Keeps `mu` and `nu`. Rounding can make it negative; a root takes that as 0.

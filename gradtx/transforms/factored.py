@@ -85,7 +85,7 @@ def factored_ema(decay: Decay, min_dim_size_to_factor: Size | None = 1):
     """`factored_average` with a decay that is the same at every update.
 
     Args:
-        decay: Of the average, in [0, 1).
+        decay: Decay of the average, in [0, 1).
 
     Examples:
         >>> tx = gradtx.chain(gradtx.square(), gradtx.transforms.factored_ema(0.5))
@@ -145,7 +145,7 @@ def covered_sum(decay: Fraction = 1.0, slot: str = "mu"):
     Anil et al. 2019 (SM3), Algorithm SM3-II: https://arxiv.org/abs/1901.11150.
 
     Args:
-        decay: What the sum so far is multiplied by; below 1 it is an average.
+        decay: Factor of the sum so far; below 1 it is an average.
         slot: The name of the maxima, one vector for each array: those along its first
             axis, then along its second, ...
 

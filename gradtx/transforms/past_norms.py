@@ -35,7 +35,7 @@ def adagc(
 
     Args:
         ratio: The multiple. At least 0.
-        decay: Of the average, in [0, 1).
+        decay: Decay of the average, in [0, 1).
         max_norm: The global norm at first. At least 0.
         warmup: How many updates that is.
         eps: Added to norms that are divided by. At least 0.

@@ -51,7 +51,7 @@ def average_every(every: PositiveInt, transform: Member, decay: Decay):
     Args:
         every: k, at least 1. The transformation does not run at other updates.
         transform: Gets the gradient that entered the enclosing `moments`.
-        decay: Of the average, in [0, 1).
+        decay: Decay of the average, in [0, 1).
 
     Keeps the average as `nu`, at least float32, and the transformation's own state
     whole as `hessian_fn_state`.

@@ -34,7 +34,7 @@ def reduce_on_plateau(
     itself, so that a negative loss always seems to fall) and `atol`.
 
     Args:
-        factor: What the scale is multiplied by, in (0, 1).
+        factor: Factor that reduces the scale, in (0, 1).
         patience: After how many values without a fall. At least 0, which is as 1 (in
             optax the scale is then reduced by every value).
         rtol: In [0, 1].

@@ -57,7 +57,8 @@ def accumulate_with_noise_scale(
         transform: The transformation.
         every: How many gradients a step takes, whole and at least 1, or a schedule that
             counts steps. Steps of one gradient are not measured.
-        decay: Of the averages over steps, in [0, 1), or a schedule that counts steps.
+        decay: Decay of the averages over steps, in [0, 1), or a schedule that counts
+            steps.
         mean: Whether the transformation gets their mean, or their sum.
         dtype: What is accumulated in; at least float32 if None.
 
