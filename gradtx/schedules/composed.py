@@ -119,8 +119,7 @@ def piecewise_constant_schedule(
 
     Args:
         init_value: The value before the first boundary.
-        boundaries_and_scales: Dict from a count to the factor from there on, at least
-            0.
+        boundaries_and_scales: Dict from a count to the factor there, at least 0.
 
     Raises:
         TypeError: Not a dict, or a boundary is not a number.

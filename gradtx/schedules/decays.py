@@ -153,8 +153,8 @@ def polynomial_schedule(
         init_value: The value up to `transition_begin`.
         end_value: The value from `transition_begin + transition_steps` on.
         power: Exponent, at least 0; 1 is linear.
-        transition_steps: Steps of the transition. With 0 the value is constant, as in
-            optax.
+        transition_steps: Steps of the transition. If not positive, the value is
+            constant, as in optax.
         transition_begin: The count at which it starts; 0 if below.
 
     Raises:
@@ -273,8 +273,8 @@ def exponential_decay(
 
     Args:
         init_value: The value up to `transition_begin`.
-        transition_steps: Steps per factor of `decay_rate`. With 0 the value is
-            constant, as in optax.
+        transition_steps: Steps per factor of `decay_rate`. If not positive, the value
+            is constant, as in optax.
         decay_rate: At least 0; above 1 the value grows. With 0, as in optax, and with 1
             the value is constant.
         transition_begin: The count at which the decay starts; 0 if below.

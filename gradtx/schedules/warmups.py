@@ -106,8 +106,8 @@ def warmup_exponential_decay_schedule(
         init_value: The value at count 0, if `warmup_steps` is not 0.
         peak_value: The value at count `warmup_steps`.
         warmup_steps: Steps of the warmup. At least 0.
-        transition_steps: Steps per factor of `decay_rate`. With 0 the value stays at
-            the peak, as in optax.
+        transition_steps: Steps per factor of `decay_rate`. If not positive, the value
+            stays at the peak, as in optax.
         decay_rate: At least 0; above 1 the value grows. With 0, as in optax, and with 1
             the value stays at the peak.
         transition_begin: Steps after the warmup at which the decay starts.
