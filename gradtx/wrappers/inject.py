@@ -43,8 +43,8 @@ def inject_hyperparams(
 
     Args:
         inner_factory: Factory of the transformation: of gradtx, of optax, or your own.
-        static_args: Arguments that are not numbers, for a factory that is not from
-        gradtx: there every other callable is taken as a schedule.
+        static_args: Arguments that are not numbers, for a factory from outside of
+            gradtx, where every other callable is taken as a schedule.
         hyperparam_dtype: Storage dtype of the numbers; the default float dtype if None.
 
     Its transformations keep `hyperparams`, by name (change `state["hyperparams"]`),

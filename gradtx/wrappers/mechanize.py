@@ -32,8 +32,7 @@ def mechanize(
     numbers as `optax.contrib.mechanize`.
 
     Args:
-        base_optimizer: The optimizer, with a learning rate of about 1: its scale is
-            learned.
+        base_optimizer: The optimizer; its learning rate is relative to the scale.
         weight_decay: Weight decay in the gradient that the scale is learned from. At
             least 0.
         eps: Added to denominators. Positive.
