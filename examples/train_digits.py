@@ -37,8 +37,8 @@ except ModuleNotFoundError as error:
 
 LAYERS = (64, 256, 128, 10)
 RATES = dict(sgd=0.2, momentum=0.4, rmsprop=1e-3, adam=1e-3)
-# From Okabe and Ito's palette, which colour-blind readers can tell apart.
-COLOURS = dict(sgd="#0072B2", momentum="#E69F00", rmsprop="#009E73", adam="#CC79A7")
+# As in the lessons: Okabe and Ito's palette, which colour-blind readers can tell apart.
+COLOURS = dict(sgd="#0072B2", momentum="#E69F00", rmsprop="#009E73", adam="#D55E00")
 
 Params = list[tuple[jax.Array, jax.Array]]
 

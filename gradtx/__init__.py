@@ -1,8 +1,8 @@
 """Composable gradient transformations for JAX.
 
 Every optimizer is a pure `(init, update)` pair over pytrees, composed from primitives.
-Parts that only recipes use are in `gradtx.transforms`, older names of annotations in
-`gradtx.annotations`; here they are found, but not listed.
+Parts used by recipes only are in `gradtx.transforms`, older names of annotations in
+`gradtx.annotations`; they are attributes of `gradtx` too, but not listed here.
 """
 
 from importlib import import_module as _import_module
@@ -366,7 +366,7 @@ _INTERNAL = (
 
 
 def __getattr__(name: str) -> _Any:
-    """Parts of recipes; names that are not ours (losses, ...) are optax's."""
+    """Parts of recipes; other names (losses, ...) are forwarded to optax."""
     if name in _ON_DEMAND:
         return _import_module(f"gradtx.{name}")
     if name in _DEFINED:

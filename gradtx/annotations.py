@@ -1,4 +1,4 @@
-"""Annotations of the arguments of factories, for authors of transformations."""
+"""Annotations of factory arguments, for authors of transformations."""
 
 from gradtx.core.annotations import Constant as Constant
 from gradtx.core.annotations import Decay as Decay

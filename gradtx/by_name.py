@@ -15,12 +15,12 @@ from gradtx.optimizers import OPTIMIZERS
 def optimizer(
     name: str | Mapping[str, Any], /, **arguments: Any
 ) -> GradientTransformation:
-    """An optimizer from its name, or from a config.
+    """Make an optimizer from its name or from a config.
 
     Args:
-        name: One of `list_optimizers()`; or a config, as of `to_config`, of any
-            transformation.
-        arguments: Arguments of the optimizer, by name; they replace those of a config.
+        name: One of `list_optimizers()`; or a config of any transformation, see
+            `to_config`.
+        arguments: Arguments of the optimizer by name; they override those of a config.
 
     Raises:
         ValueError: The name is unknown; the error suggests a similar one. Or the
@@ -60,12 +60,12 @@ def list_optimizers(pattern: str = "*") -> list[str]:
     """The names of optimizers that match a pattern, sorted.
 
     Args:
-        pattern: As in `fnmatch`, in lower case: `*` stands for any characters, `?` for
-            one, `[ab]` for one of some.
+        pattern: A pattern of `fnmatch`, in lower case: `*` for any characters, `?` for
+            one, `[ab]` for one of several.
 
     Returns:
-        Names that `optimizer` takes, also those of your own transformations that you
-        registered (`gradtx.register`). None, if the pattern matches no name.
+        Names for `optimizer`, including your own registered transformations
+        (`gradtx.register`). An empty list if the pattern matches no name.
 
     Examples:
         >>> gradtx.list_optimizers("adam?")
@@ -75,7 +75,7 @@ def list_optimizers(pattern: str = "*") -> list[str]:
 
 
 def _known() -> dict[str, Any]:
-    """By name: optimizers, and transformations that users registered."""
+    """Optimizers and registered transformations, by name."""
     own = {
         name: made
         for name, made in REGISTERED.items()

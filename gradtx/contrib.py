@@ -1,4 +1,4 @@
-"""The names of `optax.contrib`: ours where there are, else optax's."""
+"""The names of `optax.contrib`: ours if defined, otherwise forwarded to optax."""
 
 from typing import Any as _Any
 

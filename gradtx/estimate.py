@@ -1,8 +1,8 @@
 """Gradients without derivatives, from values of a function around the parameters.
 
-Every estimator draws directions d, whose coordinates are uncorrelated and of mean
-square 1, evaluates the function at pairs of opposite points, `params + c d` and
-`params - c d`, and sums the directions, weighted by what their pairs gave.
+Every estimator draws directions d with uncorrelated coordinates of mean square 1,
+evaluates the function at pairs of opposite points, `params + c d` and `params - c d`,
+and sums the directions, weighted by the values at their pairs.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ P = ParamSpec("P")
 
 
 class Pairs(NamedTuple):
-    """How directions are drawn, and weighted by the values at their two points.
+    """The draw of directions, and their weights from the values at both points.
 
     Attributes:
-        perturbation: c, by which parameters are moved, as a root mean square.
-        directions: How many are drawn.
-        at_once: How many are evaluated at once; all if None.
+        perturbation: c, the root mean square of a parameter's perturbation.
+        directions: Number of directions.
+        at_once: Number of directions evaluated at once; all if None.
         draw: `(key, params) -> direction`, a tree like params.
         weigh: `(ahead, behind) -> weights`, each of shape [directions].
     """
@@ -48,16 +48,16 @@ class Pairs(NamedTuple):
 
 
 class Estimator(FactoryValue):
-    """Estimates gradients; a value and a pytree, as transformations are."""
+    """An estimator of gradients; a value and a pytree, as transformations are."""
 
     def __init__(self, bound: FactoryCall):
         """Wrap a bound factory; users call factories instead."""
         self.bound = bound
 
     def grad(self, f: Callable, has_aux: bool = False) -> Callable:
-        """As `jax.grad`, with a key in front of the function's arguments.
+        """Like `jax.grad`, with a key as first argument of the result.
 
-        See `value_and_grad`. With `has_aux` the function gives `(grads, aux)`.
+        See `value_and_grad`. With `has_aux` the result returns `(grads, aux)`.
         """
         estimate = self.value_and_grad(f, has_aux)
 
@@ -68,23 +68,23 @@ class Estimator(FactoryValue):
         return grad
 
     def value_and_grad(self, f: Callable, has_aux: bool = False) -> Callable:
-        """As `jax.value_and_grad`, with a key in front of the function's arguments.
+        """Like `jax.value_and_grad`, with a key as first argument of the result.
 
         Args:
-            f: `f(params, *args, **kwargs)`, a real scalar; with `has_aux` a pair of one
-                and a tree. It is vmapped over params, trees of floats,
-                and sees them in at least float32.
+            f: `f(params, *args, **kwargs)`, a real scalar; with `has_aux` a pair of a
+                scalar and a tree. It is vmapped over params, trees of floats in at
+                least float32.
             has_aux: Whether f also returns a tree.
 
         Returns:
-            A function of `(key, params, *args, **kwargs)`. It gives `(value, grads)`:
+            A function of `(key, params, *args, **kwargs)`. It returns `(value, grads)`:
             the mean of f over all points, and a tree like params. With `has_aux` it
-            gives `((value, aux), grads)`, where aux has axes [2, directions] in front:
-            the points ahead, and those behind.
+            returns `((value, aux), grads)`, where aux has leading axes [2, directions]:
+            the points `params + c d`, then the points `params - c d`.
 
         Raises:
-            TypeError: From that function: the first argument is no PRNG key, a leaf of
-                params is no float, or f does not return a real scalar.
+            TypeError: From that function: the first argument is not a PRNG key, a leaf
+                of params is not a float, or f does not return a real scalar.
         """
 
         def value_and_grad(key: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
@@ -134,7 +134,7 @@ register_pytree(Estimator)
 def _estimate(
     pairs: Pairs, f: Callable, key: Any, params: Any
 ) -> tuple[tuple[Any, Any], Any]:
-    """What f gave, with axes [2, directions] in front, and the gradients."""
+    """The outputs of f, with leading axes [2, directions], and the gradients."""
 
     def evaluate(key: Any) -> Any:
         direction = pairs.draw(key, params)
@@ -152,8 +152,8 @@ def _estimate(
     chunks = keys.reshape(-1, pairs.at_once or pairs.directions, *keys.shape[1:])
     given = lax.map(jax.vmap(evaluate), chunks)
     values, aux = jax.tree.map(_two_in_front, given)
-    # Directions are drawn again to be summed, since what they weigh is known when all
-    # are evaluated: so no more than `at_once` of them are in memory.
+    # Directions are drawn again for the sum, since weights are known only after all
+    # evaluations: so at most `at_once` of them are in memory.
     weights = pairs.weigh(*values).reshape(chunks.shape[:2])
     zeros = jax.tree.map(lambda p: jnp.zeros_like(wide(p)), params)
     sums, _ = lax.scan(add, zeros, (chunks, weights))
@@ -161,9 +161,9 @@ def _estimate(
 
 
 def _moved(params: Any, c: Any, direction: Any) -> Any:
-    """The parameters, moved along a direction; in at least float32.
+    """The parameters plus `c * direction`, in at least float32.
 
-    The spacing of bfloat16 near 1 is 0.008: a point rounded to it is another point.
+    The spacing of bfloat16 near 1 is 0.008: rounding to it would move the point.
     """
     return jax.tree.map(
         lambda p, d: wide(p) + jnp.asarray(c, d.dtype) * d, params, direction
@@ -181,7 +181,7 @@ def _two_in_front(given: Any) -> Any:
 
 
 def _drawn(draw: Callable, key: Any, params: Any) -> Any:
-    """A tree like params, in at least float32, of what is drawn for each leaf."""
+    """A tree like params of draws per leaf, in at least float32."""
     leaves, treedef = jax.tree.flatten(params)
 
     def one(key: Any, p: Any) -> Any:
@@ -214,12 +214,12 @@ def _sphere(key: Any, params: Any) -> Any:
 
 
 def _slopes(perturbation: Any, ahead: Any, behind: Any) -> Any:
-    """The mean's share of each directional derivative."""
+    """The weights of a mean of directional derivatives."""
     return (ahead - behind) / (2 * perturbation * ahead.size)
 
 
 def estimator(factory: Callable[P, Pairs]) -> Callable[P, Estimator]:
-    """Make a factory of `Pairs` one of estimators, which remember its arguments."""
+    """Turn a factory of `Pairs` into one of estimators, which remember arguments."""
     return remember(factory, _checked)
 
 
@@ -240,19 +240,19 @@ def central_differences(
     directions: Size = 16,
     at_once: Size | None = None,
 ):
-    """Central differences along random directions of one length.
+    """Central differences along random directions on a sphere.
 
     g = mean of (f(x + c d) - f(x - c d)) / 2c d, d uniform on the sphere of radius
     sqrt(n); unbiased on a quadratic. Shamir 2017: https://arxiv.org/abs/1507.08752.
 
     Args:
-        perturbation: c: the root mean square of what a parameter is moved by. Positive;
-            small beside the scale on which f curves, large beside what rounding does
-            to f: near 1e-2 of that scale in float32.
-        directions: How many, each costing two values of f. The error is about
-            sqrt(n / directions) of the gradient.
-        at_once: How many directions are evaluated at once, a divisor of `directions`;
-            all if None. Memory grows with it.
+        perturbation: c, the root mean square of a parameter's perturbation. Positive;
+            small relative to the scale of f's curvature, large relative to rounding
+            errors of f: about 1e-2 of that scale in float32.
+        directions: Number of directions, each costing two values of f. The error is
+            about sqrt(n / directions) of the gradient.
+        at_once: Number of directions evaluated at once, a divisor of `directions`; all
+            if None. Memory grows with it.
 
     Examples:
         >>> grad = gradtx.estimate.central_differences().grad(jnp.square)
@@ -271,15 +271,15 @@ def spsa(
     directions: Size = 1,
     at_once: Size | None = None,
 ):
-    """Simultaneous perturbation: each parameter moves by one amount, or by minus it.
+    """SPSA, simultaneous perturbation: central differences along random signs.
 
     g = mean of (f(x + c d) - f(x - c d)) / 2c d, d of random signs; unbiased on a
-    quadratic. Spall 1992: https://doi.org/10.1109/9.119632. Spall lets c fall as
-    (t + 1)**-0.101: `spsa(c).replace(perturbation=...)` compiles nothing new.
+    quadratic. Spall 1992: https://doi.org/10.1109/9.119632. In the paper c falls as
+    (t + 1)**-0.101; `spsa(c).replace(perturbation=...)` does not recompile.
 
     Args:
-        perturbation: c: what each parameter is moved by. Positive.
-        directions: How many, each costing two values of f.
+        perturbation: c, the magnitude of each parameter's perturbation. Positive.
+        directions: Number of directions, each costing two values of f.
 
     Examples:
         >>> grad = gradtx.estimate.spsa(directions=4).grad(jnp.square)
@@ -307,9 +307,9 @@ def evolution_strategies(
 
     Args:
         perturbation: c, the Gaussian's standard deviation, in units of the parameters.
-            Positive. Large ones see past cliffs and small bumps.
-        shaping: Utilities in the place of values: a function of all of them, of shape
-            [2 directions], that gives as many; `centered_ranks` in the paper.
+            Positive. Large ones smooth out cliffs and small bumps.
+            shaping: A function from all values, of shape [2 directions], to as many
+            utilities that replace them; `centered_ranks` in the paper.
 
     Examples:
         >>> es = gradtx.estimate.evolution_strategies(0.1, directions=4096)
@@ -337,10 +337,10 @@ def evolution_strategies(
 
 
 def centered_ranks(values: Any) -> Any:
-    """The ranks of values of shape [n], n > 1, from -0.5, the smallest, to 0.5.
+    """Ranks of values of shape [n], n > 1, from -0.5 (the smallest) to 0.5.
 
-    Equal values share the mean of their ranks; that of NaN is NaN. Salimans et al.
-    2017: https://arxiv.org/abs/1703.03864.
+    Equal values get the mean of their ranks; NaN has rank NaN. Salimans et al. 2017:
+    https://arxiv.org/abs/1703.03864.
 
     Examples:
         >>> print(gradtx.estimate.centered_ranks(jnp.array([3.0, 1000.0, 2.0])))
@@ -364,17 +364,17 @@ def augmented_random_search(
     top: Size | None = None,
     at_once: Size | None = None,
 ):
-    """Augmented Random Search: the best directions, over the spread of their values.
+    """Augmented Random Search: the best directions, over their values' deviation.
 
     g = sum of (f(x + c d) - f(x - c d)) d / (top s) over the `top` directions with the
     smallest min(f(x + c d), f(x - c d)); d ~ N(0, 1), s the standard deviation of these
-    2 top values; 0 where s is 0. Mania et al. 2018, Algorithm 2, for costs where theirs
-    is for rewards: https://arxiv.org/abs/1803.07055. So g is in units of s, not of f.
+    2 top values; 0 where s is 0. Mania et al. 2018, Algorithm 2, for costs instead of
+    rewards: https://arxiv.org/abs/1803.07055. So g is in units of s, not of f.
 
     Args:
         perturbation: The paper's nu, in units of the parameters. Positive.
-        directions: How many are evaluated, each costing two values of f.
-        top: How many of them are used; all if None.
+        directions: Number of directions evaluated, each costing two values of f.
+        top: Number of directions used; all if None.
 
     Examples:
         >>> search = gradtx.estimate.augmented_random_search(directions=4096)
@@ -390,7 +390,7 @@ def augmented_random_search(
 
     def weigh(ahead: Any, behind: Any) -> Any:
         least = jnp.minimum(ahead, behind)
-        # Where either is NaN the direction is the last to be kept, whatever its sign.
+        # A direction with a NaN is the last to be used, for NaN of either sign.
         _, best = lax.top_k(-jnp.where(jnp.isnan(least), jnp.inf, least), kept)
         spread = jnp.std(jnp.concatenate([ahead[best], behind[best]]))
         weights = safe_ratio(ahead[best] - behind[best], kept * spread)

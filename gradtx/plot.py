@@ -1,7 +1,7 @@
-"""Pictures of schedules, averages, losses, and of where optimizers go.
+"""Plots of schedules, averages, losses, and the paths of optimizers.
 
-Each function draws on the Axes that it is given, or on those of a new figure, and
-returns them; colours are the Axes' own cycle. Needs matplotlib: `gradtx[plot]`.
+Each function draws on the given Axes, or on those of a new figure, and returns them;
+colours follow the Axes' cycle. Needs matplotlib: `gradtx[plot]`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _new_axes() -> Axes:
 
 
 def _by_label(given: Any, owner: str) -> Any:
-    """What is given, by label; else raise."""
+    """A mapping by label; raise for anything else."""
     if isinstance(given, Mapping) and given:
         return given
     raise TypeError(
@@ -50,13 +50,13 @@ def plot_schedule(
     ax: Axes | None = None,
     **line: Any,
 ) -> Axes:
-    """The values of a schedule, or of a constant, at counts 0 to steps - 1.
+    """Plot the values of a schedule, or of a constant, at counts 0 to `steps - 1`.
 
     Args:
         schedule: A function of the count, ours, of optax or any that JAX can vmap.
-        steps: How many counts.
-        ax: Where to draw.
-        **line: What `Axes.plot` takes (`label`, `color`, ...).
+        steps: Number of counts.
+        ax: Axes to draw on.
+        **line: Arguments of `Axes.plot` (`label`, `color`, ...).
 
     Examples:
         >>> ax = gradtx.plot.plot_schedule(gradtx.linear_schedule(1.0, 0.0, 10), 20)
@@ -79,7 +79,7 @@ def plot_schedules(
     *,
     ax: Axes | None = None,
 ) -> Axes:
-    """Several schedules, by label; see `plot_schedule`.
+    """Plot several schedules, by label; see `plot_schedule`.
 
     Examples:
         >>> ax = gradtx.plot.plot_schedules({"constant": 1.0,
@@ -97,15 +97,15 @@ def plot_schedules(
 def plot_ema_weights(
     decays: Sequence[float] | float, steps: int | None = None, *, ax: Axes | None = None
 ) -> Axes:
-    """What an exponential average weighs values by, now and up to `steps` ago.
+    """Plot the weights of an exponential average, from now to `steps` steps ago.
 
-    The weight of the value k steps ago is (1 - b) b**k. A dot is at k = 1 / (1 - b),
-    where it has fallen to about 1 / e of the first.
+    The value of k steps ago has weight (1 - b) b**k. A dot marks k = 1 / (1 - b),
+    where the weight is about 1 / e of the first.
 
     Args:
-        decays: The averages' b, one or several, each in [0, 1).
-        steps: How far back; 3 / (1 - b) of the largest b if None.
-        ax: Where to draw.
+        decays: The decay b of each average, one or several, each in [0, 1).
+        steps: Number of steps back; 3 / (1 - b) for the largest b if None.
+        ax: Axes to draw on.
 
     Examples:
         >>> ax = gradtx.plot.plot_ema_weights([0.5, 0.75], steps=10)
@@ -129,14 +129,14 @@ def plot_ema_weights(
 def plot_losses(
     losses: Mapping[str, Any], *, smooth: int = 1, ax: Axes | None = None
 ) -> Axes:
-    """Losses over steps, by label, on a logarithmic axis.
+    """Plot losses over steps, by label, on a logarithmic axis.
 
     Args:
-        losses: Trajectories, or values of shape [steps], or of shape [runs, steps]:
-            then the line is the median, and the band goes from the least to the most.
-        smooth: Over how many steps a running mean is taken, at least 1. The line then
-            starts where the first mean is complete.
-        ax: Where to draw.
+        losses: Trajectories, or values of shape [steps] or [runs, steps]. For several
+            runs the line is the median, with a band from the minimum to the maximum.
+        smooth: Number of steps of a running mean, at least 1. The line starts at the
+            first complete mean.
+        ax: Axes to draw on.
 
     Examples:
         >>> path = gradtx.trajectory(gradtx.sgd(0.25), jnp.square, jnp.array(3.0), 20)
@@ -166,13 +166,13 @@ def plot_losses(
 
 
 def plot_rates(curve: RateCurve, *, ax: Axes | None = None) -> Axes:
-    """The losses that `find_learning_rate` found, by learning rate.
+    """Plot the losses of `find_learning_rate` by learning rate.
 
-    Losses above twice that of the start, or not finite, are drawn at the upper edge.
+    Losses above twice the initial loss, or not finite, are drawn at the upper edge.
 
     Args:
-        curve: Its result.
-        ax: Where to draw.
+        curve: The result of `find_learning_rate`.
+        ax: Axes to draw on.
 
     Examples:
         >>> found = gradtx.find_learning_rate(gradtx.sgd, lambda w, x: (w - x) ** 2,
@@ -208,19 +208,19 @@ def plot_paths(
     levels: int = 20,
     ax: Axes | None = None,
 ) -> Axes:
-    """Paths over the contours of a function of two parameters.
+    """Plot paths over the contours of a function of two parameters.
 
     Args:
-        f: A real scalar of what the paths are positions of.
-        paths: By label a `Trajectory`, or positions: an array of shape [steps, 2], or a
-            tree of two arrays of shape [steps].
-        xlim: The range of the first parameter; what all paths need if None.
-        ylim: The same of the second.
-        levels: How many contours, denser near the lowest value in sight.
-        ax: Where to draw.
+        f: A real scalar function of the parameters.
+        paths: Per label a `Trajectory`, or positions: an array of shape [steps, 2], or
+            a tree of two arrays of shape [steps].
+        xlim: Range of the first parameter; the range of all paths if None.
+        ylim: Range of the second parameter, likewise.
+        levels: Number of contours, denser near the lowest value in the plot.
+        ax: Axes to draw on.
 
     Returns:
-        The Axes. A ring is where a path starts, a dot where it ends.
+        The Axes. A ring marks the start of a path, a dot its end.
 
     Examples:
         >>> def bowl(at):
@@ -251,18 +251,18 @@ def animate_paths(
     fps: int = 15,
     ax: Axes | None = None,
 ) -> Axes:
-    """Write a GIF in which the paths of `plot_paths` grow.
+    """Write a GIF with growing paths, as in `plot_paths`.
 
     Args:
-        f: A real scalar of what the paths are positions of.
+        f: A real scalar function of the parameters.
         paths: As for `plot_paths`.
         file: The GIF to write.
-        xlim: The range of the first parameter; what all paths need if None.
-        ylim: The same of the second.
-        levels: How many contours.
-        every: How many steps a frame advances.
-        fps: Frames a second.
-        ax: Where to draw.
+        xlim: Range of the first parameter; the range of all paths if None.
+        ylim: Range of the second parameter, likewise.
+        levels: Number of contours.
+        every: Number of steps per frame.
+        fps: Frames per second.
+        ax: Axes to draw on.
 
     Returns:
         The Axes, as in the last frame.
@@ -281,7 +281,7 @@ def animate_paths(
             line.set_data(*points[label][: step + 1].T)
         canvas.draw()
         frame = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        # One palette for all frames: then a frame is only what differs from the last.
+        # One palette for all frames, so that a frame stores only differences.
         palette = frames[0] if frames else None
         frames.append(frame.quantize(palette=palette, dither=Image.Dither.NONE))
     durations = [1000 // fps] * (len(frames) - 1) + [1500]
@@ -298,7 +298,7 @@ def _draw_contours(
     levels: int,
     ax: Axes,
 ) -> dict[str, np.ndarray]:
-    """Draw the contours; the points of each path, of shape [steps, 2]."""
+    """Draw the contours; return the points of each path, of shape [steps, 2]."""
     points = {}
     treedef = jax.tree.structure(0)
     for label, path in _by_label(paths, "plot_paths").items():
@@ -320,8 +320,8 @@ def _draw_contours(
     leaves = [grid[..., 0], grid[..., 1]] if treedef.num_leaves == 2 else [grid]
     heights = np.asarray(jax.vmap(jax.vmap(f))(jax.tree.unflatten(treedef, leaves)))
     low, high = np.nanmin(heights), np.nanmax(heights)
-    # Distances from the lowest value grow as the squares of evenly spaced numbers: the
-    # rings of a round bowl are evenly spaced.
+    # Levels grow from the lowest value as squares of evenly spaced numbers, so that the
+    # contours of a quadratic are evenly spaced.
     at = low + (high - low) * np.linspace(0, 1, levels + 1)[1:] ** 2
     style = {"colors": "0.8", "linestyles": "solid", "linewidths": 0.8, "zorder": 0}
     ax.contour(x, y, heights, at, **style)

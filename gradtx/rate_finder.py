@@ -1,4 +1,4 @@
-"""Learning rates tried at once: the loss by the rate, and the rate to take."""
+"""Learning-rate finder: the loss by learning rate, and a suggestion."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from gradtx.trajectories import as_start, as_value, descend
 
 
 class RateCurve(NamedTuple):
-    """Losses of many learning rates.
+    """Losses by learning rate.
 
     Attributes:
         rates: The learning rates, ascending, of shape [rates].
         losses: Mean losses of the last quarter of steps, of shape [seeds, rates]; `inf`
             where the loss was not finite.
-        at_start: Losses of the first parameters on the same batches, of shape [seeds].
+        at_start: Losses of the initial parameters on the same batches, of shape
+            [seeds].
         suggestion: The middle of the rates that lower the loss for every seed, and its
-            median within a tenth as far as the best: the best itself is often the last
-            before the loss explodes. NaN if no rate lowers the loss.
-        reason: That in a sentence, with the numbers.
+            median to within a tenth of the best decrease. (The best rate itself is
+            often the last before the loss explodes.) NaN if no rate lowers the loss.
+        reason: The suggestion in a sentence, with the numbers.
     """
 
     rates: np.ndarray
@@ -54,23 +55,23 @@ def find_learning_rate(
 ) -> RateCurve:
     """Train briefly with many learning rates at once, and suggest one.
 
-    Every rate has the same starts and batches: a grid search in one compiled program.
-    Returns a `RateCurve`, which `gradtx.plot.plot_rates` draws.
+    A grid search in one compiled program: all rates share initial parameters and
+    batches. Returns a `RateCurve`, which `gradtx.plot.plot_rates` draws.
 
     Args:
-        make: From a rate (traced) to an optimizer: `gradtx.adamw`, or a function.
+        make: Function from a traced rate to an optimizer, such as `gradtx.adamw`.
         loss: `loss(params, batch)`, a real scalar.
         params: A tree of floats, or a function from a PRNG key to one.
-        batches: An iterable of trees of arrays, all alike: a list, `zip(xs, ys)`.
+        batches: An iterable of trees of arrays of equal shapes: a list, `zip(xs, ys)`.
         low, high: The range of rates, above 0.
-        rates: How many, at equal ratios, at least 2.
-        seeds: How many orders of batches (and starts), at least 1; the median decides.
-        steps: Updates of each run; as many as batches if None, more go round again.
-        at_once: How many of the `rates * seeds` runs share the memory; all if None.
-        key: Of orders and starts: a seed or a PRNG key.
+        rates: Number of rates, at equal ratios, at least 2.
+        seeds: Number of batch orders (and starts), at least 1; the median decides.
+        steps: Updates per run; the number of batches if None. More steps reuse batches.
+        at_once: Number of the `rates * seeds` runs in memory at once; all if None.
+        key: Seed or PRNG key of batch orders and starts.
 
     Raises:
-        TypeError, ValueError: An argument is not as above.
+        TypeError, ValueError: An argument is not as described.
 
     Examples:
         >>> batches = [jnp.array([1.0, 2.0]), jnp.array([3.0, 2.0])] * 10
@@ -122,12 +123,12 @@ def find_learning_rate(
 
 
 def _is_init(params: Any) -> bool:
-    """Whether this makes parameters; a callable module is a tree of them."""
+    """Whether this is a function that makes parameters, not a callable module."""
     return callable(params) and jax.tree_util.all_leaves([params])
 
 
 def _stacked(batches: Iterable[Any]) -> tuple[Any, int]:
-    """Batches with an axis of them in front, and how many there are."""
+    """Batches stacked on a leading axis, and their number."""
     owner = "find_learning_rate: batches"
     if isinstance(batches, dict) or not isinstance(batches, Iterable):
         raise TypeError(
@@ -148,14 +149,14 @@ def _stacked(batches: Iterable[Any]) -> tuple[Any, int]:
 
 @dataclasses.dataclass
 class _Runs:
-    """Trains and evaluates; the arguments are those of `find_learning_rate`.
+    """Training runs and their losses, for the arguments of `find_learning_rate`.
 
     Attributes:
-        make: From a rate to a transformation.
-        loss: Of parameters and a batch.
-        batches: Stacked.
-        count: How many there are.
-        steps: How many updates.
+        make: Function from a rate to a transformation.
+        loss: Function of parameters and a batch.
+        batches: Stacked batches.
+        count: Number of batches.
+        steps: Number of updates.
     """
 
     make: Callable[[Any], Any]
@@ -167,7 +168,7 @@ class _Runs:
     def all(
         self, rates: Any, starts: Any, keys: Any, at_once: int | None
     ) -> tuple[Any, Any]:
-        """Final losses, of shape [seeds, rates], and those at the start, [seeds]."""
+        """Final losses, of shape [seeds, rates], and initial ones, of shape [seeds]."""
         seeds = len(keys)
 
         def one(pair: Any) -> Any:
@@ -183,25 +184,25 @@ class _Runs:
         return losses.reshape(seeds, -1), at_start
 
     def start(self, starts: Any, seed: Any) -> Any:
-        """The parameters that a seed begins with."""
+        """The initial parameters of a seed."""
         return jax.tree.map(lambda stack: stack[seed], starts)
 
     def order(self, key: Any) -> Any:
-        """Which batch each step takes."""
+        """The batch index of each step."""
         shuffled = jax.random.permutation(jax.random.fold_in(key, 1), self.count)
         return shuffled[jnp.arange(self.steps) % self.count]
 
     def on_batch(self, index: Any) -> Callable[[Any], Any]:
-        """The loss on one of the batches, of the parameters alone."""
+        """The loss on one batch, as a function of parameters."""
         batch = jax.tree.map(lambda stack: stack[index], self.batches)
         return lambda params: self.loss(params, batch)
 
     def last_quarter(self, of_steps: Any) -> Any:
-        """The part of what has an axis of steps in front by which rates are judged."""
+        """The last quarter of steps, which decides between rates."""
         return of_steps[-max(1, self.steps // 4) :]
 
     def before(self, start: Any, order: Any) -> Any:
-        """The mean loss of untrained parameters on the last quarter of batches."""
+        """The mean loss of the initial parameters on the last quarter of batches."""
         losses = lax.map(lambda i: self.on_batch(i)(start), self.last_quarter(order))
         return losses.mean()
 
@@ -219,7 +220,7 @@ class _Runs:
 def _suggest(
     rates: np.ndarray, losses: np.ndarray, at_start: np.ndarray, steps: int
 ) -> tuple[float, str]:
-    """The rate to take, and why."""
+    """The suggested rate, and the reason."""
     median, start = np.median(losses, axis=0), float(np.median(at_start))
     falls = (losses < at_start[:, None]).all(axis=0)
     if not falls.any():

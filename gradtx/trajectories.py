@@ -21,8 +21,8 @@ class Trajectory(NamedTuple):
     """Positions of parameters and the values of a function there.
 
     Attributes:
-        positions: A tree like the parameters, with an axis of `steps + 1` in front.
-        values: Of shape [steps + 1]; the first is at the start.
+        positions: A tree like the parameters, with a leading axis of `steps + 1`.
+        values: The function's values, of shape [steps + 1], from the start on.
     """
 
     positions: Any
@@ -32,21 +32,21 @@ class Trajectory(NamedTuple):
 def trajectory(
     tx: optax.GradientTransformation, f: Callable[[Any], Any], start: Any, steps: int
 ) -> Trajectory:
-    """Minimize a function from a start, and keep every position and value.
+    """Minimize a function from a start, and return all positions and values.
 
-    One compiled scan. The same function, structure of `tx` and number of steps compile
-    once, whatever the numbers; `jax.vmap` over a stack of transformations works. The
-    transformation also gets `value`, `grad`, `value_fn` and `obj_fn`, so Polyak steps,
-    L-BFGS, line searches and Sophia run as well.
+    Runs one compiled scan. It compiles once per function, structure of `tx` and number
+    of steps, for all numbers; `jax.vmap` over a stack of transformations works.
+    `update` also gets `value`, `grad`, `value_fn` and `obj_fn`, so Polyak steps,
+    L-BFGS, line searches and Sophia run too.
 
     Args:
         tx: The optimizer, ours or of optax.
-        f: A real scalar of parameters; differentiable.
-        start: The first parameters, a tree of floats.
-        steps: How many updates, at least 0.
+        f: A differentiable, real scalar function of the parameters.
+        start: The initial parameters, a tree of floats.
+        steps: Number of updates, at least 0.
 
     Raises:
-        TypeError: `tx` is no gradient transformation, or a leaf of `start` no float.
+        TypeError: `tx` is not a transformation, or a leaf of `start` is not a float.
         ValueError: `steps` is negative.
 
     Examples:
@@ -63,7 +63,7 @@ def trajectory(
 
 
 def as_value(tx: optax.GradientTransformation) -> Any:
-    """A transformation as a pytree: a foreign one in a chain."""
+    """A transformation as a pytree; a foreign one inside a chain."""
     return tx if isinstance(tx, FactoryValue) else chain(tx)
 
 
@@ -87,16 +87,16 @@ def _trajectory(tx: Any, f: Callable, start: Any, steps: int) -> Trajectory:
 def descend(tx: Any, f: Callable, params: Any, state: Any) -> tuple[tuple, jax.Array]:
     """One step on a function: `((params, state), value before it)`.
 
-    The transformation also gets all that optimizers of a function ask for: `value`,
-    `grad`, `value_fn`, `obj_fn`.
+    `update` also gets the extra arguments of optimizers that need the function:
+    `value`, `grad`, `value_fn`, `obj_fn`.
     """
 
-    # Line searches refuse an extra argument that their function does not name.
+    # Line searches reject an extra argument that their function does not name.
     def value_fn(params: Any, obj_fn: Any = None) -> Any:
         return f(params)
 
     value, grads = jax.value_and_grad(f)(params)
-    # Of a complex number, jax gives the conjugate of the direction of ascent.
+    # For complex numbers, jax.grad returns the conjugate of the ascent direction.
     grads = jax.tree.map(jnp.conj, grads)
     known = {"value": value, "grad": grads, "value_fn": value_fn, "obj_fn": f}
     updates, state = tx.update(grads, state, params, **known)

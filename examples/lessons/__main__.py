@@ -21,13 +21,16 @@ INTRODUCTION = """\
 `train_digits.py` trains a small network on handwritten digits with four optimizers: the
 first command of the project's README.
 
-`lessons` are the ideas of four teaching documents on optimization, running: the lecture
-notes of Andrew Ng's course, a student's notes of CS231n, a lecture's slides, a notebook
-on decay and saddle points. One short script a lesson; it prints the numbers that the
-documents state beside those that came out, and draws a picture.
+`lessons` test the claims of four teaching documents on optimization: the lecture notes
+of Andrew Ng's course, a student's notes of CS231n, a lecture's slides, and a notebook
+on decay and saddle points. Each lesson is one short script. It prints the documents'
+numbers beside the measured ones, and draws a picture. An optimizer has the same colour
+in all pictures. Seconds are printed, but left out of this page: they differ from
+machine to machine. `tests/lessons/claims` lists every claim with the number that tests
+it.
 
 ```sh
-pip install 'gradtx[examples]'
+pip install '.[examples]'
 python examples/lessons/lesson_03_bowl.py    # one of them
 python examples/lessons                      # all
 python examples/lessons --gallery            # all, and this page
@@ -54,15 +57,15 @@ def section(module: ModuleType, page: Page, pictures: list[Path]) -> str:
     shown = [f"![{title}](lessons/pictures/{picture.name})" for picture in pictures]
     shown.append(f"[{module.__name__}.py](lessons/{module.__name__}.py)")
     rows = ["| number | here | the documents say | where |", "|---|---|---|---|"]
-    rows += map(row, page.numbers)
+    rows += [row(number) for number in page.numbers if not number.is_timed]
     return "\n\n".join([f"## {title}", body, *shown, "\n".join(rows)]) + "\n"
 
 
 def row(number: Number) -> str:
     """A number as a line of a table in Markdown."""
-    what = number.what.replace("|", "\\|").replace("*", "\\*")
+    label = number.label.replace("|", "\\|").replace("*", "\\*")
     stated = number.stated.replace("*", "\\*")
-    return f"| {what} | {number} | {stated} | {number.source} |"
+    return f"| {label} | {number} | {stated} | {number.source} |"
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """Adam's first steps, with and without bias correction.
 
 Both averages of Adam start at 0. The second, of squares, starts far lower than the
-first: divided as they are, the first steps are 3 to 7 times too long. RMSProp alone,
-with as long a memory, takes a first step of 32. The corrections make every first step
-as long as the learning rate, whatever the gradient. At small rates the long steps even
+first: without correction the first steps are 3 to 7 times too long. RMSProp alone, with
+as long a memory, takes a first step of 32. The corrections make every first step as
+long as the learning rate, whatever the gradient. At small rates the long steps even
 help; at large ones they throw a network far off, where its units are dead.
 """
 
@@ -19,7 +19,7 @@ from jax import numpy as jnp
 import gradtx
 from digits import Examples, batches, digits
 from gradtx import plot
-from page import BLACK, BLUE, ORANGE, PINK, Number, Page, main, subplots
+from page import BLACK, STYLES, Number, Page, main, subplots, use_styles
 
 DEFAULTS = {
     name: parameter.default
@@ -49,7 +49,6 @@ OPTIMIZERS = {
     "Adam, not corrected": lambda rate: adam(rate, corrected=False),
     "Adam": lambda rate: adam(rate, corrected=True),
 }
-COLOURS = (PINK, ORANGE, BLUE)
 STATED = {
     "RMSProp": ("",),
     "Adam, not corrected": ("huge (a slip: RMSProp's is)", "CS231n notes, Adam"),
@@ -114,20 +113,21 @@ def lesson(
     keys = jax.random.split(jax.random.key(0), seeds)
     noises = jax.random.normal(jax.random.key(1), (100, walks))
     sizes, walked, shown_losses, numbers = {}, {}, {}, []
-    for (name, make), colour in zip(OPTIMIZERS.items(), COLOURS, strict=True):
+    for name, make in OPTIMIZERS.items():
+        style = STYLES[name]
         sizes[name] = steps_taken(make(1.0), jnp.ones((1000, 1)))[:, 0]
-        constant.plot(np.arange(1, 1001), sizes[name], color=colour, label=name)
+        constant.plot(np.arange(1, 1001), sizes[name], **style, label=name)
 
         away = np.abs(np.cumsum(steps_taken(make(1.0), noises), axis=0))
         walked[name] = np.median(away, axis=1)
-        noise.plot(np.arange(1, 101), walked[name], color=colour, label=name)
+        noise.plot(np.arange(1, 101), walked[name], **style, label=name)
 
         # The rate is a number of the optimizer: five of them compile once.
         runs = jax.vmap(train, in_axes=(None, 0, None, None))
         trained = {rate: runs(make(rate), keys, images, rows) for rate in rates}
         shown_losses[name], dead = trained[shown]
         last = [np.median(run[:, -18:].mean(1)) for run, _ in trained.values()]
-        ends.loglog(rates, last, "o-", color=colour, label=name)
+        ends.loglog(rates, last, marker="o", **style, label=name)
         numbers += [
             Number(f"{name}: first step", sizes[name][0], *STATED[name]),
             Number(f"{name}: longest step", sizes[name].max()),
@@ -136,15 +136,19 @@ def lesson(
             Number(f"{name}: dead units", dead.mean()),
         ]
     constant.axhline(1, color=BLACK, lw=0.8, ls=":")
-    constant.set(title="On a constant gradient the first steps are too long")
+    constant.set(title="Steps on a constant gradient: the first are too long")
     constant.set(xlabel="step", ylabel="step (learning rates)", yscale="log")
     constant.set(xscale="log")
-    noise.set(title="On noise they carry the parameters away", xlabel="step")
+    noise.set(
+        title="Ways on noise: long first steps carry the parameters away", xlabel="step"
+    )
     noise.set(ylabel="distance from the start (learning rates)", yscale="log")
-    losses.set_prop_cycle(color=COLOURS)
+    use_styles(losses, OPTIMIZERS)
     plot.plot_losses(shown_losses, ax=losses)
-    losses.set(title=f"Naming digits at rate {shown}: they kill the training")
-    ends.set(title="At small rates they even help", xlabel="learning rate")
+    losses.set(title=f"Digits at rate {shown}: long first steps kill the training")
+    ends.set(
+        title="Rates: long first steps help at the small ones", xlabel="learning rate"
+    )
     ends.set_ylabel("loss of the last epoch")
     losses.set_ylabel("loss of the step's batch")
     for ax in (constant, noise, ends):

@@ -16,7 +16,7 @@ from jax import numpy as jnp
 
 import gradtx
 from digits import Examples, batches, digits
-from page import BLACK, BLUE, ORANGE, Number, Page, main, subplots
+from page import BLACK, STYLES, Number, Page, main, subplots
 
 RATE, DECAY, STEPS = 1e-3, 0.5, 1000
 
@@ -72,7 +72,7 @@ def lesson(weights: int = 200, epochs: int = 40) -> Page:
         "Adam with L2": with_penalty(gradtx.adam(RATE), DECAY),
         "AdamW": gradtx.adamw(RATE, weight_decay=DECAY),
     }
-    colours = dict(zip(kinds, (ORANGE, BLUE), strict=True))
+    colours = {name: STYLES[name]["color"] for name in kinds}
     remains, numbers = {}, []
     for name, tx in kinds.items():
         paths = run(tx, noises).mean(2)
@@ -87,7 +87,7 @@ def lesson(weights: int = 200, epochs: int = 40) -> Page:
     expected = (1 - RATE * DECAY) ** STEPS
     left.axhline(expected, color=BLACK, lw=1, ls=":")
     left.text(100, expected + 0.02, "(1 - rate * decay)**t", ha="right")
-    left.set(title="With L2, large gradients protect a weight", ylim=(0, 1.3))
+    left.set(title="Adam with L2: large gradients protect a weight", ylim=(0, 1.3))
     left.set(xlabel="size of the weight's gradients (noise)")
     left.set_ylabel(f"left of the weight after {STEPS} steps")
     left.legend(loc="upper left")
@@ -111,7 +111,7 @@ def lesson(weights: int = 200, epochs: int = 40) -> Page:
             Number(f"digits, {name}: median length", median),
             Number(f"digits, {name}: rare / median", rare / median),
         ]
-    right.set(title="L2 erases what digits rarely show", ylim=(1e-3, 30))
+    right.set(title="L2 erases the weights of rarely lit pixels", ylim=(1e-3, 30))
     right.set(xlabel="size of the gradients of a pixel's weights")
     right.set_ylabel("length of the pixel's weights")
     right.legend(loc="upper left")

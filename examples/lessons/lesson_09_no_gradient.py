@@ -1,9 +1,10 @@
 """No gradient at all: try both directions, and move towards what is better.
 
-Where a function has no useful derivative, two values tell the slope along a random
-direction: move all parameters a little ahead, a little back, compare. Such estimates
-are right on average, and the more directions, the closer. They train a perceptron on
-the share of its errors, whose gradient is 0 everywhere, and balance a pole on a cart.
+Where a function has no useful derivative, two values give the slope along a random
+direction: move all parameters a little ahead, a little back, and compare. Such
+estimates are right on average, and the more directions, the closer. They train a
+perceptron on the share of its errors, whose gradient is 0 everywhere, and balance a
+pole on a cart.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from jax import numpy as jnp
 
 import gradtx
 from gradtx import estimate, plot
-from page import BLACK, Number, Page, main, subplots
+from page import BLACK, INDIGO, OLIVE, TEAL, WINE, Number, Page, main, subplots
 
 try:
     from sklearn.datasets import load_breast_cancer
@@ -31,6 +32,7 @@ ESTIMATORS = {
     "evolution strategies": estimate.evolution_strategies,
     "ARS": estimate.augmented_random_search,
 }
+COLOURS = dict(zip(ESTIMATORS, (OLIVE, TEAL, INDIGO, WINE), strict=True))
 
 
 def quadratic(x: Any) -> Any:
@@ -74,8 +76,8 @@ def errors(weights: Any, x: Any, y: Any) -> Any:
     return (y * (x @ weights) <= 0).mean(dtype=jnp.float32)
 
 
-def train(estimator: Any, tx: Any, data: Any, updates: int) -> Any:
-    """The share of errors after each update."""
+def train(estimator: Any, tx: Any, data: Any, updates: int, seeds: int) -> Any:
+    """The share of errors after each update, of shape [seeds, updates]."""
 
     def step(carry: Any, key: Any) -> tuple[Any, Any]:
         weights, state = carry
@@ -84,9 +86,11 @@ def train(estimator: Any, tx: Any, data: Any, updates: int) -> Any:
         weights = gradtx.apply_updates(weights, updates)
         return (weights, state), errors(weights, *data)
 
-    weights = jnp.zeros(data[0].shape[1])
-    keys = jax.random.split(jax.random.key(0), updates)
-    return jax.lax.scan(step, (weights, tx.init(weights)), keys)[1]
+    def run(keys: Any) -> Any:
+        weights = jnp.zeros(data[0].shape[1])
+        return jax.lax.scan(step, (weights, tx.init(weights)), keys)[1]
+
+    return jax.vmap(run)(jax.random.split(jax.random.key(0), (seeds, updates)))
 
 
 def fall(weights: Any, start: Any, steps: int = 500) -> Any:
@@ -143,16 +147,29 @@ def balance(key: Any, updates: int) -> tuple[Any, Any]:
     return seconds, -0.02 * cost(weights, starts(jax.random.key(1), 100))
 
 
-def lesson(n: int = 100, keys: int = 64, updates: int = 100, seeds: int = 16) -> Page:
+def lesson(
+    n: int = 100,
+    keys: int = 64,
+    updates: int = 100,
+    seeds: int = 16,
+    counts: tuple[int, ...] = (1, 8, 64, 256),
+) -> Page:
     """Compare four estimators; train a perceptron and balance a pole with them."""
     figure, (left, middle, right) = subplots(1, 3, 15, 4.6)
-    numbers, counts = [], np.array([1, 8, 64, 256])
+    numbers: list[Number] = []
     for (name, make), marker in zip(ESTIMATORS.items(), "osD^", strict=True):
         of = jax.jit(compare, static_argnums=(0, 1, 2, 3))
-        cosines, shares = zip(
-            *(of(make, k, n, keys) for k in counts.tolist()), strict=True
+        cosines, shares = zip(*(of(make, k, n, keys) for k in counts), strict=True)
+        left.semilogx(
+            counts,
+            cosines,
+            marker,
+            color=COLOURS[name],
+            ms=9,
+            mfc="none",
+            mew=1.8,
+            label=name,
         )
-        left.semilogx(counts, cosines, marker, ms=9, mfc="none", mew=1.8, label=name)
         if name != "ARS":  # which is in units of the values' spread
             numbers.append(Number(f"{name}: mean estimate / gradient", np.mean(shares)))
     grid = np.geomspace(1, 256)
@@ -160,7 +177,7 @@ def lesson(n: int = 100, keys: int = 64, updates: int = 100, seeds: int = 16) ->
     left.plot(
         grid, np.sqrt(grid / (grid + n)), color=BLACK, lw=1, zorder=0, label=label
     )
-    left.set(title=f"More directions, closer to the gradient (n = {n})", ylim=(0, 1))
+    left.set(title=f"Estimates get closer with more directions (n = {n})", ylim=(0, 1))
     left.set(xlabel="directions k, two values each", ylabel="cosine with the gradient")
     left.legend(loc="upper left")
 
@@ -170,21 +187,25 @@ def lesson(n: int = 100, keys: int = 64, updates: int = 100, seeds: int = 16) ->
         "ARS": estimate.augmented_random_search(0.5, directions=32, top=8),
     }
     runs = {
-        name: train(search, gradtx.adam(0.1), data, updates)
+        name: train(search, gradtx.adam(0.1), data, updates, seeds // 2)
         for name, search in searches.items()
     }
-    uphill = train(searches["evolution strategies"], gradtx.scale(1.0), data, updates)
+    uphill = train(
+        searches["evolution strategies"], gradtx.scale(1.0), data, updates, seeds // 2
+    )
     ones = jnp.ones(data[0].shape[1])
     flat, apart = (
         abs(jax.grad(errors)(ones, *data)).max(),
         distance_to_slide(ones, *data),
     )
+    middle.set_prop_cycle(color=[COLOURS[name] for name in runs])
     plot.plot_losses({name: 100 * run for name, run in runs.items()}, ax=middle)
-    middle.set(title="Errors, whose gradient is 0, trained away", xlabel="update")
+    middle.set(title="A perceptron learns from errors of gradient 0", xlabel="update")
     middle.set(ylabel="tumours named wrongly (%)", yscale="linear", ylim=(0, 10))
 
     split = jax.random.split(jax.random.key(0), seeds)
     seconds, ends = jax.jit(jax.vmap(lambda key: balance(key, 15)))(split)
+    right.set_prop_cycle(color=[COLOURS["ARS"]])
     plot.plot_losses({f"ARS: median and range of {seeds}": seconds}, ax=right)
     right.axhline(9.5, color=BLACK, lw=1, ls="--")
     right.text(14, 9.4, "solved", ha="right", va="top")
@@ -197,10 +218,22 @@ def lesson(n: int = 100, keys: int = 64, updates: int = 100, seeds: int = 16) ->
         [
             *numbers,
             Number("perceptron: gradient less x (a - y)", apart, "0", "slides, 48"),
-            Number("largest part of the errors' gradient", flat),
-            *(Number(f"perceptron's errors, {k}", run[-1]) for k, run in runs.items()),
             Number(
-                "errors with W + a (Gp - Gn) dW", uphill[-1], "falls (a slip)", slides
+                "slide's loss of y = 0 if a = 0.9",
+                np.log(1 - 0.9),
+                "a sign (a slip)",
+                "slides, 48",
+            ),
+            Number("largest part of the errors' gradient", flat),
+            *(
+                Number(f"perceptron's errors, {k}", np.median(run[:, -1]))
+                for k, run in runs.items()
+            ),
+            Number(
+                "errors with W + a (Gp - Gn) dW",
+                np.median(uphill[:, -1]),
+                "falls (a slip)",
+                slides,
             ),
             Number("cart-pole: runs of ARS that solve it", (ends >= 9.5).mean()),
             Number("cart-pole: mean seconds up, new starts", ends.mean()),

@@ -1,1 +1,1 @@
-"""States and configurations that come from elsewhere, or go there."""
+"""Conversion of states and configurations, from elsewhere and back."""

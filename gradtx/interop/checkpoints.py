@@ -1,4 +1,4 @@
-"""`restore`: states that another version of a pipeline saved, part by part."""
+"""`restore`: load a state saved by another version of a transformation."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from gradtx.interop.saved import ZERO, Paths, Weights, programs_by_path
 
 
 class Restored(NamedTuple):
-    """A state, and where its parts are from: paths such as `mu/head/kernel`.
+    """A restored state, and the origin of its parts, as paths such as `mu/head/kernel`.
 
     Attributes:
         state: The state.
-        matched: What was saved under the same path.
-        renamed: For keys of the state those that were saved: a group was renamed, or
-            there is a wrapper around what there was none around.
-        new: What was not saved, and is as `init` makes it.
-        dropped: What was saved, and has no place.
+        matched: Parts that were saved under the same path.
+        renamed: Saved keys by key of the state, where they differ: a group was renamed,
+            or a wrapper was added or removed.
+        new: Parts that were not saved, with the values of `init`.
+        dropped: Saved parts without a place in the state.
     """
 
     state: State
@@ -47,25 +47,25 @@ def restore(
     dropped: bool = False,
     renamed: Mapping[str, str] | None = None,
 ) -> Restored:
-    """The state with which a transformation goes on from what another one saved.
+    """Restore the state of a transformation from one saved by another version of it.
 
-    Steps that keep nothing, schedules and groups may have changed, and a wrapper such
-    as `skip` may be new or gone: slots go by name. Numbers of `editable` that nobody
-    changed are the pipeline's. Weights of averages that were not saved (`mu_weight`,
-    of decays that change) are those of the decay now and the count.
+    Slots are matched by name: stateless parts, schedules and groups may have changed,
+    and wrappers such as `skip` may be new or gone. Unchanged numbers of `editable` get
+    the values of `tx`. Weights of averages that were not saved (`mu_weight`, of decays
+    that change) are computed from the current decay and the count.
 
     Args:
-        tx: The transformation as it is now.
-        params: The parameters as they are now.
-        saved: A state, as `update` gave it or as a serializer gave it back.
-        new: Whether parts that were not saved may begin anew.
-        dropped: Whether what has no place may be left out; with `new`, that is also
-            what has another shape now.
-        renamed: For keys of the state, or paths in it, those that were saved.
+        tx: The current transformation.
+        params: The current parameters.
+        saved: A state, from `update` or from a serializer.
+        new: Whether to allow parts that were not saved; they get their initial values.
+        dropped: Whether to allow saved parts without a place; with `new`, also parts
+            whose shape has changed.
+        renamed: Saved keys, or paths, by the key or path in the new state.
 
     Raises:
-        TypeError: `tx` is no transformation of gradtx.
-        ValueError: Parts are new, dropped, or of other looks: all are listed.
+        TypeError: `tx` is not a transformation of gradtx.
+        ValueError: Parts are new, dropped, or of another dtype or shape; lists all.
 
     Examples:
         >>> params = jnp.zeros(2)
@@ -87,7 +87,7 @@ def restore(
     renamed = dict(renamed or {}) | _moved(tx, wanted, found, pairs)
     renamed |= _renamed(tx, wanted, found, pairs)
     for both in wanted.numbers.items():
-        if len(pairs.keys() & both) == 1:  # of another kind: see `inject_hyperparams`
+        if len(pairs.keys() & both) == 1:  # see `inject_hyperparams`
             pairs = {i: j for i, j in pairs.items() if i not in both}
     weights = Weights(tx, wanted, found, pairs)
     unlike = {i for i, j in pairs.items() if found.shape(j) != wanted.shape(i)}
@@ -96,7 +96,7 @@ def restore(
     taken = {*pairs.values(), *found.counts.values(), *found.unedited()}
     taken |= {*weights.redundant(found, taken)}
     fresh = {*range(len(wanted.leaves))} - pairs.keys()
-    numbers = {*wanted.numbers, *wanted.numbers.values()}  # as the pipeline says
+    numbers = {*wanted.numbers, *wanted.numbers.values()}  # have values from `tx`
     missing = [wanted.names[i] for i in sorted(fresh - numbers - weights.kept.keys())]
     left = [name for j, name in enumerate(found.names) if j not in taken]
     refused = [
@@ -119,7 +119,7 @@ def restore(
         raise TypeError("restore: params must be arrays, for what is new begins there")
     leaves, used = [], set()
     for i, x in enumerate(first):
-        saved_as = pairs.get(i)  # a count may be that of several
+        saved_as = pairs.get(i)  # several counts may have one source
         x = weights.kept.get(i, x)
         x = x if saved_as is None else found.leaves[saved_as]
         leaves.append(jnp.array(x) if saved_as in used else jnp.asarray(x))
@@ -132,7 +132,7 @@ def restore(
 def _as_told(
     wanted: Paths, found: Paths, renamed: Mapping[str, str]
 ) -> Iterator[tuple[int, int]]:
-    """The leaves whose names were given, each with the one that was saved."""
+    """Pairs of leaves by the names in `renamed`."""
     for new, old in renamed.items():
         here, there = _under(new, wanted), _under(old, found)
         if not here:
@@ -146,7 +146,7 @@ def _as_told(
 
 
 def _under(at: str, paths: Paths) -> dict[str, int]:
-    """The leaves under a path, by the rest of their names."""
+    """The leaves under a path, by their relative names."""
     names = {name: i for i, name in enumerate(paths.names)}
     return {
         name.removeprefix(at): i
@@ -158,10 +158,11 @@ def _under(at: str, paths: Paths) -> dict[str, int]:
 def _moved(
     tx: Any, wanted: Paths, found: Paths, pairs: dict[int, int]
 ) -> dict[str, str]:
-    """The keys that stood elsewhere when they were saved. Adds leaves to `pairs`.
+    """Keys that were saved at another depth. Adds leaves to `pairs`.
 
-    A wrapper keeps the state of what is inside whole. Of all states in a state, the one
-    that has most of what another one asks for was that one; then again, of the rest.
+    A wrapper keeps the whole state of the inner transformation. The pair of nested
+    states that share the most leaves is matched first, then again among the remaining
+    ones.
     """
     states = _states(tx)
     mine: dict[str, list[int]] = {at: [] for at in states}
@@ -170,7 +171,7 @@ def _moved(
         if name != f"{home}count":
             mine[home].append(i)
     moves = [*itertools.product(states, {"": 0, **found.counts})]
-    moves.sort(key=lambda move: move[0] != move[1])  # first of equals: as it was
+    moves.sort(key=lambda move: move[0] != move[1])  # on ties, prefer the same place
     came: dict[str, str] = {}
     renamed: dict[str, str] = {}
     while moves:
@@ -179,7 +180,7 @@ def _moved(
             for to, of in moves
             if (fit := _same(wanted, found, pairs, mine[to], to, of))
         }
-        moves = [*fits]  # what fits nowhere now will not later
+        moves = [*fits]  # a state without a fit will not get one
         if not fits:
             break
         to, of = max(fits, key=lambda move: len(fits[move]))
@@ -196,7 +197,7 @@ def _moved(
 
 
 def _states(tx: Any) -> dict[str, list[str]]:
-    """For what paths in each state in the state begin with, the keys of that state."""
+    """The keys of each nested state, by the prefix of its paths."""
     return {
         at: [key for mine in program_at(ZERO).keys for key in mine.values()]
         for at, program_at in programs_by_path(tx)
@@ -211,9 +212,9 @@ def _same(
     to: str,
     of: str,
 ) -> dict[int, int]:
-    """Which leaves under `of` are some of those under `to`, of what is not paired yet.
+    """Unpaired leaves under `of` that match leaves under `to`.
 
-    By the closest spelling that is theirs alone.
+    They match by the most exact spelling that is unique.
     """
     same: dict[int, int] = {}
     taken = {*pairs.values()}
@@ -235,7 +236,7 @@ def _same(
 def _keys(
     paths: Paths, some: Iterable[int], at: str, keys: Sequence[str]
 ) -> Iterator[str]:
-    """The keys, of those of a state, that some leaves are under."""
+    """The keys of a state above some leaves."""
     names = [paths.spellings[i][2].removeprefix(at) + "/" for i in some]
     return (key for key in keys if any(it.startswith(f"{key}/") for it in names))
 
@@ -243,11 +244,11 @@ def _keys(
 def _origin(
     at: str, states: Iterable[str], came: Mapping[str, str], counts: Mapping[str, int]
 ) -> str:
-    """Whose count the state at a place goes on with.
+    """The saved state whose count the state at a place continues.
 
-    Its own; if it keeps nothing else, that of what was as far around the state in it;
-    if it is new, that of the state in it; or else of the one around it. What keeps
-    nothing else and has none in it was in the last of states in each other.
+    Its own. If it keeps nothing else, the saved state at the same distance around its
+    inner state. If it is new, that of its inner state, or else of the state around it.
+    A state without slots and inner states continues the innermost saved one.
     """
     inside = [to for to in came if to.startswith(at)]
     if inside:
@@ -270,10 +271,10 @@ def _origin(
 def _renamed(
     tx: Any, wanted: Paths, found: Paths, pairs: dict[int, int]
 ) -> dict[str, str]:
-    """For keys that were not saved those of a group that was called otherwise then.
+    """The saved keys of groups that were renamed. Adds leaves to `pairs`.
 
-    A group's old name is what stands in the place of its name in most paths; if several
-    names do, or stand for another group too, it is not known. Adds to `pairs`.
+    A group's old name is the one in its position in most paths. It is unknown if
+    several names are, or if the name is in that position for another group too.
     """
     missing = {wanted.names[i]: i for i in range(len(wanted.names)) if i not in pairs}
     taken = {*pairs.values()}
@@ -303,7 +304,7 @@ def _renamed(
 
 
 def _most(votes: Mapping[str, Sized]) -> str | None:
-    """What has most votes, if that is one."""
+    """The name with the most votes; None on a tie."""
     most = max(map(len, votes.values()), default=0)
     best = [other for other, mine in votes.items() if len(mine) == most]
     return best[0] if len(best) == 1 else None

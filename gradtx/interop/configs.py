@@ -26,17 +26,17 @@ TAGS = ("type", "tuple", "array", "pairs", "function", "partial", "private")
 
 
 def register(function: T) -> T:
-    """Let configs name a factory of your own, or a function such as a mask.
+    """Register your own factory, or a function such as a mask, for use in configs.
 
-    A decorator, above `@gradtx.transformation` or `@gradtx.schedule`. The same function
-    defined anew, as in a notebook, takes the place of the old one.
+    A decorator, to put above `@gradtx.transformation` or `@gradtx.schedule`. Defining
+    the same function again, as in a notebook, replaces it.
 
     Args:
-        function: A factory, or a function that configs name.
+        function: A factory, or a function to name in configs.
 
     Raises:
-        TypeError: It is no function, or a lambda.
-        ValueError: The name is gradtx's, or that of another function.
+        TypeError: It is not a function, or it is a lambda.
+        ValueError: The name belongs to gradtx or to another function.
 
     Examples:
         >>> @gradtx.register
@@ -60,7 +60,7 @@ def register(function: T) -> T:
 
 
 def _origin(function: Any) -> tuple[str, str]:
-    """Where a function is defined; a `<` in it says that others may be there, too."""
+    """Where a function is defined. With a `<` in it, the place may not be unique."""
     return (
         getattr(function, "__module__", ""),
         getattr(function, "__qualname__", "<unknown>"),
@@ -68,17 +68,17 @@ def _origin(function: Any) -> tuple[str, str]:
 
 
 def to_config(made: Any) -> dict[str, Any]:
-    """A transformation or a schedule as a plain dict: its name and its arguments.
+    """Convert a transformation or a schedule to a plain dict: its name and arguments.
 
     `{"type": "adamw", "learning_rate": {"type": "constant_schedule", "value": 0.1},
-    "b1": 0.9, ...}`. It holds dicts, lists, strings, numbers, bools and None only.
+    "b1": 0.9, ...}`. Contains only dicts, lists, strings, numbers, bools and None.
 
     Args:
         made: A transformation, or a schedule.
 
     Raises:
-        TypeError: An argument has no such form: it is foreign, a function that is not
-            registered, or an array that has no value yet.
+        TypeError: An argument cannot be converted: it is foreign, a function that is
+            not registered, or a traced array.
 
     Examples:
         >>> tx = gradtx.chain(gradtx.clip(1.0), gradtx.scale(-0.5))
@@ -98,7 +98,7 @@ def to_config(made: Any) -> dict[str, Any]:
     config: dict[str, Any] = {"type": factory.name}
     given = zip(made.arguments.items(), factory.roles, strict=True)
     for (name, value), role in given:
-        is_tuple = type(value) is tuple and role is not PLAIN  # of numbers, of members
+        is_tuple = type(value) is tuple and role is not PLAIN  # numbers or members
         whole = list(value) if is_tuple else value
         config[name] = _plain(whole, f"{factory.name}: {name}")
     return config
@@ -136,16 +136,16 @@ def _plain(value: Any, place: str) -> Any:
 
 
 def from_config(config: Mapping[str, Any]) -> Any:
-    """What `to_config` made a dict of, or a person wrote so.
+    """Make a transformation or schedule from a config, the inverse of `to_config`.
 
-    Arguments that are not there have their defaults.
+    A config may be written by hand. Missing arguments have their defaults.
 
     Args:
         config: A dict: `type`, and arguments by name.
 
     Raises:
-        ValueError: A name is not known; a near miss is suggested.
-        TypeError: An argument is unknown, missing, or not what it must be.
+        ValueError: An unknown name; the error suggests a similar one.
+        TypeError: An argument is unknown, missing, or of a wrong type.
 
     Examples:
         >>> rate = {"type": "linear_schedule", "init_value": 0.5, "end_value": 0.0,
@@ -158,7 +158,7 @@ def from_config(config: Mapping[str, Any]) -> Any:
 
 
 def _built(config: Any, place: str) -> Any:
-    """What a dict stands for; an error says in which place of the whole that is."""
+    """The object of a config; errors name its place in the whole config."""
     given = dict(config) if isinstance(config, Mapping) else {}
     name, args = given.pop("type", None), []
     kwargs = {key: _made(value, f"{place}/{key}") for key, value in given.items()}
@@ -186,7 +186,7 @@ def _built(config: Any, place: str) -> Any:
 
 
 def _made(value: Any, place: str) -> Any:
-    """What a part of a config stands for."""
+    """The object of a part of a config."""
     if isinstance(value, list):
         return [_made(x, f"{place}/{i}") for i, x in enumerate(value)]
     match value:

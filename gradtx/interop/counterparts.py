@@ -1,4 +1,4 @@
-"""Counterparts: for each slot the field of optax's state."""
+"""Counterparts: the field of optax's state for each slot."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Counterpart(NamedTuple):
     """A slot of a transformation, and its field in optax.
 
     Attributes:
-        op: The operation that keeps it.
-        slot: Its name there.
+        op: The operation that keeps the slot.
+        slot: Its name in the operation.
         name: Its name in optax.
-        path: Where it is in the state.
-        labels: The labels of the groups that it is in, outermost first.
+        path: Its path in the state.
+        labels: The labels of its groups, outermost first.
         inner: The transformation whose whole state it is, or None.
-        is_real: Whether the rule gets real numbers of complex gradients.
-        is_own: Whether optax does not keep it, as the slot declares.
-        is_foreign: Whether it is all that a foreign member keeps; then its name is the
-            structure of that.
+        is_real: Whether the rule gets real numbers for complex gradients.
+        is_own: Whether the slot declares that optax does not keep it.
+        is_foreign: Whether it is the whole state of a foreign member; then its name is
+            the structure of that state.
     """
 
     op: Op
@@ -54,24 +54,24 @@ class Counterpart(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its key, for messages."""
+        """The key of the slot, for messages."""
         return "/".join(self.path)
 
 
 def layout(
     tx: Any, state: Any, home: Path = (), labels: tuple[str, ...] = ()
 ) -> tuple[list[Counterpart], list[Path]]:
-    """The slots of a transformation, in its order, and where there are states.
+    """The slots of a transformation, in order, and the places of nested states.
 
-    A wrapper of which optax keeps only the inner state adds no level: the slots of the
+    A wrapper that in optax keeps only the inner state adds no level: the slots of the
     inner transformation are listed among the others.
 
     Args:
         tx: The transformation.
-        state: Its state, or the shapes of it, which tells foreign members from others;
-            None if it is not known.
-        home: Where in a state this one is.
-        labels: The labels of the groups that it is in.
+        state: Its state, or the shapes of it, which identifies foreign members; None
+            if unknown.
+        home: The path of this state in the whole state.
+        labels: The labels of its groups.
     """
     program, found, homes = program_of(tx.bound, jnp.zeros([], jnp.int32)), [], [home]
     is_real = _gets_reals(program)
@@ -80,7 +80,7 @@ def layout(
         mine = (*labels, *(str(label) for label in given if label is not None))
         for slot, declared in (op.shared | op.slots).items():
             if slot in op.node.recovered:
-                continue  # optax keeps none: see `weights`
+                continue  # not in optax, see `weights`
             name = op.node.in_optax.get(slot, declared.in_optax or slot)
             inner, key = op.node.inner.get(slot), keys[slot]
             path, kept = (*home, key), None if state is None else state.get(key)
@@ -90,7 +90,7 @@ def layout(
                 homes += more
                 continue
             is_foreign = name is None or op.bound is None
-            if is_foreign and state is None:  # of what it is for one array
+            if is_foreign and state is None:  # the structure for one array
                 kept = jax.eval_shape(declared, jax.ShapeDtypeStruct((), float))
             if is_foreign and is_nothing(kept):
                 continue
@@ -105,7 +105,7 @@ def layout(
 
 
 def weights(tx: Any, count: Any, home: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """The weights of averages, which optax does not keep: where each is, and it."""
+    """The paths and values of the weights of averages, which optax does not keep."""
     program = program_of(tx.bound, count)
     for k, slot, key, weight in recovered(program):
         if key is not None:
@@ -121,7 +121,7 @@ def weights(tx: Any, count: Any, home: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def _by_schedule(tx: Any, count: Any, k: int, slot: str) -> Any:
-    """A weight by the decays of all updates so far, which schedules give."""
+    """A weight from the scheduled decays of all updates so far."""
 
     def one_more(i: Any, weight: Any) -> Any:
         mine = program_of(tx.bound, i).ops[k].node.recovered[slot]
@@ -131,7 +131,7 @@ def _by_schedule(tx: Any, count: Any, k: int, slot: str) -> Any:
 
 
 def _gets_reals(program: Program) -> set[int]:
-    """The registers that hold real numbers of complex gradients."""
+    """The registers with real numbers for complex gradients."""
     reals: set[int] = set()
 
     def flow(array: Any) -> None:
@@ -147,11 +147,11 @@ def _gets_reals(program: Program) -> set[int]:
 
 
 def foreign(owner: str, slots: list[Counterpart], state: Any) -> Counter[Any]:
-    """The foreign members by structure and groups, each as often as there are.
+    """The foreign members, counted by structure and groups.
 
     Raises:
-        ValueError: A state of optax has others of the same structure, so that nothing
-            tells which are which.
+        ValueError: A state of optax has other members of the same structure, so they
+            cannot be told apart.
     """
     found = Counter((slot.name, slot.labels) for slot in slots if slot.is_foreign)
     there: Counter[Any] = Counter()
@@ -175,14 +175,14 @@ MAYBE_PARAMS = "; give the parameters"
 
 
 def names(slots: list[Counterpart]) -> set[str]:
-    """The names of fields of optax's that slots are."""
+    """The names of the optax fields of slots."""
     return {slot.name for slot in slots}
 
 
 def wholes(slots: list[Counterpart]) -> Callable[[str, Any, tuple[str, ...]], bool]:
-    """Whether a field of a state of optax, in some groups, is a whole state here too.
+    """A function: whether a field of optax's state is a whole state here too.
 
-    One of `inject_hyperparams` is, as long as there is one here that keeps numbers.
+    A state of `inject_hyperparams` is, as long as a state here keeps numbers.
     """
     states = {(slot.name, slot.labels) for slot in slots if slot.inner is not None}
     numbers = [slot.labels for slot in slots if slot.name == NUMBERS]

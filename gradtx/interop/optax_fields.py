@@ -1,4 +1,4 @@
-"""Fields of optax's states: their places, and their values as slots."""
+"""Fields of optax's states: their places, and conversion to and from slots."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ COUNTS = ("count", "t", "count_m2", "step_count", "is_initial_step", "is_init_st
 
 
 class Field(NamedTuple):
-    """A field of a state of optax.
+    """A field of an optax state.
 
     Attributes:
-        name: Its name.
-        value: Its value.
-        owner: The state that has it.
-        labels: The labels of the groups that it is in, outermost first.
+        name: Name of the field.
+        value: Value of the field.
+        owner: The state with the field.
+        labels: The labels of its groups, outermost first.
     """
 
     name: str
@@ -48,12 +48,12 @@ def rebuild(
     labels: tuple[str, ...] = (),
     names: Collection[str] = (),
 ) -> Any:
-    """A state of optax with each field as `visit(name, value, state, labels)` gives it.
+    """An optax state with each field replaced by `visit(name, value, state, labels)`.
 
-    Fields that hold states are gone into, but where `is_whole(name, state, labels)`;
-    what is of the structure and in the groups of a foreign member is visited whole.
-    Of `State.field` and `State.field.key` among `names`, the latter an entry of a dict,
-    each is visited under that name, see `Slot.in_optax`.
+    Fields with nested states are visited field by field, unless `is_whole(name, state,
+    labels)`. A state with the structure and groups of a foreign member is visited
+    whole. A field `State.field`, or an entry `State.field.key` of a dict, that is among
+    `names` is visited under that name, see `Slot.in_optax`.
     """
     if state is None or isinstance(state, optax.MaskedNode):
         return state
@@ -65,7 +65,7 @@ def rebuild(
         return rebuild(owner, inner, visit, is_whole, foreign, labels, names)
 
     def field(name: str, value: Any) -> Any:
-        if name == "inner_states":  # of groups, by label
+        if name == "inner_states":  # states of groups, by label
             pairs = sorted(value.items(), key=lambda pair: str(pair[0]))
             return {label: again(it, (*labels, str(label))) for label, it in pairs}
         kind = _kind(state, name)
@@ -80,21 +80,21 @@ def rebuild(
         return type(state)(*map(field, state._fields, state))
     if isinstance(state, tuple | list):
         return type(state)(map(again, state))
-    if isinstance(state, OrderedDict):  # of a named chain
+    if isinstance(state, OrderedDict):  # the state of a named chain
         return OrderedDict((name, again(inner)) for name, inner in state.items())
     kind = type(state).__name__
     raise TypeError(f"{owner}: expected a state from optax's init, got a {kind}")
 
 
 def structure_of(state: Any) -> str:
-    """The structure of a state, whether masks are around its leaves or not."""
+    """The structure of a state, ignoring masks around its leaves."""
     pairs = jax.tree_util.tree_leaves_with_path(_without_masked(state))
     paths = ", ".join(jax.tree_util.keystr(path) for path, _ in pairs)
     return f"{type(state).__name__}({paths})"
 
 
 def count_of(found: list[Field]) -> jax.Array:
-    """The count of updates, from the field that tells it best."""
+    """The count of updates, from the most reliable field."""
 
     def rank(field: Field) -> int:
         is_of_gradients = isinstance(field.owner, optax.ApplyEvery)
@@ -111,7 +111,7 @@ def count_of(found: list[Field]) -> jax.Array:
 
 
 def counted(name: str, count: Any, period: Any) -> jax.Array:
-    """What a field of optax's that tells the count holds."""
+    """The value of an optax field that stores the count."""
     if name.startswith("is_"):
         return count == 0
     if name == "step_count":
@@ -129,14 +129,14 @@ def _is_masked(x: Any) -> bool:
 
 @functools.cache
 def _pair() -> Any:
-    """The pair that optax makes of a complex array, which has no public name there."""
+    """The class of optax's pairs for complex arrays, which has no public name."""
     split = contrib.split_real_and_imaginary(optax.trace(0.9)).init
     state: Any = jax.eval_shape(split, jax.ShapeDtypeStruct((), jnp.complex64))
     return type(state.inner_state.trace)
 
 
 def _without_masked(tree: Any) -> Any:
-    """A tree with None for what is masked, and our pairs for complex arrays."""
+    """A tree with None for masked leaves, and our pairs for complex arrays."""
 
     def one(x: Any) -> Any:
         if isinstance(x, _pair()):
@@ -147,7 +147,7 @@ def _without_masked(tree: Any) -> Any:
 
 
 def _with_pairs(tree: Any) -> Any:
-    """A tree with optax's pairs for complex arrays."""
+    """A tree with the pairs of optax for complex arrays."""
 
     def is_pair(x: Any) -> bool:
         return isinstance(x, RealAndImaginary)
@@ -160,9 +160,9 @@ def _with_pairs(tree: Any) -> Any:
 
 
 def _each(like: Any, function: Callable[..., Any], *trees: Any) -> Any:
-    """A function of what several trees have in the place of each leaf of a tree.
+    """Map a function over the leaves of a tree and the subtrees of others there.
 
-    What is masked stays so.
+    Masked leaves stay masked.
     """
     leaves, treedef = jax.tree.flatten(like, is_leaf=_is_masked)
     flat = zip(leaves, *(treedef.flatten_up_to(tree) for tree in trees), strict=True)
@@ -172,7 +172,7 @@ def _each(like: Any, function: Callable[..., Any], *trees: Any) -> Any:
 
 
 def to_ours(name: str, value: Any, owner: Any) -> Any:
-    """A field of optax's as a slot: absent leaves are None, lists of vectors one."""
+    """An optax field as a slot: None for absent leaves, one vector for a list."""
     match _kind(owner, name):
         case "ScaleBySM3State.mu":
             value = _each(
@@ -192,7 +192,7 @@ def to_ours(name: str, value: Any, owner: Any) -> Any:
 
 
 def _if_whole(v: Any, v_row: Any) -> Any:
-    """What Adafactor keeps of an array as a whole: what it does not has one zero."""
+    """Adafactor's full second moment; None for a factored array (one zero in optax)."""
     return v if v.shape != (1,) or v_row.shape == (1,) else None
 
 
@@ -201,10 +201,10 @@ def _unless_whole(v: Any, v_row: Any, factor: Any) -> Any:
 
 
 def real_part(owner: str, name: str, x: Any) -> jax.Array:
-    """The real part of what is complex in optax, and is real here.
+    """The real part of an array that is complex in optax and real here.
 
     Raises:
-        ValueError: The other part is not 0.
+        ValueError: The imaginary part is not 0.
     """
     x = jnp.asarray(x)
     if is_concrete(x) and jnp.any(x.imag != 0):
@@ -215,7 +215,7 @@ def real_part(owner: str, name: str, x: Any) -> jax.Array:
 
 
 def to_theirs(name: str, slot: Any, old: Any, owner: Any) -> Any:
-    """A slot as the field of optax's that it is, like `old`."""
+    """A slot as its optax field, with the structure of `old`."""
     slot = _with_pairs(slot)
     if _kind(owner, name) == "ScaleBySM3State.mu":
 

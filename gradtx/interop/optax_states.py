@@ -1,7 +1,7 @@
-"""`from_optax` and `to_optax`: states of half-finished runs, both ways.
+"""`from_optax` and `to_optax`: convert states of unfinished runs, both ways.
 
-Slots have the names of the fields of optax's states, so that a value is found by its
-name; of several with one name, the first in the chain belongs to the first.
+Slots have the names of the fields of optax's states, and are matched by name; several
+with the same name are matched in the order of the chain.
 """
 
 from __future__ import annotations
@@ -54,23 +54,23 @@ from gradtx.wrappers.hyperparameters import adopted, check_numbers, hyperparams
 def from_optax(
     tx: GradientTransformation, optax_state: Any, params: Any = None
 ) -> State:
-    """The state with which `tx` goes on where the same optimizer of optax is.
+    """Convert the state of an optax optimizer to the state of the same one in gradtx.
 
     Args:
-        tx: A transformation of names that optax has, in optax's order; `groups` of the
-            same labels for a `partition`, `accumulate` for `MultiSteps`, `editable` for
-            `inject_hyperparams`, or nothing for it if the numbers are the same.
-        optax_state: The state of the same transformation of optax.
-        params: The parameters, or their shapes: needed where masks or labels are
-            prefixes of their tree, and for a foreign member of a chain.
+        tx: The transformation with optax's names, in the same order; `groups` with the
+            same labels for `partition`, `accumulate` for `MultiSteps`, `editable` for
+            `inject_hyperparams` (or nothing if the numbers are the same).
+        optax_state: The state of the same transformation in optax.
+        params: The parameters, or their shapes. Needed if masks or labels are prefixes
+            of their tree, and for foreign members of a chain.
 
     Returns:
-        A state of `tx` with the values of optax's, in buffers of its own. Where optax
-        counts nothing, nothing depends on the count, and it is 0.
+        A state of `tx` with copies of optax's values. If optax keeps no count, no part
+        depends on it, and it is 0.
 
     Raises:
         ValueError: A slot has no counterpart in optax's state, or the reverse; labels
-            differ; or parameters are needed.
+            differ; or `params` is needed.
 
     Examples:
         >>> import optax
@@ -85,7 +85,7 @@ def from_optax(
 
 
 def _taken(tx: Any, optax_state: Any, like: Any) -> State:
-    """The state of a transformation, of the structure of another one if it is given."""
+    """The state of a transformation, with the structure of `like` if given."""
     slots, homes = layout(tx, like)
     members = foreign("from_optax", slots, optax_state)
     found: list[Field] = []
@@ -165,7 +165,7 @@ def _zeros(like: Any) -> jax.Array:
 
 
 def _fitted(key: str, values: list[Any], like: Any) -> Any:
-    """A slot of several groups, in the structure, dtypes and buffers that it has."""
+    """A slot of several groups, in the structure and dtypes of `like`, as copies."""
     kept = [x for it in values for x in jax.tree_util.tree_leaves_with_path(it)]
     wanted, treedef = jax.tree_util.tree_flatten_with_path(like)
     places = {jax.tree_util.keystr(path): x for path, x in kept}
@@ -190,7 +190,7 @@ SAME = "parameters, labels and masks must be the same"
 
 
 def _cast(key: str, x: Any, like: Any) -> jax.Array:
-    """A value in the dtype of another, in a buffer of its own."""
+    """A copy of a value, in the dtype of another."""
     if jnp.iscomplexobj(x) and not jnp.iscomplexobj(like):
         x = real_part("from_optax", key, x)
     return jnp.array(x, like.dtype)
@@ -201,9 +201,9 @@ def _keeps_numbers(op: Op) -> bool:
 
 
 def _check_labels(tx: Any, slots: list[Counterpart], found: list[Field]) -> None:
-    """What is in groups must be in the same ones here and there.
+    """Raise unless groups have the same labels here and in optax.
 
-    A label without leaves keeps trees without any, in both.
+    A label without leaves has trees without leaves, in both.
     """
     mine = {slot.labels for slot in slots if not slot.is_own} - {()}
     fields = [x for x in found if x.name not in (*COUNTS, NUMBERS, SCHEDULES)]
@@ -220,9 +220,9 @@ def _check_labels(tx: Any, slots: list[Counterpart], found: list[Field]) -> None
 def _without_numbers(
     tx: Any, slots: list[Counterpart], state: State, found: list[Field]
 ) -> list[Field]:
-    """What is left of the fields when the numbers of `inject_hyperparams` are placed.
+    """Place the numbers of `inject_hyperparams`, and return the other fields.
 
-    `editable` goes on with them. Nothing else keeps numbers: there they are the same.
+    `editable` takes them. Other transformations keep no numbers and must have the same.
     """
     states = [field.value for field in found if field.name == SCHEDULES]
     scheduled = {name for each in states for name in each}
@@ -241,12 +241,13 @@ def _without_numbers(
 
 
 def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
-    """The state with which the same optimizer of optax goes on where `tx` is.
+    """Convert the state of a transformation to the state of the same one in optax.
 
     Args:
-        tx: A transformation of names that optax has, in optax's order.
+        tx: The transformation with optax's names, in the same order.
         state: Its state.
-        like: Any state of the same transformation of optax: what its `init` gives.
+        like: Any state of the same transformation in optax, for example from its
+            `init`.
 
     Raises:
         ValueError: A field of optax's state has no counterpart in the state, or the
@@ -279,7 +280,7 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
             return counted(name, state["count"], period).astype(old.dtype)
         place = name, labels
         at = next((i for i, x in enumerate(slots) if (x.name, x.labels) == place), None)
-        if at is None and name == NUMBERS:  # of `inject_hyperparams`, and the same here
+        if at is None and name == NUMBERS:  # of `inject_hyperparams`: not kept here
             given = getattr(owner, SCHEDULES, {})
             constants = {n: x for n, x in old.items() if n not in given}
             check_numbers("to_optax", tx, state, constants)
@@ -306,7 +307,7 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
 
 
 def _scheduled(tx: Any, last: State, old: Any, given: Any) -> dict[str, Any]:
-    """The numbers that schedules gave at the last update; the old ones of no name."""
+    """The scheduled numbers of the last update; old values for unknown names."""
     now = hyperparams(tx, last)
 
     def one(name: str) -> Any:
@@ -317,14 +318,14 @@ def _scheduled(tx: Any, last: State, old: Any, given: Any) -> dict[str, Any]:
 
 
 def _whole(tx: Any, state: Any, turn: Callable[..., Any], *args: Any) -> Any:
-    """The whole state of a transformation: what is foreign has one on both sides."""
+    """The whole state of a transformation, which for foreign members is optax's."""
     if isinstance(tx, FactoryValue):
         return turn(tx, state, *args)
     return jax.tree.map(jnp.array, state)
 
 
 def _joined(one: Any, other: Any) -> Any:
-    """A slot of two groups: each has None where the other one has an array."""
+    """Merge a slot of two groups: each has None where the other has an array."""
     try:
         return jax.tree.map(
             lambda a, b: b if a is None else a, one, other, is_leaf=is_none
@@ -334,7 +335,7 @@ def _joined(one: Any, other: Any) -> Any:
 
 
 def _stored(slot: Counterpart, value: Any) -> Any:
-    """A slot in the dtypes that `init` gives it, in buffers of its own."""
+    """A copy of a slot, in the dtypes of `init`."""
     op, name = slot.op, slot.slot
 
     def one(x: Any) -> jax.Array:

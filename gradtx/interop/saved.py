@@ -1,4 +1,4 @@
-"""Saved states: their leaves by path, and the weights of averages they imply."""
+"""Saved states: their leaves by path, and the weights of averages they determine."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ ZERO = np.int32(0)
 
 
 class Paths:
-    """The leaves of a state, and what they are called.
+    """The leaves of a state, and their names.
 
     Attributes:
         leaves: The leaves.
-        spellings: For each leaf its path as it is, then joined by slashes, then its
-            name: what one serializer keeps apart, another one joins.
-        spelled: For each of the three, which leaves have a spelling.
-        names: The names; where two leaves have one, their paths.
-        counts: The counts of updates, by what paths in their state begin with.
-        numbers: Those of `editable`, each with what the transformation said.
+        spellings: Three spellings per leaf: its path, the path joined by slashes, and
+            its name. Serializers differ in these.
+        spelled: The leaves by spelling, for each of the three.
+        names: The names; or paths, where two leaves have the same name.
+        counts: The counts of updates, by the prefix of paths in their state.
+        numbers: The numbers of `editable`, each with the transformation's value.
     """
 
     def __init__(self, state: Any):
@@ -64,7 +64,7 @@ class Paths:
         }
 
     def unedited(self) -> Iterator[int]:
-        """The numbers that nobody changed, and what was said of all."""
+        """The unchanged numbers, and the transformation's values of all."""
         for written, given in self.numbers.items():
             value, said = self.leaves[written], self.leaves[given]
             if bool(follows(value, said)):
@@ -82,11 +82,11 @@ class Paths:
 
 
 class Weights:
-    """Weights of averages, as counts tell them: states of constant decays keep none.
+    """Weights of averages, computed from counts; not in states of constant decays.
 
     Attributes:
-        kept: Those that the state keeps, by the index of their leaf.
-        values: All of them, by slot.
+        kept: The weights in the state, by index of the leaf.
+        values: All weights, by slot.
     """
 
     def __init__(self, tx: Any, wanted: Paths, found: Paths, pairs: Mapping[int, int]):
@@ -103,7 +103,7 @@ class Weights:
                     self.kept[places[f"{at}{key}"]] = value
 
     def redundant(self, found: Paths, taken: set[int]) -> Iterator[int]:
-        """Weights that were saved, and are those that the counts tell."""
+        """Saved weights that equal those computed from the counts."""
         for j, name in enumerate(found.names):
             if j in taken or found.shape(j):
                 continue
@@ -126,7 +126,7 @@ def _is_integer(x: Any) -> bool:
 def programs_by_path(
     tx: Any, path: tuple[Any, ...] = ()
 ) -> Iterator[tuple[str, Callable[[Any], Program]]]:
-    """For what paths in each state in the state begin with, the program at a count."""
+    """The program of each nested state at its count, by the prefix of its paths."""
     program_at = functools.partial(program_of, tx.bound)
     yield f"{name_of(path)}/" if path else "", program_at
     program = program_at(ZERO)

@@ -1,1 +1,1 @@
-"""Looking into a transformation: its parts, memory, metrics."""
+"""Inspect a transformation: its parts, memory, metrics."""

@@ -1,4 +1,4 @@
-"""`describe` and `explain`: parts of a transformation, and the leaves they see."""
+"""`describe` and `explain`: parts of a transformation, and the leaves of each group."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from gradtx.introspect.shown import Shown, escape, rich
 
 
 def describe(tx: GradientTransformation, params: Any = None) -> Shown:
-    """A transformation as a tree: each step, its numbers, and the slots that it keeps.
+    """Show a transformation as a tree: each part, its numbers, and its slots.
 
-    `print(describe(tx, params))`; a notebook shows it by itself.
+    Use `print(describe(tx, params))`; a notebook displays the result itself.
 
     Args:
         tx: The transformation.
-        params: Parameters, or their shapes: then slots are shown with their shapes,
+        params: Parameters, or their shapes. If given, slots are shown with shapes,
             dtypes and bytes.
 
     Raises:
-        TypeError: `tx` is no transformation of gradtx.
-        ModuleNotFoundError: There is no rich, which `gradtx[show]` installs.
+        TypeError: `tx` is not a transformation of gradtx.
+        ModuleNotFoundError: rich is missing; `gradtx[show]` installs it.
 
     Examples:
         >>> tx = gradtx.chain(gradtx.clip(1.0), gradtx.momentum(0.5))
@@ -57,7 +57,7 @@ def describe(tx: GradientTransformation, params: Any = None) -> Shown:
 
 
 def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
-    """Add a transformation to a tree of rich's, and the state that it has."""
+    """Add a transformation and its state to a tree of rich."""
     if not isinstance(tx, FactoryValue):
         root.add(f"{name_of_foreign(tx)}{cost(jax.tree.leaves(state))}")
         return
@@ -77,7 +77,7 @@ def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
             line = f"[cyan]{escape(key)}[/cyan]"
             kept = None if state is None else state.get(key)
             if slot in op.node.inner:
-                is_own = slot in op.node.slots  # a state as of other parameters
+                is_own = slot in op.node.slots  # other parameters
                 mine = None if is_own else seen_by(k, params, treedef, active)
                 _add(node.add(line), op.node.inner[slot], mine, kept)
             else:
@@ -87,7 +87,7 @@ def _add(root: Any, tx: Any, params: Any, state: Any) -> None:
 
 
 def _at_any_count(tx: Any) -> Program:
-    """The program of a transformation; what its schedules give are tracers."""
+    """The program of a transformation, with the values of schedules as tracers."""
     found: list[Program] = []
     jax.eval_shape(
         lambda count: found.append(program_of(tx.bound, count)),
@@ -97,7 +97,7 @@ def _at_any_count(tx: Any) -> Program:
 
 
 def _line(part: Origin, foreign: str | None) -> str:
-    """The factory of a part, its numbers, and what is not as by default."""
+    """The factory of a part, its numbers, and its arguments that are not defaults."""
     label = "" if part.label is None else f"[green]{escape(part.label)}[/green]  "
     if part.bound is None:
         return f"{label}{foreign}"
@@ -131,15 +131,15 @@ def _short(value: Any, most: int = 60) -> str:
 
 
 def explain(tx: GradientTransformation, params: Any) -> Shown:
-    """Which parameter is in which group: a table of names, shapes and groups.
+    """Show the group of each parameter: a table of names, shapes and groups.
 
     Args:
-        tx: A transformation with `groups`, or `partition`, anywhere in it.
+        tx: A transformation that contains `groups` or `partition`.
         params: The parameters, or their shapes.
 
     Raises:
-        TypeError: `tx` is no transformation of gradtx.
-        ValueError: It has no groups; or a leaf has none, as `groups` says.
+        TypeError: `tx` is not a transformation of gradtx.
+        ValueError: It has no groups, or a leaf has no group, see `groups`.
 
     Examples:
         >>> tx = gradtx.groups({"**/bias": gradtx.sgd(0.5), "**": gradtx.adam(0.1)})
@@ -179,7 +179,7 @@ def _rows(tx: Any, params: Any) -> Iterator[tuple[str, tuple[int, ...], str]]:
 
 
 def _groups_of(tx: Any, params: Any, treedef: Any) -> list[list[str]]:
-    """For each leaf the labels of its groups, outermost first."""
+    """The labels of each leaf's groups, outermost first."""
     groups: list[list[str]] = [[] for _ in range(treedef.num_leaves)]
     if not isinstance(tx, FactoryValue):
         return groups

@@ -18,13 +18,13 @@ from gradtx.introspect.shown import escape
 
 
 class Memory(NamedTuple):
-    """Bytes.
+    """Memory of a transformation, in bytes.
 
     Attributes:
-        slots: Of each slot by its key; within a wrapper `inner/mu`.
-        total: Of the whole state.
-        temporary: What the compiled update takes beside its inputs and outputs, if that
-            was asked for.
+        slots: Bytes of each slot by key; inside a wrapper `inner/mu`.
+        total: Bytes of the whole state.
+        temporary: Bytes of the compiled update besides its inputs and outputs; None
+            unless `compiled`.
     """
 
     slots: dict[str, int]
@@ -33,14 +33,14 @@ class Memory(NamedTuple):
 
 
 def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Memory:
-    """What the state of a transformation takes; nothing is allocated.
+    """Compute the memory of a transformation's state, without allocating it.
 
     Args:
         tx: A transformation, ours or foreign.
         params: Parameters, or their shapes.
-        compiled: Whether to compile the update, too, for its temporary memory. Its
-            state is donated, as it should be.
-        extra: Extra arguments of the update, or their shapes; functions as they are.
+        compiled: Whether to compile the update too, for its temporary memory. The state
+            is donated, as in a training step.
+        extra: Extra arguments of the update, or their shapes; functions as themselves.
 
     Examples:
         >>> params = jax.ShapeDtypeStruct((1000,), "bfloat16")
@@ -66,7 +66,7 @@ def memory(tx: Any, params: Any, *, compiled: bool = False, **extra: Any) -> Mem
 
 
 def _slots(state: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, int]]:
-    """The bytes of each slot, those of states in the state too."""
+    """The bytes of each slot, including slots of nested states."""
     for key, part in state.items():
         if is_state(part):
             yield from _slots(part, f"{at}{key}/")
@@ -75,7 +75,7 @@ def _slots(state: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, int]]:
 
 
 def shapes_given(owner: str, params: Any) -> Any:
-    """The shapes of parameters; what is no array is an error."""
+    """The shapes of parameters; raise for a leaf that is not an array."""
     try:
         return shapes_of(params)
     except TypeError:
@@ -92,7 +92,7 @@ def _bytes(tree: Any) -> int:
 
 
 def cost(leaves: Any) -> str:
-    """How many arrays, of which dtype and shape, and how large."""
+    """The number, dtypes, shapes and bytes of arrays, as text."""
     if not leaves:
         return ""
     dtypes = " ".join(sorted({x.dtype.name for x in leaves}))
@@ -105,7 +105,7 @@ def cost(leaves: Any) -> str:
 
 
 def size(number: float) -> str:
-    """A number of bytes for people: `1.2 MB`."""
+    """A number of bytes as text: `1.2 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.3g} {unit}"

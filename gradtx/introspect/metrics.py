@@ -1,7 +1,7 @@
-"""Metrics from inside a chain: scalars that the state keeps.
+"""Metrics from inside a chain: scalars in the state.
 
-Measuring reads arrays again. But whoever does not return these scalars from the jitted
-step pays nothing for them: XLA drops what nobody reads.
+Measuring reads the arrays once more. Metrics that the jitted step does not return cost
+nothing: XLA drops unused computations.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ READ = Slot(zero, is_only_here=True)
 
 @transformation
 def record(name: str, measure: Callable[[Any, Any], Any]):
-    """Keep a scalar that a function makes of the updates that pass, and the parameters.
+    """Keep a scalar metric, a function of the updates here and the parameters.
 
     Args:
-        name: `metrics(state)[name]` is the last one; at first 0.
-        measure: `(updates, params) -> scalar`; params are None without parameters.
+        name: `metrics(state)[name]` is the last value; initially 0.
+        measure: `(updates, params) -> scalar`; params are None if `update` got none.
 
     Raises:
-        ValueError: At `update`: what the function gives is no scalar.
+        ValueError: At `update`: the function does not return a scalar.
 
     Examples:
         >>> def largest(updates, params):
@@ -65,21 +65,21 @@ def record(name: str, measure: Callable[[Any, Any], Any]):
 
 @transformation
 def norms(*patterns: str):
-    """Keep norms of gradients, updates and parameters, and how they compare.
+    """Keep norms of gradients, updates and parameters, and their ratios.
 
     Put it last: `chain(clip_by_global_norm(1.0), adamw(1e-3), norms())`. Gradients are
-    what entered `update`, updates what reaches this place.
+    the argument of `update`; updates are the input of `norms`.
 
     Args:
-        patterns: Patterns as of `groups`: then for each group apart, `name/pattern`.
+        patterns: Patterns as in `groups`, for metrics `name/pattern` per group.
 
     `metrics(state)` has `grad_norm`, `update_norm`, `param_norm`, `update_ratio` (the
     norm of the updates over that of the parameters), and `cosine` (of the gradients and
-    the updates, -1 for plain descent); where a norm is 0, ratios are 0.
+    the updates, -1 for plain descent). Ratios with a norm of 0 are 0.
 
     Raises:
-        TypeError: A pattern is no string.
-        ValueError: At `init`: patterns do not fit, as of `groups`.
+        TypeError: A pattern is not a string.
+        ValueError: At `init`: patterns do not fit, see `groups`.
 
     Examples:
         >>> tx, params = gradtx.chain(gradtx.sgd(0.5), gradtx.norms()), jnp.array(8.0)
@@ -141,13 +141,13 @@ def _norms_of(sums: Any) -> dict[str, Any]:
 
 @transformation
 def clipping(transform: Member):
-    """Keep on which share of the updates a clip changed something.
+    """Keep the fraction of updates that a clipping transformation changed.
 
-    `chain(clipping(clip_by_global_norm(1.0)), adamw(1e-3))`; the share is
+    In `chain(clipping(clip_by_global_norm(1.0)), adamw(1e-3))` the fraction is
     `metrics(state)["clipped_share"]`.
 
     Args:
-        transform: The clip; or anything that sometimes changes nothing.
+        transform: A clipping transformation, or any that changes only some updates.
 
     Examples:
         >>> tx = gradtx.chain(gradtx.clipping(gradtx.clip(1.0)), gradtx.sgd(0.5))
@@ -185,16 +185,16 @@ def _share():
 
 
 def metrics(state: Any) -> dict[str, Any]:
-    """What `record`, `norms` and `clipping` keep, by name, from anywhere in a state.
+    """The metrics of `record`, `norms` and `clipping` by name, from the whole state.
 
-    Where several keep one name, theirs are qualified as the keys of the state are, and
-    by the keys of the states that they are in: `inner.grad_norm`.
+    If several metrics have the same name, the keys of the states around them qualify
+    it, as in the keys of the state: `inner.grad_norm`.
 
     Args:
         state: A state of gradtx.
 
     Raises:
-        TypeError: This is no state of gradtx.
+        TypeError: Not a state of gradtx.
 
     Examples:
         >>> measured = gradtx.chain(gradtx.sgd(0.5), gradtx.norms())
@@ -215,9 +215,9 @@ def metrics(state: Any) -> dict[str, Any]:
 def _metrics(
     state: Any, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], str, Any]]:
-    """For each metric the keys of the states around it, its name, and its value."""
+    """Per metric: the keys of the states around it, its name, and its value."""
     if not is_state(state):
-        return  # a slot, and no state
+        return  # a slot, not a state
     for key, value in state.items():
         before, is_metric, name = key.partition(METRIC)
         if is_metric:

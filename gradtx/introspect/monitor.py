@@ -1,6 +1,6 @@
-"""Measurements of the updates that pass: `snapshot` and `monitor`.
+"""Measurements of the updates in a chain: `snapshot` and `monitor`.
 
-Updates are written out to be measured, unless they are the gradients.
+Measured updates are written to memory, unless they are the gradients.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ def _widened(tree: Any) -> Any:
 
 
 def _of_params(measure: Callable[[Any], Any], params: Any) -> Any:
-    """A measure of parameters, in the precision that updates are measured in."""
+    """A measurement of parameters, in the same precision as that of updates."""
     return _widened(measure(_widened(params)))
 
 
 @transformation
 def snapshot(measure_name: str, measure: Callable[[Any], Any]):
-    """Keep a measurement of the updates that pass, under a name.
+    """Keep a measurement of the updates in a chain, under a name.
 
     Same arguments, defaults and numbers as `optax.snapshot`.
 
     Args:
-        measure_name: `state[measure_name]` is the last measurement; at first that of
+        measure_name: `state[measure_name]` is the last measurement, initially that of
             the parameters.
         measure: `(updates) -> pytree of arrays`.
 
@@ -62,17 +62,17 @@ def snapshot(measure_name: str, measure: Callable[[Any], Any]):
 
 @transformation
 def monitor(measures: Mapping[str, Any]):
-    """Keep several measurements of the updates that pass, by name.
+    """Keep several measurements of the updates in a chain, by name.
 
     Same arguments, defaults and numbers as `optax.monitor`.
 
     Args:
-        measures: For each name `(updates) -> pytree of arrays`, or a transformation
-            whose updates are the measurement, such as `measure_with_ema(...)`: its
-            state is kept whole as `<name>.state`.
+        measures: Per name a function `(updates) -> pytree of arrays`, or a
+            transformation whose output is the measurement, such as
+            `measure_with_ema(...)`: its whole state is kept as `<name>.state`.
 
-    `state[name]` is the last measurement; at first zeros (optax has none, so that the
-    structure of its state changes).
+    `state[name]` is the last measurement, initially zeros (in optax it is absent at
+    first, so that the structure of the state changes).
 
     Examples:
         >>> tx = gradtx.chain(
@@ -129,17 +129,17 @@ def measure_with_ema(
     debias: bool = True,
     accumulator_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The moving average of a measurement, for `monitor`.
+    """Moving average of a measurement, for `monitor`.
 
     Same arguments, defaults and numbers as `optax.measure_with_ema`.
 
     Args:
         measure: `(updates) -> pytree of arrays`.
-        decay: Of the average, in [0, 1).
-        debias: Whether to divide it by `1 - decay**t`.
-        accumulator_dtype: What it is stored in; at least float32 if None.
+        decay: Decay of the average, in [0, 1).
+        debias: Whether to divide by `1 - decay**t`.
+        accumulator_dtype: Storage dtype; at least float32 if None.
 
-    Its updates are the average, so it goes into no chain.
+    It returns the average as updates: use it in `monitor`, not in a chain.
 
     Examples:
         >>> smooth = gradtx.measure_with_ema(jnp.max, decay=0.5)

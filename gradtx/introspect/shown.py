@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Shown:
-    """What rich shows: in a terminal, in a notebook, as plain text.
+    """An object that rich displays: in a terminal, in a notebook, as plain text.
 
     Needs `pip install 'gradtx[show]'`.
     """
@@ -40,7 +40,7 @@ WIDTH = 88
 
 
 def rich(module: str, owner: str = "describe") -> Any:
-    """A module of rich, which is an extra."""
+    """Import a module of rich, an optional dependency."""
     try:
         return importlib.import_module(f"rich.{module}")
     except ModuleNotFoundError as error:
@@ -49,5 +49,5 @@ def rich(module: str, owner: str = "describe") -> Any:
 
 
 def escape(text: str) -> str:
-    """Text in which nothing is markup of rich."""
+    """Text with the markup of rich escaped."""
     return rich("markup").escape(text)

@@ -1,4 +1,4 @@
-"""Projections on the main directions of a matrix."""
+"""Projections on the leading singular vectors of a matrix."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from gradtx.matrices.shapes import Matrix, is_tall, matrices_of
 def main_directions(
     rank: Size = 128, every: PositiveInt = 200, dimension_numbers: Any = None
 ):
-    """Replace a matrix by its main singular vectors on its longer side.
+    """Replace a matrix by its leading singular vectors on its longer side.
 
     Args:
-        rank: How many directions, an int, at least 1.
-        every: After how many updates they are computed again, at least 1.
-        dimension_numbers: Which arrays are matrices, see `in_subspace`.
+        rank: Number of vectors, an int, at least 1.
+        every: Number of updates between their computations, at least 1.
+        dimension_numbers: Selects the matrices, see `in_subspace`.
 
     Keeps them as `projector`.
 
@@ -41,7 +41,7 @@ def main_directions(
         old, matrix = slots["projector"], leaf.static.of(u)
 
         def compute() -> Any:
-            # They are constants: where singular values meet they have no derivative.
+            # Constants: where singular values coincide, there is no derivative.
             fixed = lax.stop_gradient(matrix)
             left, _, right = jnp.linalg.svd(fixed, full_matrices=False)
             vectors = left if is_tall(matrix) else jnp.conj(right.T)

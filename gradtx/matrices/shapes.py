@@ -1,4 +1,4 @@
-"""Matrices: the parameters that count as one, and their orientation."""
+"""Matrices: which parameters are one, and their orientation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradtx.core.trees import is_none
 
 
 class Matrix(NamedTuple):
-    """How an array is a matrix."""
+    """The view of an array as a matrix."""
 
     rows: tuple[int, ...]
     columns: tuple[int, ...]
@@ -33,7 +33,7 @@ class Matrix(NamedTuple):
 
 
 def matrices_of(numbers: Any, params: Any) -> Any:
-    """For each array how it is a matrix, or None, by their dimension numbers."""
+    """Per array, its view as a matrix or None, from the dimension numbers."""
     if numbers is None or isinstance(numbers, GaLoreDimensionNumbers):
         one = numbers or GaLoreDimensionNumbers()
         most = 2 if numbers is None else math.inf
@@ -57,5 +57,5 @@ def matrices_of(numbers: Any, params: Any) -> Any:
 
 
 def is_tall(matrix: Any) -> bool:
-    """Whether directions are those of columns, and rows are projected."""
+    """Whether the rows are projected, on directions of the columns' space."""
     return matrix.shape[0] >= matrix.shape[1]

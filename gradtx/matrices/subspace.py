@@ -23,7 +23,7 @@ PROJECTOR = Private("projector")
 @part
 @transformation
 def _project(rank: Size, dimension_numbers: Any):
-    """Multiply a matrix by its main directions."""
+    """Project a matrix on its leading singular vectors."""
 
     def update(u: Any, leaf: Leaf) -> Any:
         if leaf.static is None:
@@ -45,7 +45,7 @@ def _project(rank: Size, dimension_numbers: Any):
 @part
 @transformation
 def _bring_back(transform: Member, scale: Scalar, dimension_numbers: Any):
-    """Bring what a transformation makes of the projection back."""
+    """Transform the projection, and project the result back."""
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
         (step,) = outputs
@@ -67,19 +67,19 @@ def in_subspace(
     scale: Scalar = 1.0,
     dimension_numbers: Any = None,
 ):
-    """Apply a transformation to the gradient's projection on its main directions.
+    """Apply a transformation to the gradient projected on its leading singular vectors.
 
-    Zhao et al. 2024 (GaLore), Algorithm 1: https://arxiv.org/abs/2403.03507. What the
-    transformation makes is brought back; arrays that are no matrices pass unprojected.
+    Zhao et al. 2024 (GaLore), Algorithm 1: https://arxiv.org/abs/2403.03507. The output
+    is projected back. Arrays that are not matrices are transformed unprojected.
 
     Args:
-        transform: Sees matrices of fewer rows or columns; parameters are not projected.
-        rank: How many directions, an int, at least 1.
-        every: After how many updates the directions are computed again, at least 1.
-        scale: What matrices are multiplied by on the way back.
-        dimension_numbers: Which arrays are matrices, and how: a tree of
+        transform: Gets matrices of fewer rows or columns; parameters are not projected.
+        rank: Number of directions, an int, at least 1.
+        every: Number of updates between computations of the directions, at least 1.
+        scale: Factor of the matrices that are projected back.
+        dimension_numbers: The matrices and their axes: a tree of
             `GaLoreDimensionNumbers` and None, a function from the parameters to one, or
-            one for all of two or more axes. If None, those of two axes are.
+            one for all arrays of two or more axes. If None, arrays of two axes.
 
     Keeps `projector`; each slot of the transformation has the projection's shape.
 

@@ -1,4 +1,4 @@
-"""Optimizers: for each family its directions and its recipes."""
+"""Optimizers: the directions and the recipes of each family."""
 
 from gradtx.optimizers import (
     adabelief,
@@ -45,4 +45,4 @@ OPTIMIZERS = (
     second_order.sophia,
     lbfgs.lbfgs,
 )  # fmt: skip
-"""All that go from gradients to steps."""
+"""All optimizers, from gradient to update."""

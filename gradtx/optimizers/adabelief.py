@@ -1,4 +1,4 @@
-"""AdaBelief and ACProp: divide by the distance of gradients from their average."""
+"""AdaBelief and ACProp: divide by the deviation of gradients from their average."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from gradtx.transforms.weight_decay import decayed_step
 
 
 def _surprise(average: Any, b2: Any, eps_root: Any, lagged: bool = False) -> Any:
-    """The moving average of the squared distance of the gradient from its average.
+    """Moving average of the squared deviation of the gradient from its average.
 
-    `eps_root` is added to the kept average at each update, as in the paper.
+    `eps_root` is added to the stored average at each update, as in the paper.
     """
     return chain(
         add(identity(), average, weights=(1.0, -1.0)),
@@ -38,17 +38,17 @@ def scale_by_belief(
     *,
     nesterov: bool = False,
 ):
-    """Adam that divides by how far gradients are from their average.
+    """AdaBelief's direction: momentum over the root of squared deviations from it.
 
-    Zhuang et al. 2020 (AdaBelief): https://arxiv.org/abs/2010.07468. Same arguments,
+    Zhuang et al. 2020: https://arxiv.org/abs/2010.07468. Same arguments,
     defaults and numbers as `optax.scale_by_belief`.
 
     Args:
         b1: Decay of the first moment, in [0, 1).
-        b2: Decay of the average of squared surprises, in [0, 1).
+        b2: Decay of the average of squared deviations, in [0, 1).
         eps: Added to the root. At least 0.
         eps_root: Added to the average at each update. At least 0.
-        nesterov: Whether the first moment looks one step ahead.
+        nesterov: Whether to use Nesterov momentum.
 
     Keeps `mu` and `nu`.
 
@@ -77,7 +77,7 @@ def adabelief(
     *,
     nesterov: bool = False,
 ):
-    """Adam that trusts gradients near their average.
+    """AdaBelief: Adam with squared deviations from the momentum as second moment.
 
     Zhuang et al. 2020: https://arxiv.org/abs/2010.07468. Same arguments, defaults and
     numbers as `optax.adabelief`.
@@ -102,11 +102,11 @@ def scale_by_acprop(
     eps: NonNegative = 1e-16,
     eps_root: NonNegative = 1e-16,
 ):
-    """Divide by the surprise of all gradients before this one.
+    """Divide by the root of the previous step's centered second moment.
 
     Zhuang et al. 2021 (ACProp): https://arxiv.org/abs/2110.05454. Same arguments,
-    defaults and numbers as `optax.contrib.scale_by_acprop`. The first gradient is not
-    divided.
+    defaults and numbers as `optax.contrib.scale_by_acprop`. The first gradient is
+    returned undivided.
 
     Keeps `mu` and `nu`.
 
@@ -137,7 +137,7 @@ def acprop(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Division by the surprise of earlier gradients.
+    """ACProp: divide by the root of the previous step's centered second moment.
 
     Zhuang et al. 2021: https://arxiv.org/abs/2110.05454. Same arguments, defaults and
     numbers as `optax.contrib.acprop`.

@@ -50,8 +50,8 @@ def scale_by_adam(
         b2: Decay of the second moment, in [0, 1).
         eps: Added to the root, so in units of the gradient. At least 0.
         eps_root: Added inside the root. At least 0.
-        mu_dtype: What the first moment is stored in; at least float32 if None.
-        nesterov: Whether the first moment looks one step ahead.
+        mu_dtype: Storage dtype of the first moment; at least float32 if None.
+        nesterov: Whether to use Nesterov momentum.
 
     Keeps `mu` and `nu`, each like the parameter, at least float32.
 
@@ -109,7 +109,7 @@ def adamw(
     *,
     nesterov: bool = False,
 ):
-    """Adam with decoupled weight decay.
+    """AdamW: Adam with decoupled weight decay.
 
     Loshchilov and Hutter 2017: https://arxiv.org/abs/1711.05101. Same arguments,
     defaults and numbers as `optax.adamw`.
@@ -140,10 +140,10 @@ def optimistic_adam_v2(
     mu_dtype: DType | None = None,
     nesterov: bool = True,
 ):
-    """Adam's update and its change; for games.
+    """Optimistic Adam: Adam's update plus its difference from the last one.
 
-    Daskalakis et al. 2017: https://arxiv.org/abs/1711.00141. Same arguments, defaults
-    and numbers as `optax.optimistic_adam_v2`.
+    For games. Daskalakis et al. 2017: https://arxiv.org/abs/1711.00141. Same arguments,
+    defaults and numbers as `optax.optimistic_adam_v2`.
 
     Examples:
         >>> tx = gradtx.optimistic_adam_v2(0.1, b1=0.0, b2=0.0)
@@ -161,14 +161,14 @@ def optimistic_adam_v2(
 
 @transformation
 def scheduled_nesterov_correction(decay: Decay, momentum_decay: NonNegative = 4e-3):
-    """Correct an average as `nesterov_correction`, for a momentum that grows.
+    """Correct an average as `nesterov_correction` does, for a growing momentum.
 
     Dozat 2016, Algorithm 2 and section 3.1, as in torch: the momentum of update t is
     `decay * (1 - 0.96**(t * momentum_decay) / 2)`.
 
     Args:
-        decay: Of the average, and the limit of the momentum, in [0, 1).
-        momentum_decay: How fast the momentum grows from half of that. At least 0.
+        decay: Decay of the average and limit of the momentum, in [0, 1).
+        momentum_decay: Rate at which the momentum grows from `decay / 2`. At least 0.
 
     Keeps `mu_product`, the product of all momenta so far.
 
@@ -205,9 +205,9 @@ def scale_by_nadam(
     mu_dtype: DType | None = None,
     momentum_decay: NonNegative = 4e-3,
 ):
-    """Adam with Nesterov's momentum that grows; see `scheduled_nesterov_correction`.
+    """Adam with growing Nesterov momentum; see `scheduled_nesterov_correction`.
 
-    As torch's NAdam. Keeps `mu`, `nu`, `mu_product`.
+    Same numbers as `torch.optim.NAdam`. Keeps `mu`, `nu`, `mu_product`.
 
     Examples:
         >>> tx = gradtx.chain(gradtx.scale_by_nadam(), gradtx.scale(-1.0))
@@ -234,11 +234,11 @@ def nadam(
     nesterov: bool = True,
     momentum_decay: NonNegative | None = None,
 ):
-    """Adam with Nesterov's momentum.
+    """NAdam: Adam with Nesterov momentum.
 
-    Dozat 2016: https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ. As optax, whose
-    momentum is constant; `momentum_decay` (torch's default is 4e-3) makes it grow as
-    in the paper, see `scale_by_nadam`.
+    Dozat 2016: https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ. By default the
+    momentum is constant, as in `optax.nadam`. With `momentum_decay` (4e-3 in torch) it
+    grows as in the paper, see `scale_by_nadam`.
 
     Examples:
         >>> tx = gradtx.nadam(1.0, momentum_decay=4e-3)
@@ -267,7 +267,7 @@ def nadamw(
     *,
     nesterov: bool = True,
 ):
-    """AdamW with Nesterov's momentum.
+    """NAdamW: AdamW with Nesterov momentum.
 
     Dozat 2016: https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ. Same arguments,
     defaults and numbers as `optax.nadamw`.
@@ -296,7 +296,7 @@ def scale_by_amsgrad(
     *,
     max_before_correction: bool = False,
 ):
-    """Adam that divides by the largest second moment so far.
+    """Adam that divides by the root of the largest second moment so far.
 
     Reddi et al. 2018: https://openreview.net/forum?id=ryQu7f-RZ. Same arguments,
     defaults and numbers as `optax.scale_by_amsgrad`.
@@ -304,8 +304,8 @@ def scale_by_amsgrad(
     Args:
         bias_correction_mu: Whether to correct the first moment (the paper does not).
         bias_correction_nu: Whether to correct the second moment (the paper does not).
-        max_before_correction: Whether to correct the maximum (as torch does) and not
-            what it is taken of.
+        max_before_correction: Whether to correct the maximum (as torch does) instead of
+            the second moment before its maximum is taken.
 
     Keeps `mu`, `nu` and `nu_max`, each like the parameter, at least float32.
 
@@ -338,10 +338,10 @@ def amsgrad(
     *,
     max_before_correction: bool = False,
 ):
-    """Adam that divides by the largest second moment so far; see `scale_by_amsgrad`.
+    """AMSGrad: Adam that divides by the root of the largest second moment so far.
 
-    Reddi et al. 2018: https://openreview.net/forum?id=ryQu7f-RZ. As optax; torch's is
-    `max_before_correction=True`.
+    Reddi et al. 2018: https://openreview.net/forum?id=ryQu7f-RZ. Same numbers as
+    `optax.amsgrad`; `max_before_correction=True` gives torch's.
 
     Examples:
         >>> tx = gradtx.amsgrad(0.1, b2=0.5)
@@ -370,15 +370,15 @@ def adamc(
     mask: Any = None,
     normalized: Any = True,
 ):
-    """AdamW whose weight decay falls with the square of the learning rate.
+    """AdamC: AdamW whose weight decay falls with the square of the learning rate.
 
-    Defazio 2025: https://arxiv.org/abs/2506.02285. So the gradients of layers that
-    normalization follows do not grow while the learning rate falls.
+    Defazio 2025: https://arxiv.org/abs/2506.02285. The gradients of layers followed by
+    normalization then do not grow while the learning rate falls.
 
     Args:
         max_learning_rate: The largest value of the learning rate. Positive.
-        normalized: The layers that normalization follows, all but the output's: a mask
-            as of `only`. The others decay as in AdamW.
+        normalized: A mask, see `only`, of the layers followed by normalization: usually
+            all but the output layer. The others decay as in AdamW.
 
     Examples:
         >>> tx = gradtx.adamc(0.1, max_learning_rate=0.2, weight_decay=0.5,

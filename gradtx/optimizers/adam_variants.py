@@ -39,7 +39,7 @@ from gradtx.transforms.weight_decay import add_decayed_weights, decayed_step
 
 @transformation
 def scale_by_adamax(b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8):
-    """Adam with the largest decayed magnitude in the place of the root mean square.
+    """Adam with the decayed maximum of magnitudes instead of the root mean square.
 
     Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. Same arguments,
     defaults and numbers as `optax.scale_by_adamax`.
@@ -68,7 +68,7 @@ def adamax(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
 ):
-    """Adam with the infinity norm.
+    """Adamax: Adam with the infinity norm instead of the second moment.
 
     Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. Same arguments,
     defaults and numbers as `optax.adamax`.
@@ -96,7 +96,7 @@ def adamaxw(
     weight_decay: Scalar = 1e-4,
     mask: Any = None,
 ):
-    """Adamax with decoupled weight decay.
+    """AdamaxW: Adamax with decoupled weight decay.
 
     Kingma and Ba 2014, Algorithm 2: https://arxiv.org/abs/1412.6980. Same arguments,
     defaults and numbers as `optax.adamaxw`.
@@ -121,7 +121,7 @@ def scale_by_yogi(
     eps_root: NonNegative = 0.0,
     initial_accumulator_value: Fixed[NonNegative] = 1e-6,
 ):
-    """Adam whose second moment moves by the size of the square only, not the gap.
+    """Adam whose second moment changes by at most `(1 - b2) * grad**2` an update.
 
     Zaheer et al. 2018: see `sign_average`. Same arguments, defaults and numbers as
     `optax.scale_by_yogi`.
@@ -131,7 +131,7 @@ def scale_by_yogi(
         b2: Decay of the second moment, in [0, 1).
         eps: Added to the root. At least 0.
         eps_root: Added inside the root. At least 0.
-        initial_accumulator_value: What both moments start at. At least 0.
+        initial_accumulator_value: Initial value of both moments. At least 0.
 
     Keeps `mu` and `nu`.
 
@@ -156,7 +156,7 @@ def yogi(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-3,
 ):
-    """Adam with a second moment that falls slowly.
+    """Yogi: Adam with a second moment that falls slowly.
 
     Zaheer et al. 2018:
     https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization. Same
@@ -175,15 +175,15 @@ def yogi(
 
 @transformation
 def rectify(preconditioner: Member, b2: Decay, threshold: Length = 5.0):
-    """Precondition the update once the second moment's variance can be trusted.
+    """RAdam's rectification: precondition once the second moment's variance is small.
 
-    Liu et al. 2019 (RAdam), Algorithm 2: https://arxiv.org/abs/1908.03265.
+    Liu et al. 2019, Algorithm 2: https://arxiv.org/abs/1908.03265.
 
     Args:
-        preconditioner: What is applied, times the rectification, from the update on
-            where the length of the average reaches the threshold; before, nothing is.
-        b2: Decay of the second moment in it, in [0, 1).
-        threshold: Of the length of the average, in updates. At least 4, the paper's.
+        preconditioner: A transformation. Its output times the rectification replaces
+            the update once the length of the average reaches the threshold.
+        b2: Decay of the preconditioner's second moment, in [0, 1).
+        threshold: Least length of the average, in updates. At least 4, as in the paper.
 
     Examples:
         >>> divide = gradtx.divide_by_root(gradtx.second_moment(0.999))
@@ -216,7 +216,7 @@ def scale_by_radam(
     *,
     nesterov: bool = False,
 ):
-    """Adam that is momentum until its second moment can be trusted; see `rectify`.
+    """Momentum, and Adam once the second moment's variance is small; see `rectify`.
 
     Same arguments, defaults and numbers as `optax.scale_by_radam`. Keeps `mu` and `nu`.
 
@@ -243,7 +243,7 @@ def radam(
     *,
     nesterov: bool = False,
 ):
-    """Rectified Adam.
+    """RAdam: momentum at first, Adam once the second moment's variance is small.
 
     Liu et al. 2019: https://arxiv.org/abs/1908.03265. Same arguments, defaults and
     numbers as `optax.radam`.
@@ -268,16 +268,16 @@ def scale_by_adam_atan2(
     b: Positive = 1.0,
     mu_dtype: DType | None = None,
 ):
-    """Adam without an eps, its direction bounded; see `atan2_of_root`.
+    """Adam with a bounded direction and without `eps`; see `atan2_of_root`.
 
     Everett et al. 2024: https://arxiv.org/abs/2407.05872.
 
     Args:
         b1: Decay of the first moment, in [0, 1).
         b2: Decay of the second moment, in [0, 1).
-        a: What the angle is multiplied by.
-        b: What the root is multiplied by. Positive.
-        mu_dtype: What the first moment is stored in; at least float32 if None.
+        a: Factor of the angle.
+        b: Factor of the root. Positive.
+        mu_dtype: Storage dtype of the first moment; at least float32 if None.
 
     Keeps `mu` and `nu`.
 
@@ -301,7 +301,7 @@ def adam_atan2(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Adam without an eps, its step bounded.
+    """Adam-atan2: Adam with a bounded step and without `eps`.
 
     Everett et al. 2024: https://arxiv.org/abs/2407.05872. Weight decay as in `adamw`.
 
@@ -326,9 +326,9 @@ def stable_adamw(
     weight_decay: Scalar = 1e-2,
     mask: Any = None,
 ):
-    """AdamW with smaller steps where gradients outgrow their second moment.
+    """StableAdamW: AdamW with smaller steps where gradients exceed their second moment.
 
-    Wortsman et al. 2023: https://arxiv.org/abs/2304.13013, Algorithm 2. Weight
+    Wortsman et al. 2023: https://arxiv.org/abs/2304.13013, Algorithm 2. The weight
     decay is scaled down with the step.
 
     Keeps `mu` and `nu`.

@@ -1,4 +1,4 @@
-"""DoG and DoWG: step sizes from the distance to the first parameters."""
+"""DoG and DoWG: step sizes from the distance to the initial parameters."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ def scale_by_dog(
     init_step: FirstStep = ("heuristic", 1e-6),
     eps: Positive = 1e-8,
 ):
-    """Scale by the distance over gradients (DoG): how far we came over how hard.
+    """Scale by the largest distance so far over the norm of all gradients (DoG).
 
-    Ivgi et al. 2023: https://arxiv.org/abs/2302.12022. As optax.
+    Ivgi et al. 2023: https://arxiv.org/abs/2302.12022. Same numbers as in
+    `optax.contrib.dog`.
 
     Args:
-        init_step: What the first step is made of, and a number, at least 0: a
-            "distance", a "learning_rate", or "heuristic", a distance in units of
+        init_step: Kind and value of the first step. The value is at least 0; the kind
+            is "distance", "learning_rate", or "heuristic": a distance in units of
             1 + the norm of the parameters.
         eps: Added to the sum of squared gradients. Positive.
 
@@ -90,18 +91,18 @@ def scale_by_distance_over_gradients(
     param_dtype: DType = jnp.float32,
     global_scale: Scalar = 1.0,
 ):
-    """The distance over gradients of each array by itself.
+    """DoG with a distance and a sum of squared gradients per array.
 
     Ivgi et al. 2023: https://arxiv.org/abs/2302.12022, appendix. Same arguments,
     defaults and numbers as `optax.scale_by_distance_over_gradients`.
 
     Args:
-        reps_rel: The first distance, in units of 1 + the norm of the array. At least 0.
+        reps_rel: Initial distance, in units of 1 + the norm of the array. At least 0.
         eps: Added to the sum of squared gradients. Positive.
-        param_dtype: What the first parameters are stored in.
-        global_scale: What the ratio is multiplied by.
+        param_dtype: Storage dtype of the initial parameters.
+        global_scale: Factor of the ratio.
 
-    Keeps `init_params`, and for each array `max_dist` and `grad_sum_of_squares`.
+    Keeps `init_params`, and per array `max_dist` and `grad_sum_of_squares`.
 
     Examples:
         >>> tx, params = gradtx.scale_by_distance_over_gradients(0.5), jnp.array(3.0)
@@ -135,7 +136,7 @@ def dog(
     weight_decay: Scalar | None = None,
     mask: Any = None,
 ):
-    """Distance over gradients.
+    """DoG: a step size from the distance over the gradients so far.
 
     Ivgi et al. 2023: https://arxiv.org/abs/2302.12022. Same arguments, defaults and
     numbers as `optax.contrib.dog`.
@@ -161,12 +162,13 @@ def dog(
 def scale_by_dowg(
     init_estim_sq_dist: Fixed[NonNegative] | None = None, eps: Positive = 1e-4
 ):
-    """Scale by the squared distance over gradients that are weighted by it (DoWG).
+    """DoWG: scale by the squared distance over the norm of distance-weighted gradients.
 
-    Khaled et al. 2023: https://arxiv.org/abs/2305.16284. As optax.
+    Khaled et al. 2023: https://arxiv.org/abs/2305.16284. Same numbers as in
+    `optax.contrib.dowg`.
 
     Args:
-        init_estim_sq_dist: The first squared distance, at least 0; eps if None.
+        init_estim_sq_dist: Initial squared distance, at least 0; `eps` if None.
         eps: Added to the root of the sum. Positive.
 
     Keeps `init_params`, and two numbers, `estim_sq_dist` and `weighted_sq_norm_grads`.
@@ -204,7 +206,7 @@ def dowg(
     weight_decay: Scalar | None = None,
     mask: Any = None,
 ):
-    """Distance over weighted gradients.
+    """DoWG: a step size from the squared distance over weighted gradients.
 
     Khaled et al. 2023: https://arxiv.org/abs/2305.16284. Same arguments, defaults and
     numbers as `optax.contrib.dowg`.

@@ -1,4 +1,4 @@
-"""LARS, LAMB, Fromage, NovoGrad: a step size for each layer."""
+"""LARS, LAMB, Fromage, NovoGrad: a step size per layer."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def scale_by_trust_ratio(
     trust_coefficient: Scalar = 1.0,
     eps: NonNegative = 0.0,
 ):
-    """Multiply by the norm of the parameter's array over that of the update's.
+    """Multiply each array by the norm of its parameter over the norm of its update.
 
     You et al. 2017: https://arxiv.org/abs/1708.03888. Same arguments, defaults and
-    numbers as `optax.scale_by_trust_ratio`. Where either norm is 0 the update stays as
-    it is.
+    numbers as `optax.scale_by_trust_ratio`. Where either norm is 0, the update is
+    unchanged.
 
     Args:
-        min_norm: The least that a norm counts as. At least 0.
-        trust_coefficient: What the ratio is multiplied by.
+        min_norm: Lower bound of the norms. At least 0.
+        trust_coefficient: Factor that multiplies the ratio.
         eps: Added to the update's norm. At least 0.
 
     Examples:
@@ -68,10 +68,10 @@ def lars(
     momentum: Scalar = 0.9,
     nesterov: bool = False,
 ):
-    """LARS: steps of each array in units of its norm.
+    """LARS: SGD with each array's update scaled to the norm of its parameter.
 
-    You et al. 2017: https://arxiv.org/abs/1708.03888. As optax, momentum after the
-    learning rate.
+    You et al. 2017: https://arxiv.org/abs/1708.03888. As in `optax.lars`, the momentum
+    comes after the learning rate.
 
     Args:
         weight_decay: `weight_decay * param` is added to the gradient, so that the
@@ -109,14 +109,14 @@ def lamb(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """LAMB: Adam's steps of each array in units of its norm.
+    """LAMB: Adam with each array's update scaled to the norm of its parameter.
 
     You et al. 2019: https://arxiv.org/abs/1904.00962. Same arguments, defaults and
     numbers as `optax.lamb`.
 
     Args:
-        weight_decay: `weight_decay * param` is added to Adam's direction, before its
-            norm is taken. At least 0 as a rule.
+        weight_decay: `weight_decay * param` is added to Adam's direction before the
+            norm of the direction is computed. At least 0 as a rule.
 
     Examples:
         >>> tx = gradtx.lamb(0.01)
@@ -136,14 +136,14 @@ def lamb(
 
 @transformation
 def fromage(learning_rate: ScalarOrSchedule, min_norm: NonNegative = 1e-6):
-    """Fromage: a step of a share of each array's norm, and back onto its sphere.
+    """Fromage: steps relative to each array's norm, then a projection that keeps it.
 
     Bernstein et al. 2020: https://arxiv.org/abs/2002.03432. Same arguments, defaults
     and numbers as `optax.fromage`.
 
     Args:
-        learning_rate: The share.
-        min_norm: The least that a norm counts as. At least 0.
+        learning_rate: Norm of the step over the norm of the array.
+        min_norm: Lower bound of the norms. At least 0.
 
     Examples:
         >>> tx = gradtx.fromage(0.1)
@@ -163,9 +163,10 @@ def fromage(learning_rate: ScalarOrSchedule, min_norm: NonNegative = 1e-6):
 @part
 @transformation
 def _moving_norm(decay: Decay, eps_root: NonNegative):
-    """The root of the moving average `nu` of squared norms.
+    """Root of the moving average `nu` of squared norms.
 
-    From the norms, whose squares may leave the range: of those only `nu` is kept.
+    It is computed from the norms, since their squares may be out of range; only `nu` is
+    stored as a square.
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
@@ -188,7 +189,7 @@ def scale_by_novograd(
     weight_decay: Scalar = 0.0,
     mu_dtype: DType | None = None,
 ):
-    """Momentum of gradients that are divided by a moving norm of their whole array.
+    """Momentum of gradients, each array divided by the moving average of its norm.
 
     Ginsburg et al. 2019: https://arxiv.org/abs/1905.11286. Same arguments, defaults and
     numbers as `optax.scale_by_novograd`.
@@ -198,11 +199,11 @@ def scale_by_novograd(
         b2: Decay of the average of squared norms, in [0, 1).
         eps: Added to the root. At least 0.
         eps_root: Added inside the root. At least 0.
-        weight_decay: Times the parameter, added before the sum.
-        mu_dtype: What the sum is stored in; at least float32 if None.
+        weight_decay: `weight_decay * param` is added before the sum.
+        mu_dtype: Storage dtype of the sum; at least float32 if None.
 
-    Keeps `mu`, like the parameter, and `nu`, one number for each array. Norms whose
-    squares leave the range of its dtype count as at its end after their own step.
+    Keeps `mu`, like the parameter, and `nu`, one number per array. A square beyond the
+    range of its dtype is stored in `nu` as the largest number of that dtype.
 
     Examples:
         >>> tx, params = gradtx.scale_by_novograd(), jnp.zeros(2)
@@ -227,14 +228,14 @@ def novograd(
     eps_root: NonNegative = 0.0,
     weight_decay: Scalar = 0.0,
 ):
-    """NovoGrad: one second moment for each array.
+    """NovoGrad: momentum of gradients over one second moment per array.
 
     Ginsburg et al. 2019: https://arxiv.org/abs/1905.11286. Same arguments, defaults and
     numbers as `optax.novograd`.
 
     Args:
-        weight_decay: `weight_decay * param` is added to the normalized gradient, before
-            its average. At least 0 as a rule.
+        weight_decay: `weight_decay * param` is added to the normalized gradient before
+            the sum. At least 0 as a rule.
 
     Examples:
         >>> tx, params = gradtx.novograd(1.0), jnp.zeros(2)

@@ -1,4 +1,4 @@
-"""L-BFGS: multiply by the inverse Hessian that past steps define."""
+"""L-BFGS: multiply by an inverse Hessian estimated from past steps."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Arrays = list[Any]
 
 
 class History(NamedTuple):
-    """What L-BFGS keeps: lists of arrays, and the weights of the steps.
+    """State of L-BFGS: lists of arrays, and the weights of the steps.
 
-    The memories have an axis of steps in front, which is a ring: update t writes the
-    step that led to it at `(t - 1) % memory_size`, counting from 0. A step that is not
-    to be remembered is zeros there, of no weight.
+    The memories have a leading axis of steps, used as a ring buffer: update t, counted
+    from 0, writes the step before it at index `(t - 1) % memory_size`. A rejected step
+    is written as zeros with weight 0.
     """
 
     params: Arrays
@@ -49,13 +49,13 @@ def add(a: Arrays, scale: Any, b: Arrays) -> Arrays:
 
 
 def inverse(x: Any) -> Any:
-    """1 / x; 0 where x is too small for that."""
+    """1 / x, or 0 where x is below the smallest normal number."""
     is_tiny = jnp.abs(x) < jnp.finfo(jnp.result_type(x)).tiny
     return jnp.where(is_tiny, 0, 1 / jnp.where(is_tiny, 1, x))
 
 
 def last_kept(weights: Any, oldest: Any) -> Any:
-    """The place in the ring of the last step that has weight; any, if none has."""
+    """Index of the last step with weight in the ring buffer; any index without one."""
     backwards = (oldest - 1 - jnp.arange(len(weights))) % len(weights)
     return backwards[jnp.argmax(weights[backwards] > 0)]
 
@@ -87,11 +87,11 @@ def multiply(gradients: Arrays, memory: History, scale: Any, oldest: Any) -> Arr
 def precondition(
     gradients: Arrays, params: Arrays, memory: History, count: Any, scales: bool
 ) -> tuple[Arrays, History]:
-    """Remember the step that led here, and multiply by the inverse Hessian.
+    """Store the last step, and multiply by the inverse Hessian.
 
-    But no step along which the gradient does not grow, or that is not finite: with it
-    the matrix would not be positive definite, and steps might climb. Nocedal and
-    Wright, p. 537.
+    A step is rejected if the gradient does not grow along it, or if it is not finite:
+    with it the matrix would not be positive definite, and updates might ascend. Nocedal
+    and Wright, p. 537.
     """
     is_first, length = count == 0, len(memory.weights_memory)
 
@@ -103,7 +103,7 @@ def precondition(
         return slot.at[(count - 1) % length].set(new)
 
     def copy(slot: Any, new: Any) -> Any:
-        return jnp.array(new, slot.dtype)  # no buffer of the caller's in the state
+        return jnp.array(new, slot.dtype)  # a copy: the caller may donate its buffer
 
     step, change = since(params, memory.params), since(gradients, memory.updates)
     curvature, size = product(step, change), product(change, change)
@@ -114,7 +114,7 @@ def precondition(
         list(map(copy, memory.updates, gradients)),
         list(map(write, memory.diff_params_memory, step)),
         list(map(write, memory.diff_updates_memory, change)),
-        # From a state of optax's: what it did not skip.
+        # A state from optax may hold negative weights, which we reject.
         write(jnp.maximum(memory.weights_memory, 0), weight),
     )
     if not scales:
@@ -127,11 +127,11 @@ def precondition(
         there = [lax.dynamic_index_in_dim(y, at, keepdims=False) for y in changes]
         return 1 / jnp.where(has_any, weights[at], 1), product(there, there)
 
-    # Rarely, and under a condition: else XLA copies the memory, to read it here.
+    # Under a condition, which is rarely taken: otherwise XLA copies the whole memory.
     curvature, size = lax.cond(is_kept, lambda: (curvature, size), of_last_kept)
     can_divide = size >= jnp.finfo(jnp.result_type(size)).tiny
     along_step = jnp.where(can_divide, curvature / jnp.where(can_divide, size, 1), 1)
-    # The first step is no longer than 1, which saves a line search some trials.
+    # The first step has norm 1 at most, which saves the line search some trials.
     at_most_one = 1 / jnp.maximum(1, safe_sqrt(product(gradients, gradients)))
     scale = jnp.where(has_any, along_step, at_most_one)
     return multiply(gradients, memory, scale, count % length), memory
@@ -139,22 +139,21 @@ def precondition(
 
 @transformation
 def scale_by_lbfgs(memory_size: Size = 10, scale_init_precond: bool = True):
-    """Multiply by an inverse Hessian that the last steps define.
+    """Multiply by the L-BFGS inverse Hessian, estimated from the last steps.
 
-    Liu and Nocedal 1989: https://doi.org/10.1007/BF01589116. As optax, which chains it
-    with a line search.
+    Liu and Nocedal 1989: https://doi.org/10.1007/BF01589116. As `optax.scale_by_lbfgs`.
 
     Args:
-        memory_size: How many steps are remembered. An int, at least 1.
-        scale_init_precond: Whether the matrix that the steps amend is the inverse
-            curvature along the last step, times the identity; else it is the identity.
+        memory_size: Number of steps in the memory. An int, at least 1.
+        scale_init_precond: Whether the initial inverse Hessian is the identity times
+            the inverse curvature along the last step; otherwise it is the identity.
 
-    A step along which the gradient has not grown is not remembered: with it the matrix
-    would not be positive definite, and updates might climb (as in optax).
+    A step along which the gradient does not grow is rejected: with it the matrix would
+    not be positive definite, and updates might ascend (as in optax).
 
-    Keeps the last `params` and `updates`, the past as `diff_params_memory` and
-    `diff_updates_memory` (an axis of steps in front), and `weights_memory`, all in at
-    least float32. Complex gradients must be conjugated.
+    Keeps the last `params` and `updates`, the memories `diff_params_memory` and
+    `diff_updates_memory` (with a leading axis of steps), and `weights_memory`, all in
+    at least float32. Complex gradients must be conjugated.
 
     Raises:
         ValueError: At `update`: no parameters.
@@ -193,7 +192,7 @@ def scale_by_lbfgs(memory_size: Size = 10, scale_init_precond: bool = True):
         return put(outs, updates), new | {"weights_memory": memory.weights_memory}
 
     def past(params: Any) -> Any:
-        # Broadcast, so that on a mesh each place of the ring is sharded as the leaf.
+        # Broadcast, so that on a mesh each entry of the ring is sharded as the leaf.
         return jax.tree.map(
             lambda z: jnp.broadcast_to(z, (memory_size, *z.shape)), wide_zeros(params)
         )
@@ -224,14 +223,13 @@ def lbfgs(
     and numbers as `optax.lbfgs`.
 
     Args:
-        learning_rate: A number or a schedule, which the line search then scales; None
-            is 1.
-        memory_size: How many steps are remembered. An int, at least 1.
-        scale_init_precond: Whether the inverse Hessian before these is scaled.
-        linesearch: A transformation that scales the step; None for none.
+        learning_rate: A number or a schedule; the line search multiplies it. 1 if None.
+        memory_size: Number of steps in the memory. An int, at least 1.
+        scale_init_precond: Whether to scale the initial inverse Hessian.
+        linesearch: A transformation that scales the step; no line search if None.
 
     The line search needs `value`, `grad` and `value_fn` in `update`; get the first two
-    from `value_and_grad_from_state`, which computes nothing twice.
+    from `value_and_grad_from_state`, which reuses the line search's last evaluation.
 
     Examples:
         >>> def loss(x):

@@ -1,4 +1,4 @@
-"""Polyak's step and MoMo: step sizes from a model of the loss."""
+"""Polyak's step size and MoMo: step sizes from a model of the loss."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def scale_by_polyak(
     eps: NonNegative = 0.0,
     variant: Literal["sps", "sps+"] = "sps",
 ):
-    """Scale by Polyak's step `(value - f_min) / (squared norm + eps)`.
+    """Scale by Polyak's step size, `(value - f_min) / (squared norm + eps)`.
 
-    Loizou et al. 2020: https://arxiv.org/abs/2002.10542. As optax: call
-    `update(updates, state, params, value=...)` with the loss.
+    Loizou et al. 2020: https://arxiv.org/abs/2002.10542. Same numbers as
+    `optax.scale_by_polyak`. Call `update(updates, state, params, value=loss)`.
 
     Args:
-        f_min: The least that the loss can be.
-        max_learning_rate: The longest step. At least 0.
+        f_min: Lower bound of the loss.
+        max_learning_rate: Upper bound of the step size. At least 0.
         eps: Added to the squared global norm of the updates. At least 0.
-        variant: "sps+" takes no step where the loss is below `f_min`; "sps" steps back.
+        variant: Where the loss is below `f_min`, "sps+" takes no step, "sps" ascends.
 
     Examples:
         >>> tx, params = gradtx.scale_by_polyak(max_learning_rate=9.0), jnp.array(3.0)
@@ -58,7 +58,7 @@ def scale_by_polyak(
         gap = value.astype(u.real.dtype) - f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
         size = leaf.total + eps
-        # Its square may be 0 where the gradient is not: then the step is the longest.
+        # The square may underflow where the gradient is not 0: then the bound counts.
         is_flat = size == 0
         step = jnp.minimum(gap / jnp.where(is_flat, 1, size), max_learning_rate)
         return u * jnp.where(is_flat, jnp.where(gap > 0, max_learning_rate, 0), step)
@@ -75,13 +75,13 @@ def polyak_sgd(
     eps: NonNegative = 0.0,
     variant: Literal["sps", "sps+"] = "sps",
 ):
-    """Gradient descent with Polyak's step.
+    """SGD with Polyak's step size, computed from the loss.
 
     Loizou et al. 2020: https://arxiv.org/abs/2002.10542. Same arguments, defaults and
     numbers as `optax.polyak_sgd`. Call `update(updates, state, params, value=...)`.
 
     Args:
-        scaling: The gradient is multiplied by this number, or schedule, first.
+        scaling: A number or a schedule that multiplies the gradient first.
 
     Examples:
         >>> tx, params = gradtx.polyak_sgd(10.0, f_min=0.0), jnp.array([3.0, 4.0])
@@ -102,22 +102,23 @@ def scale_by_model_step(
     adapt_lower_bound: bool = False,
     is_corrected: bool = False,
 ):
-    """Scale so that the model of the loss along the average gradient ends at its bound.
+    """MoMo's step size: the model of the loss along the average reaches its bound.
 
-    Schaipp et al. 2023 (MoMo): https://arxiv.org/abs/2305.07583, Algorithms 1 and 2.
-    Stands inside `let("average", ...)` and `moments`; u is the average gradient, or it
-    preconditioned. Call `update(updates, state, params, value=...)` with the loss.
+    Schaipp et al. 2023: https://arxiv.org/abs/2305.07583, Algorithms 1 and 2. Use it
+    inside `let("average", ...)` and `moments`, on the average gradient or its
+    preconditioned form. Call `update(updates, state, params, value=loss)`.
 
     Args:
-        learning_rate: The longest step.
-        decay: Of the average, in [0, 1).
-        lower_bound: The least that the loss can be.
-        weight_decay: Times the parameter, decoupled.
-        adapt_lower_bound: Whether to raise the bound as it proves too low.
-        is_corrected: Whether the average started at zero, not at the first gradient.
+        learning_rate: Upper bound of the step size.
+        decay: Decay of the average, in [0, 1).
+        lower_bound: Lower bound of the loss.
+        weight_decay: Decoupled weight decay.
+        adapt_lower_bound: Whether to raise the bound where it proves too low.
+        is_corrected: Whether the average starts at zero, not at the first gradient.
 
     Keeps the averages `barf` of the loss and `gamma` of gradient times parameter, the
-    bound `lb`, and the length `step_size` of the last step.
+    bound `lb`, and `step_size`, the factor of the last direction. It is at most the
+    learning rate, or if `is_corrected` that over `1 - decay**t` (the bias correction).
 
     Examples:
         >>> average = gradtx.scale_by_ema(0.9, initial_value=None)
@@ -155,7 +156,7 @@ def scale_by_model_step(
         gap = jnp.maximum(grown * (barf - share * lb - gamma) + total["slope"], 0)
         is_flat, longest = total["norm"] <= 0, learning_rate / share
         size = jnp.minimum(longest, gap / jnp.where(is_flat, 1, total["norm"]))
-        # Its square may be 0 where the gradient is not: then the step is the longest.
+        # The norm may underflow where the gradient is not 0: then the bound counts.
         size = jnp.where(is_flat, jnp.where(gap > 0, longest, 0), size)
         if adapt_lower_bound:
             model = barf + total["slope"] - gamma - size * total["norm"] / 2
@@ -193,7 +194,7 @@ def momo(
     weight_decay: Scalar = 0.0,
     adapt_lower_bound: bool = False,
 ):
-    """MoMo: momentum, its step from a model of the loss.
+    """MoMo: momentum with a step size from a model of the loss.
 
     Schaipp et al. 2023: https://arxiv.org/abs/2305.07583. Same arguments, defaults and
     numbers as `optax.contrib.momo`. Call `update(updates, state, params, value=...)`.
@@ -228,7 +229,7 @@ def momo_adam(
     weight_decay: Scalar = 0.0,
     adapt_lower_bound: bool = False,
 ):
-    """MoMo-Adam: Adam, its step from a model of the loss.
+    """MoMo-Adam: Adam with a step size from a model of the loss.
 
     Schaipp et al. 2023: https://arxiv.org/abs/2305.07583. Same arguments, defaults and
     numbers as `optax.contrib.momo_adam`.

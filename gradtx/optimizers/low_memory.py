@@ -63,17 +63,18 @@ def scale_by_factored_rms(
 ):
     """Divide by the root of a factored average of the square; see `factored_average`.
 
-    As optax, which computes the decay in float32 whatever the parameters are.
+    Same numbers as `optax.scale_by_factored_rms`, which computes the decay in float32
+    for parameters of any dtype.
 
     Args:
-        factored: Whether large enough arrays are factored.
+        factored: Whether to factor large enough arrays.
         decay_rate: The second argument of `decay_rate_fn`.
-        step_offset: What is taken from the step before.
-        min_dim_size_to_factor: The least size of the smaller of the two longest axes.
+        step_offset: Subtracted from the step before `decay_rate_fn`.
+        min_dim_size_to_factor: Least size of the smaller of the two longest axes.
         epsilon: Added to the square. Positive.
         decay_rate_fn: `(step, decay_rate) -> decay of this update`, the step from 0.
 
-    Keeps `v_row`, `v_col` for an array that is factored, `v` for another.
+    Keeps `v_row`, `v_col` for a factored array, `v` for any other.
 
     Examples:
         >>> tx = gradtx.scale_by_factored_rms(min_dim_size_to_factor=2)
@@ -102,26 +103,26 @@ def adafactor(
     factored: bool = True,
     weight_decay_mask: Any = None,
 ):
-    """Adafactor: Adam in the memory of a few vectors for each matrix.
+    """Adafactor: divide by the root of a second moment factored into two vectors.
 
     Shazeer and Stern 2018: https://arxiv.org/abs/1804.04235. Same arguments, defaults
     and numbers as `optax.adafactor`.
 
     Args:
         learning_rate: A number or a schedule; 1 if None.
-        decay_offset: The number of updates before which the decay starts anew, for
+        decay_offset: The update at which the schedule of the decay starts, for
             fine-tuning.
-        multiply_by_parameter_scale: Whether steps are in units of each parameter's root
-            mean square.
-        clipping_threshold: The largest root mean square of a step of each array, before
+        multiply_by_parameter_scale: Whether to multiply the update of each array by the
+            root mean square of its parameter.
+        clipping_threshold: Largest root mean square of each array's direction, before
             the learning rate. Positive; None clips nothing.
-        momentum: Decay of an average of the updates, in [0, 1); none if None.
-        dtype_momentum: The dtype in which that is stored.
-        weight_decay_rate: This times the parameter is subtracted, not multiplied by the
-            learning rate; None subtracts nothing.
-        eps: Added to squares of the gradient. Positive.
-        decay_rate: The decay of squares at update t is `1 - t**-decay_rate`. Usually in
-            (0, 1).
+        momentum: Decay of an average of the updates, in [0, 1); no average if None.
+        dtype_momentum: Storage dtype of that average.
+        weight_decay_rate: `weight_decay_rate * param` is subtracted, without the
+            learning rate as a factor; None subtracts nothing.
+        eps: Added to the squared gradient. Positive.
+        decay_rate: The decay of the second moment at update t is `1 - t**-decay_rate`.
+            Usually in (0, 1).
 
     Examples:
         >>> tx = gradtx.adafactor(1e-3, min_dim_size_to_factor=128)
@@ -148,10 +149,10 @@ def adafactor(
 
 @transformation
 def scale_by_sm3(b1: Decay = 0.9, b2: Fraction = 1.0, eps: NonNegative = 1e-8):
-    """Divide by the root of a covered sum of squares, then average.
+    """SM3's direction: divide by the root of a covered sum of squares, then average.
 
-    Anil et al. 2019: https://arxiv.org/abs/1901.11150. As optax, and for scalars and
-    complex numbers too.
+    Anil et al. 2019: https://arxiv.org/abs/1901.11150. Same numbers as
+    `optax.scale_by_sm3`; also takes scalars and complex numbers.
 
     Args:
         b1: Decay of the average, in [0, 1).
@@ -171,9 +172,9 @@ def scale_by_sm3(b1: Decay = 0.9, b2: Fraction = 1.0, eps: NonNegative = 1e-8):
 
 @transformation
 def sm3(learning_rate: ScalarOrSchedule, momentum: Decay = 0.9):
-    """SM3: Adagrad in the memory of one vector for each axis.
+    """SM3: Adagrad with one vector per axis instead of the sum of squares.
 
-    Anil et al. 2019: https://arxiv.org/abs/1901.11150. As optax; see `scale_by_sm3`.
+    Anil et al. 2019: https://arxiv.org/abs/1901.11150. Same numbers as `optax.sm3`.
 
     Args:
         learning_rate: A number or a schedule.
@@ -196,21 +197,21 @@ def scale_by_adam_mini(
     block_axes: Any = None,
     mu_dtype: DType | None = None,
 ):
-    """Adam with one second moment for each block of an array.
+    """Adam with one second moment per block of an array.
 
-    Zhang et al. 2024 (Adam-mini): https://arxiv.org/abs/2406.16793, where a block is a
+    Zhang et al. 2024 (Adam-mini): https://arxiv.org/abs/2406.16793. There a block is a
     row of an embedding, a head of queries and keys, an output neuron of another matrix.
 
     Args:
         b1: Decay of the first moment, in [0, 1).
         b2: Decay of the second moment, in [0, 1).
         eps: Added to the root. At least 0.
-        block_axes: The axes of one block, see `block_mean`: by default those of output
-            neurons. Give them for embeddings (`(1,)`, of shape `(tokens, size)`) and
-            queries and keys (`(0, 2)`, of shape `(inputs, heads, size)`).
-        mu_dtype: What the first moment is stored in; at least float32 if None.
+        block_axes: Axes of one block, see `block_mean`; by default a block is an output
+            neuron. Set them for embeddings (`(1,)`, for shape `(tokens, size)`) and
+            queries and keys (`(0, 2)`, for shape `(inputs, heads, size)`).
+        mu_dtype: Storage dtype of the first moment; at least float32 if None.
 
-    Keeps `mu` and, of one element for each block, `nu`.
+    Keeps `mu`, and `nu` with one element per block.
 
     Examples:
         >>> tx = gradtx.scale_by_adam_mini()
@@ -233,7 +234,7 @@ def adam_mini(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Adam with one second moment a block.
+    """Adam-mini: Adam with one second moment per block of an array.
 
     Zhang et al. 2024: https://arxiv.org/abs/2406.16793. Weight decay as in `adamw`.
 
@@ -265,12 +266,12 @@ def scale_by_came(
     clipping_threshold: Positive = 1.0,
     min_dim_size_to_factor: Size = 1,
 ):
-    """Adafactor's momentum, divided by how far its updates are from that.
+    """Adafactor's momentum, divided by the deviation of updates from it.
 
-    Luo et al. 2023 (CAME): https://arxiv.org/abs/2307.02047. No average is corrected
-    for its bias, so steps of matrices are long (11 learning rates at first, 50 where
-    gradients agree) and want a warmup. Vectors are only averaged. As in Adafactor the
-    two longest axes are factored (in the authors' code the last two).
+    Luo et al. 2023 (CAME): https://arxiv.org/abs/2307.02047. No average is
+    bias-corrected, so first steps of matrices are long (11 learning rates at first, 50
+    where gradients agree): use a warmup. Vectors are only averaged. As in Adafactor,
+    the two longest axes are factored (in the authors' code the last two).
 
     Args:
         b1: Decay of the momentum, in [0, 1).
@@ -279,9 +280,9 @@ def scale_by_came(
         eps: Added to the square. Positive.
         eps_residual: Added to the squared distance. Positive.
         clipping_threshold: See `clip_by_block_rms`. Positive.
-        min_dim_size_to_factor: The least size of the smaller of these axes.
+        min_dim_size_to_factor: Least size of the smaller of these axes.
 
-    Keeps `mu`, and twice what `factored_average` keeps.
+    Keeps `mu`, and the slots of `factored_average` twice.
 
     Examples:
         >>> tx = gradtx.chain(gradtx.scale_by_came(), gradtx.scale(-1e-4))
@@ -318,9 +319,10 @@ def came(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """CAME: Adafactor that trusts updates near their average; see `scale_by_came`.
+    """CAME: Adafactor with larger steps where updates are near their average.
 
-    Luo et al. 2023: https://arxiv.org/abs/2307.02047. Weight decay as in `adamw`.
+    Luo et al. 2023: https://arxiv.org/abs/2307.02047. See `scale_by_came`; weight decay
+    as in `adamw`.
 
     Examples:
         >>> tx = gradtx.came(gradtx.warmup_constant_schedule(0.0, 2e-4, 1000))

@@ -1,4 +1,4 @@
-"""GaLore and APOLLO: moments of low rank."""
+"""GaLore and APOLLO: Adam's moments in a low-rank projection."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def scale_by_galore(
     base_optimizer: Member | None = None,
     weight_dimension_numbers: Any = None,
 ):
-    """Adam, or another transformation, `in_subspace`.
+    """GaLore's direction: Adam, or another transformation, `in_subspace`.
 
     Same arguments, defaults and numbers as `optax.contrib.scale_by_galore`.
 
-    optax computes the directions in float32 whatever the parameters are.
+    optax computes the directions in float32 for parameters of any dtype.
 
     Args:
-        update_proj_gap: After how many updates the directions are computed again, at
+        update_proj_gap: Number of updates between computations of the directions, at
             least 1.
-        base_optimizer: A transformation of the projected gradient; `scale_by_adam()` if
+        base_optimizer: Transformation of the projected gradient; `scale_by_adam()` if
             None.
-        weight_dimension_numbers: Which arrays are matrices, as `dimension_numbers` of
+        weight_dimension_numbers: Selects the matrices, as `dimension_numbers` of
             `in_subspace`.
 
     Examples:
@@ -82,7 +82,7 @@ def galore(
     mask: Any = None,
     weight_dimension_numbers: Any = None,
 ):
-    """GaLore: Adam, or another transformation, in the gradients' main directions.
+    """GaLore: Adam, or another transformation, in the gradients' top singular vectors.
 
     Zhao et al. 2024: https://arxiv.org/abs/2403.03507. Same arguments, defaults and
     numbers as `optax.contrib.galore`.
@@ -102,7 +102,7 @@ def galore(
 @part
 @transformation
 def _random_directions(rank: Size, every: PositiveInt, numbers: Any, key: Key):
-    """Replace a matrix by random vectors on its shorter side, new every so often."""
+    """Replace a matrix by random vectors of its shorter side, redrawn periodically."""
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         if leaf.static is None:
@@ -129,7 +129,7 @@ def _random_directions(rank: Size, every: PositiveInt, numbers: Any, key: Key):
 @part
 @transformation
 def _project_at_random(rank: Size, numbers: Any):
-    """Multiply the shorter side of a matrix by what is let as "projector"."""
+    """Project the shorter side of a matrix on the vectors named "projector"."""
 
     def update(u: Any, leaf: Leaf) -> Any:
         if leaf.static is None:
@@ -150,7 +150,7 @@ def _project_at_random(rank: Size, numbers: Any):
 @part
 @transformation
 def _scale_as(projected: Member, transform: Member, tensorwise: bool, numbers: Any):
-    """Scale by how much a transformation scales the projection."""
+    """Scale by the ratio of norms of the transformed and the plain projection."""
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
         low, step = outputs
@@ -194,21 +194,21 @@ def scale_by_apollo(
     """Scale each channel of a matrix as Adam scales it in a random projection.
 
     Zhu et al. 2024 (APOLLO), Algorithm 1: https://arxiv.org/abs/2412.05270; its
-    APOLLO-Mini is of rank 1, "tensor" and a scale of 128. The growth is limited after
-    Adam's bias corrections (in the authors' code before, so that first steps are less).
+    APOLLO-Mini has rank 1, "tensor" and scale 128. Norm growth is limited after Adam's
+    bias corrections (in the authors' code before them, so first steps are smaller).
 
     Args:
-        rank: How many directions the shorter side is projected on, at least 1, at most
-            its own size.
-        every: After how many updates these are drawn again, at least 1.
-        scale: Its root multiplies the update, as in the authors' code.
-        granularity: Whether each channel of the longer side has a size, or the array.
-        b1: Adam's.
-        b2: Adam's.
-        eps: Adam's.
-        growth: By which factor the norm of an array may grow, see `limit_norm_growth`.
-        dimension_numbers: Which are matrices, see `in_subspace`; the rest is Adam's.
-        seed: A seed or key of the directions.
+        rank: Number of directions that the shorter side is projected on. At least 1; a
+            larger rank than its size counts as its size.
+        every: Number of updates between draws of the directions, at least 1.
+        scale: `scale**0.5` multiplies the update, as in the authors' code.
+        granularity: Whether to scale per channel of the longer side, or per array.
+        b1: Decay of Adam's first moment, in [0, 1).
+        b2: Decay of Adam's second moment, in [0, 1).
+        eps: Added to Adam's root. At least 0.
+        growth: Largest growth factor of an array's norm, see `limit_norm_growth`.
+        dimension_numbers: Selects the matrices, see `in_subspace`; the rest gets Adam.
+        seed: Seed or key of the random directions.
 
     Examples:
         >>> tx = gradtx.chain(gradtx.scale_by_apollo(rank=2), gradtx.scale(-0.1))
@@ -244,9 +244,10 @@ def apollo(
     *,
     seed: Key = 0,
 ):
-    """APOLLO: gradients of Adam's size for each channel; see `scale_by_apollo`.
+    """APOLLO: scale each channel as Adam scales it in a random projection.
 
-    Zhu et al. 2024: https://arxiv.org/abs/2412.05270. Weight decay as in `adamw`.
+    Zhu et al. 2024: https://arxiv.org/abs/2412.05270. See `scale_by_apollo`; weight
+    decay as in `adamw`.
 
     Examples:
         >>> tx = gradtx.apollo(1e-3, rank=1, scale=128.0, granularity="tensor")

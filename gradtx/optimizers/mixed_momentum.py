@@ -1,4 +1,4 @@
-"""Adan, AdEMAMix, Lion, QHAdam, AggMo: momenta mixed from several parts."""
+"""Adan, AdEMAMix, Lion, QHAdam, AggMo: momentum as a sum of several averages."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def scale_by_adan(
 ):
     """Momentum of gradients and of their differences, over their root mean square.
 
-    Xie et al. 2022: https://arxiv.org/abs/2208.06677, with decays where the paper has
-    their complements. Same arguments, defaults and numbers as `optax.scale_by_adan`.
+    Xie et al. 2022: https://arxiv.org/abs/2208.06677; a decay b here is 1 - b in the
+    paper. Same arguments, defaults and numbers as `optax.scale_by_adan`.
 
     Args:
         b1: Decay of the average of gradients, in [0, 1).
@@ -77,7 +77,7 @@ def adan(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Adaptive Nesterov momentum.
+    """Adan: adaptive Nesterov momentum, from gradients and their differences.
 
     Xie et al. 2022: https://arxiv.org/abs/2208.06677. Same arguments, defaults and
     numbers as `optax.adan`.
@@ -114,11 +114,11 @@ def scale_by_ademamix(
     Args:
         b1: Decay of the fast average, in [0, 1).
         b2: Decay of the second moment, in [0, 1).
-        b3: Decay of the slow average, in [0, 1); it is not corrected for its bias.
+        b3: Decay of the slow average, in [0, 1); it is not bias-corrected.
         alpha: Weight of the slow average.
         eps: Added to the root. At least 0.
         eps_root: Added inside the root. At least 0.
-        mu_dtype: What both averages are stored in; at least float32 if None.
+        mu_dtype: Storage dtype of both averages; at least float32 if None.
 
     Keeps `m1`, `m2` and `nu`.
 
@@ -149,7 +149,7 @@ def ademamix(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Adam with a fast and a slow average.
+    """AdEMAMix: Adam with a fast and a slow average as first moment.
 
     Pagliardini et al. 2024: https://arxiv.org/abs/2409.03137. Same arguments, defaults
     and numbers as `optax.contrib.ademamix`.
@@ -175,7 +175,7 @@ def scale_by_simplified_ademamix(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
 ):
-    """Adam with a decaying sum as momentum, and a weight of the gradient beside it.
+    """Adam with a decaying sum of gradients plus `alpha` times the gradient.
 
     Morwani et al. 2025: https://arxiv.org/abs/2502.02431. Same arguments, defaults and
     numbers as `optax.contrib.scale_by_simplified_ademamix`.
@@ -212,7 +212,7 @@ def simplified_ademamix(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Adam with a sum and the gradient.
+    """Simplified AdEMAMix: Adam with a decaying sum plus the current gradient.
 
     Morwani et al. 2025: https://arxiv.org/abs/2502.02431. Same arguments, defaults and
     numbers as `optax.contrib.simplified_ademamix`.
@@ -236,7 +236,7 @@ def scale_by_lion(
     mode: Literal["hard", "smooth", "refined"] = "hard",
     smooth_beta: Scalar = 1.0,
 ):
-    """The sign of a mean of the gradient and the average of those before.
+    """The sign of a weighted mean of the gradient and the previous average.
 
     Chen et al. 2023: https://arxiv.org/abs/2302.06675. Same arguments, defaults and
     numbers as `optax.scale_by_lion`.
@@ -244,10 +244,10 @@ def scale_by_lion(
     Args:
         b1: Weight of the average in the mean, in [0, 1).
         b2: Decay of the average, in [0, 1).
-        mu_dtype: What the average is stored in; at least float32 if None.
+        mu_dtype: Storage dtype of the average; at least float32 if None.
         mode: "hard" is the sign, "smooth" the hyperbolic tangent of the mean times
-            `smooth_beta`, "refined" the mean itself where it is less than 1.
-        smooth_beta: See mode.
+            `smooth_beta`, "refined" the mean clipped to magnitude 1.
+        smooth_beta: Factor of the mean in mode "smooth".
 
     Keeps `mu`.
 
@@ -276,7 +276,7 @@ def lion(
     weight_decay: Scalar = 1e-3,
     mask: Any = None,
 ):
-    """Lion: the sign of averaged gradients.
+    """Lion: the sign of a mean of the gradient and the average of past ones.
 
     Chen et al. 2023: https://arxiv.org/abs/2302.06675. Same arguments, defaults and
     numbers as `optax.lion`.
@@ -301,16 +301,16 @@ def scale_by_qhadam(
     nu2: Fraction = 1.0,
     eps: NonNegative = 1e-8,
 ):
-    """Adam whose moments are mixed with the gradient and its square of this update.
+    """Adam with moments averaged with the current gradient and its square.
 
-    Ma and Yarats 2018 (QHAdam): https://arxiv.org/abs/1810.06801, with the numbers that
-    its authors recommend.
+    Ma and Yarats 2018 (QHAdam): https://arxiv.org/abs/1810.06801. The defaults are
+    those that the authors recommend.
 
     Args:
         b1: Decay of the first moment, in [0, 1).
         b2: Decay of the second moment, in [0, 1).
-        nu1: Share of the first moment, the rest is the gradient; 1 as in Adam.
-        nu2: Share of the second moment, the rest is its square; 1 as in Adam.
+        nu1: Weight of the first moment; the gradient has `1 - nu1`. Adam has 1.
+        nu2: Weight of the second moment; the square has `1 - nu2`. Adam has 1.
         eps: Added to the root. At least 0.
 
     Keeps `mu` and `nu`.
@@ -339,7 +339,7 @@ def qhadam(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """Adam mixed with the gradient itself.
+    """QHAdam: Adam with its momentum averaged with the current gradient.
 
     Ma and Yarats 2018: https://arxiv.org/abs/1810.06801. Weight decay as in `adamw`.
 
@@ -363,7 +363,7 @@ def scale_by_aggmo(betas: Sequence[NonNegative] = (0.0, 0.9, 0.99)):
     Lucas et al. 2018 (AggMo): https://arxiv.org/abs/1804.00325.
 
     Args:
-        betas: The decay of each, at least 0; below 1 for the sums to stay bounded.
+        betas: Decay of each sum, at least 0; the sums stay bounded below 1.
 
     Keeps `trace_0`, `trace_1`, ...
 
@@ -381,7 +381,7 @@ def scale_by_aggmo(betas: Sequence[NonNegative] = (0.0, 0.9, 0.99)):
 def aggmo(
     learning_rate: ScalarOrSchedule, betas: Sequence[NonNegative] = (0.0, 0.9, 0.99)
 ):
-    """Descent along the mean of several momenta.
+    """AggMo: descent along the mean of several momenta.
 
     Lucas et al. 2018: https://arxiv.org/abs/1804.00325.
 

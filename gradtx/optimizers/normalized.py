@@ -1,4 +1,4 @@
-"""LaProp and ADOPT: momentum of gradients that are normalized first."""
+"""LaProp and ADOPT: momentum of normalized gradients."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def scale_by_laprop(
     eps: NonNegative = 1e-15,
     mu_dtype: DType | None = None,
 ):
-    """Momentum of gradients that are divided by the root of their second moment.
+    """Momentum of gradients divided by the root of their second moment.
 
     Ziyin et al. 2020 (LaProp): https://arxiv.org/abs/2002.04839, Algorithm 1.
 
@@ -41,7 +41,7 @@ def scale_by_laprop(
         b1: Decay of the momentum, in [0, 1).
         b2: Decay of the second moment, in [0, 1).
         eps: Added to the root. At least 0.
-        mu_dtype: What the momentum is stored in; at least float32 if None.
+        mu_dtype: Storage dtype of the momentum; at least float32 if None.
 
     Keeps `mu` and `nu`.
 
@@ -68,7 +68,7 @@ def laprop(
     """LaProp: momentum of normalized gradients.
 
     Ziyin et al. 2020: https://arxiv.org/abs/2002.04839. Weight decay as in `adamw`; the
-    learning rate is outside of the momentum, as in the paper.
+    learning rate multiplies the momentum, as in the paper.
 
     Examples:
         >>> tx = gradtx.laprop(1.0, weight_decay=0.0)
@@ -85,7 +85,7 @@ def laprop(
 
 @stable
 def fourth_root(count: Any) -> Any:
-    """ADOPT's bound of the normalized gradient: `count**0.25`, 0 at the first."""
+    """ADOPT's bound of the normalized gradient: `count**0.25`, from count 0."""
     return count**0.25
 
 
@@ -100,7 +100,7 @@ def scale_by_adopt(
     use_clipping: bool = True,
     clip_value_fn: Callable[[Any], Any] = fourth_root,
 ):
-    """Momentum of gradients that are divided by the second moment before them.
+    """Momentum of gradients divided by the root of the previous second moment.
 
     Taniguchi et al. 2024: https://arxiv.org/abs/2411.02853. Same arguments, defaults
     and numbers as `optax.contrib.scale_by_adopt`. The first update is zero: it only
@@ -109,11 +109,11 @@ def scale_by_adopt(
     Args:
         b1: Decay of the momentum, in [0, 1).
         b2: Decay of the second moment, in [0, 1).
-        eps: The least that is divided by. Positive.
-        mu_dtype: What the momentum is stored in; at least float32 if None.
-        nesterov: Whether the momentum looks one step ahead.
-        use_clipping: Whether the normalized gradient is clipped.
-        clip_value_fn: To what, as a function of the count.
+        eps: Lower bound of the root. Positive.
+        mu_dtype: Storage dtype of the momentum; at least float32 if None.
+        nesterov: Whether to use Nesterov momentum.
+        use_clipping: Whether to clip the normalized gradient.
+        clip_value_fn: Bound of the clipping, a function of the count.
 
     Keeps `mu` and `nu`.
 
@@ -147,7 +147,7 @@ def adopt(
     use_clipping: bool = True,
     clip_value_fn: Callable[[Any], Any] = fourth_root,
 ):
-    """Adam that converges with any second decay.
+    """ADOPT: Adam that converges for any `b2`; divides by the previous second moment.
 
     Taniguchi et al. 2024: https://arxiv.org/abs/2411.02853. Same arguments, defaults
     and numbers as `optax.contrib.adopt`.

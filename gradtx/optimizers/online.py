@@ -33,13 +33,13 @@ def scale_by_falling_rate(
 ):
     """Multiply by `-learning_rate / (1 + lambd * learning_rate * (t - 1))**alpha`.
 
-    The falling rate of `asgd`.
+    Used by `asgd`.
 
     Args:
-        learning_rate: The rate of the first update: a number, or a schedule.
-        lambd: How fast the rate falls, per unit of the learning rate and update. At
+        learning_rate: Learning rate of the first update, a number or a schedule.
+        lambd: Speed at which the rate falls, per unit of learning rate and update. At
             least 0.
-        alpha: The power of the fall. At least 0.
+        alpha: Power of the fall. At least 0.
 
     Examples:
         >>> tx = gradtx.scale_by_falling_rate(0.5, lambd=2.0, alpha=1.0)
@@ -62,18 +62,18 @@ def asgd(
     t0: NonNegative = 1e6,
     weight_decay: Scalar = 0.0,
 ):
-    """Descent with a falling rate, and the average of its points.
+    """ASGD: descent with a falling learning rate, and an average of its iterates.
 
     Polyak and Juditsky 1992: https://doi.org/10.1137/0330046; as `torch.optim.ASGD`.
 
     Args:
-        learning_rate: The first rate, a number or a schedule of it.
-        lambd: How fast it falls, and the decay of the parameters. At least 0.
-        alpha: The power of its fall. At least 0.
-        t0: The average is of the points from update t0 + 2 on; before, the last point.
-        weight_decay: Times the parameter, added to the gradient.
+        learning_rate: Initial learning rate, a number or a schedule.
+        lambd: Speed at which it falls, and a weight decay. At least 0.
+        alpha: Power of the fall. At least 0.
+        t0: The average starts at update t0 + 2; before, it is the last iterate.
+        weight_decay: `weight_decay * param` is added to the gradient.
 
-    Keeps `average`, which is what to evaluate with, see `eval_params`.
+    Keeps `average`, the parameters to evaluate with, see `eval_params`.
 
     Examples:
         >>> tx, params = gradtx.asgd(0.5, lambd=0.0, alpha=0.0, t0=0.0), jnp.array(4.0)
@@ -102,20 +102,20 @@ def scale_by_ftrl(
     l2_shrinkage: NonNegative = 0.0,
     beta: NonNegative = 0.0,
 ):
-    """The step of FTRL-Proximal, of sparse weights of linear models.
+    """FTRL-Proximal's step, for sparse weights of linear models.
 
     McMahan et al. 2013: https://research.google/pubs/pub41159/; as `keras.optimizers`.
-    Of where parameters start the first step leaves `1 - (n0 / n1)**0.5`, n the sum of
-    squares: nothing, if gradients are small and n0 is not 0.
+    The first step multiplies the initial parameters by `1 - (n0 / n1)**0.5`, where n is
+    the sum of squares: they become about 0 if gradients are small and n0 is not 0.
 
     Args:
-        learning_rate: At least 0, a number or a schedule; where it is 0 nothing moves.
-        learning_rate_power: Of the sum of squares, at most 0; the paper's is -0.5.
-        initial_accumulator_value: What that starts at (0 in the paper). At least 0.
-        l1: Of the absolute value. At least 0.
-        l2: Of the square: half of the paper's. At least 0.
+        learning_rate: A number or a schedule, at least 0; 0 changes nothing.
+        learning_rate_power: Power of the sum of squares, at most 0; -0.5 in the paper.
+        initial_accumulator_value: Initial sum of squares (0 in the paper). At least 0.
+        l1: Weight of the absolute value. At least 0.
+        l2: Weight of the square, half of the paper's. At least 0.
         l2_shrinkage: `2 * l2_shrinkage * param` is added to the gradient. At least 0.
-        beta: Added to the root, as in the paper (which has 1). At least 0.
+        beta: Added to the root; 1 in the paper. At least 0.
 
     Keeps `accumulator` and `linear`.
 
@@ -162,7 +162,7 @@ def ftrl(
     l2_shrinkage: NonNegative = 0.0,
     beta: NonNegative = 0.0,
 ):
-    """FTRL-Proximal: sparse weights of linear models, which start at 0.
+    """FTRL-Proximal: sparse weights of linear models; initialize them at 0.
 
     McMahan et al. 2013: https://research.google/pubs/pub41159/; as `keras.optimizers`.
 
@@ -182,14 +182,14 @@ def ftrl(
 def scale_by_madgrad(
     learning_rate: Scalar, momentum: Decay = 0.9, eps: Positive = 1e-6
 ):
-    """Momentumized, adaptive, dual averaged gradient (MADGRAD).
+    """MADGRAD's step: momentumized, adaptive, dual averaged gradient.
 
-    Defazio and Jelassi 2021, Algorithm 1: https://arxiv.org/abs/2101.11075. As optax;
-    gives the step, not a gradient.
+    Defazio and Jelassi 2021, Algorithm 1: https://arxiv.org/abs/2101.11075. Returns the
+    update, with its sign: do not negate it.
 
     Args:
         learning_rate: A number or a schedule.
-        momentum: How much of the parameter stays, in [0, 1).
+        momentum: Weight of the current parameter in the next one, in [0, 1).
         eps: Added to the cube root, and to a learning rate that is not 0. Positive.
 
     Keeps `grad_sum_sq`, `s` and the first parameters `x0`.
@@ -201,12 +201,12 @@ def scale_by_madgrad(
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        # As the authors' code since 1.3: at a rate of 0 nothing is added either.
+        # As in the authors' code since 1.3: eps is not added to a rate of 0.
         rate = jnp.where(learning_rate == 0, 0, learning_rate + eps)
         weight = rate * jnp.sqrt(leaf.t)
         squares = slots["grad_sum_sq"] + weight * abs2(u)
         total = slots["s"] + weight * u
-        # The floor changes nothing where a gradient was, and its derivative is finite.
+        # The floor acts only where all gradients were 0, for a finite derivative.
         size = jnp.cbrt(jnp.maximum(squares, jnp.finfo(squares.dtype).tiny)) + eps
         step = momentum.complement * (slots["x0"] - total / size - leaf.param)
         return step, slots | {"grad_sum_sq": squares, "s": total}
@@ -247,14 +247,14 @@ def madgrad(
 
 @transformation
 def scale_by_cocob(alpha: NonNegative = 100.0, eps: Fixed[Positive] = 1e-8):
-    """Bet on each coordinate, a share of what past bets have won (COCOB-Backprop).
+    """COCOB-Backprop's step: bet a share of past winnings on each coordinate.
 
-    Orabona and Tommasi 2017: https://arxiv.org/abs/1705.07795, Algorithm 2. As optax;
-    gives the step, not a gradient.
+    Orabona and Tommasi 2017: https://arxiv.org/abs/1705.07795, Algorithm 2. Returns the
+    update, with its sign: do not negate it.
 
     Args:
-        alpha: How many times the largest gradient the first bets are cut by.
-        eps: What the largest gradient starts at. Positive.
+        alpha: Least denominator of a bet, in largest gradients so far. At least 0.
+        eps: Initial value of the largest gradient. Positive.
 
     Keeps `init_particles`, `cumulative_gradients`, `scale`, `subgradients`, `reward`.
 
@@ -272,7 +272,7 @@ def scale_by_cocob(alpha: NonNegative = 100.0, eps: Fixed[Positive] = 1e-8):
         total = slots["subgradients"] + size
         reward = jnp.maximum(slots["reward"] - jnp.real(jnp.conj(u) * way), 0)
         against = slots["cumulative_gradients"] - u
-        # A share by a share: the product of two gradients may be out of range.
+        # Two ratios, since the product of two gradients may be out of range.
         share = (scale + reward) / jnp.maximum(total + scale, alpha * scale)
         return against / scale * share - way, slots | {
             "cumulative_gradients": against,
@@ -305,13 +305,13 @@ def cocob(
     weight_decay: Scalar = 0.0,
     mask: Any = None,
 ):
-    """COCOB: coin betting, a step size that nobody has to choose.
+    """COCOB: coin betting on each coordinate, without a learning rate to tune.
 
     Orabona and Tommasi 2017: https://arxiv.org/abs/1705.07795. Same arguments, defaults
     and numbers as `optax.contrib.cocob`.
 
     Args:
-        learning_rate: A number, or a schedule, that multiplies the gradient.
+        learning_rate: A number or a schedule that multiplies the gradient.
         weight_decay: `weight_decay * param` is added to the gradient, so that the
             direction is computed with it. At least 0 as a rule; a constant 0 adds
             nothing.

@@ -24,14 +24,14 @@ def _adam_weights(b1: Any, b2: Any) -> tuple[Weight, Weight]:
 
 
 def _adam_rate(rate: Any, weights: tuple[Any, Any]) -> Any:
-    """A learning rate with Adam's bias corrections in it."""
+    """The learning rate times Adam's bias corrections."""
     return rate * safe_sqrt(weights[1]) / weights[0]
 
 
 def _rate_at(leaf: Leaf, learning_rate: Any, weights: tuple[Weight, Weight]) -> Any:
-    """The rate of an update, in units of the distance before it.
+    """Learning rate of this update, from the distance estimated before it.
 
-    From what was before it, since what measures is asked before anything is settled.
+    It reads the scalars of the last update, since `measure` runs before `settle`.
     """
     now, _ = _settled(weights, leaf.before, leaf)
     return _adam_rate(leaf.before["estim_lr"] * learning_rate, now)
@@ -40,13 +40,13 @@ def _rate_at(leaf: Leaf, learning_rate: Any, weights: tuple[Weight, Weight]) -> 
 def _settled(
     weights: tuple[Weight, Weight], shared: Any, step: SettleContext | Leaf
 ) -> Any:
-    """Both weights at this update, and what is kept of them."""
+    """Both weights at this update, and the scalars that store them."""
     (one, kept_one), (two, kept_two) = (w.settle(shared, step) for w in weights)
     return (one, two), kept_one | kept_two
 
 
 def _kept(first: Any, weights: tuple[Weight, Weight]) -> dict[str, Any]:
-    """The scalars of an estimate of the distance, which starts at a number."""
+    """The scalars of an estimate of the distance, with its initial value."""
     estimate = {
         "estim_lr": lambda arrays: jnp.asarray(first, float),
         "numerator_weighted": zero,
@@ -70,18 +70,18 @@ def scale_by_prodigy(
 ):
     """Adam's step, its learning rate in units of an estimated distance.
 
-    Mishchenko and Defazio 2023, Algorithm 4: https://arxiv.org/abs/2306.06101. As
-    optax's `prodigy`, but for the sign.
+    Mishchenko and Defazio 2023 (Prodigy), Algorithm 4:
+    https://arxiv.org/abs/2306.06101. As `prodigy`, but for the sign.
 
     Args:
-        learning_rate: A number, or a schedule, in units of the estimate.
+        learning_rate: A number or a schedule, in units of the estimate.
         betas: Decays of both moments, each in [0, 1).
-        beta3: Decay of the estimate's sums, in [0, 1); the root of the second if None.
-        eps: In units of the estimate. Positive.
-        estim_lr0: The first estimate of the distance. Positive.
-        estim_lr_coef: Each new estimate is multiplied by this number.
-        weight_decay: This times the parameter and the learning rate, decoupled.
-        safeguard_warmup: Whether the sum of gradients leaves out the learning rate.
+        beta3: Decay of the estimate's sums, in [0, 1); `betas[1]**0.5` if None.
+        eps: Added to the root, times the estimate. Positive.
+        estim_lr0: Initial estimate of the distance. Positive.
+        estim_lr_coef: Factor of each new estimate.
+        weight_decay: Decoupled weight decay, times the learning rate.
+        safeguard_warmup: Whether the sum of gradients omits the learning rate.
 
     Examples:
         >>> tx, params = gradtx.scale_by_prodigy(estim_lr0=0.5), jnp.zeros(())
@@ -141,12 +141,12 @@ def prodigy(
     weight_decay: Scalar = 0.0,
     safeguard_warmup: bool = False,
 ):
-    """Prodigy: Adam with an estimate of the distance to the solution.
+    """Prodigy: Adam with an estimate of the distance to the solution as learning rate.
 
     Mishchenko and Defazio 2023: https://arxiv.org/abs/2306.06101. Same arguments,
     defaults and numbers as `optax.contrib.prodigy`.
 
-    Keeps `exp_avg`, `exp_avg_sq`, `grad_sum`, the first parameters `params0`, and two
+    Keeps `exp_avg`, `exp_avg_sq`, `grad_sum`, the initial parameters `params0`, and two
     numbers, `estim_lr` and `numerator_weighted`.
 
     Examples:
@@ -174,7 +174,7 @@ def scale_by_dadapt_adam(
     """Adam's step, its learning rate in units of an estimated distance.
 
     Defazio and Mishchenko 2023 (D-Adaptation): https://arxiv.org/abs/2301.07733. As
-    optax's `dadapt_adamw`, but for the sign.
+    `dadapt_adamw`, but for the sign.
 
     Args:
         eps: In units of the gradient. Positive.
@@ -188,7 +188,7 @@ def scale_by_dadapt_adam(
     b1, b2 = betas
     weights = _adam_weights(b1, b2)
     root = b2**0.5
-    new = b2.complement / (1 + root)  # 1 - root, without a difference of neighbours
+    new = b2.complement / (1 + root)  # 1 - root, without cancellation
 
     def next_sum(u: Any, slots: Any, leaf: Leaf) -> Any:
         rate = _rate_at(leaf, learning_rate, weights)
@@ -231,7 +231,7 @@ def dadapt_adamw(
     estim_lr0: Fixed[Positive] = 1e-6,
     weight_decay: Scalar = 0.0,
 ):
-    """D-Adaptation of AdamW: an estimate of the distance as its learning rate.
+    """D-Adapt AdamW: AdamW with an estimate of the distance as its learning rate.
 
     Defazio and Mishchenko 2023: https://arxiv.org/abs/2301.07733. Same arguments,
     defaults and numbers as `optax.contrib.dadapt_adamw`.

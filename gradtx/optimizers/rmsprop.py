@@ -28,7 +28,7 @@ from gradtx.transforms.weight_decay import add_decayed_weights
 
 
 def _divide(estimator: Any, eps: Any, eps_in_sqrt: bool) -> Any:
-    """Division by the root of an estimate, eps inside the root or added to it."""
+    """Divide by the root of an estimate, with eps inside the root or added to it."""
     if eps_in_sqrt:
         return divide_by_root(estimator, eps=0.0, eps_root=eps)
     return divide_by_root(estimator, eps)
@@ -48,10 +48,10 @@ def scale_by_rms(
     and numbers as `optax.scale_by_rms`.
 
     Args:
-        decay: Of the average, in [0, 1).
-        eps: Added inside the root (in units of the square) or to it. At least 0.
-        initial_scale: What the average starts at. At least 0.
-        eps_in_sqrt: Where eps is added.
+        decay: Decay of the average, in [0, 1).
+        eps: Added inside the root (in units of the square) or to the root. At least 0.
+        initial_scale: Initial value of the average. At least 0.
+        eps_in_sqrt: Whether to add eps inside the root.
         bias_correction: Whether to divide the average by `1 - decay**t`.
 
     Examples:
@@ -103,18 +103,19 @@ def rmsprop(
     """RMSProp: divide by the root of the moving average of the square.
 
     Hinton, Srivastava and Swersky 2012, lecture 6e; centered as Graves 2013:
-    https://arxiv.org/abs/1308.0850. As optax, momentum after the learning rate.
+    https://arxiv.org/abs/1308.0850. As in `optax.rmsprop`, the momentum comes after the
+    learning rate.
 
     Args:
         learning_rate: A number or a schedule.
-        decay: Of the average, in [0, 1).
-        eps: Added inside the root, or to it. At least 0.
-        initial_scale: What the average starts at. At least 0.
-        eps_in_sqrt: Where eps is added.
+        decay: Decay of the average, in [0, 1).
+        eps: Added inside the root or to the root. At least 0.
+        initial_scale: Initial value of the average. At least 0.
+        eps_in_sqrt: Whether to add eps inside the root.
         centered: Whether to divide by the root of the variance.
         momentum: Decay of a sum of steps, at least 0; None keeps no sum.
-        nesterov: Whether to look one step ahead along the sum.
-        bias_correction: Whether to correct the averages for their bias.
+        nesterov: Whether to use Nesterov momentum.
+        bias_correction: Whether to bias-correct the averages.
 
     Examples:
         >>> tx = gradtx.rmsprop(0.01, decay=0.99, momentum=0.9, eps_in_sqrt=False)
@@ -142,7 +143,7 @@ def scale_by_rss(
     defaults and numbers as `optax.scale_by_rss`.
 
     Args:
-        initial_accumulator_value: What the sum starts at. At least 0.
+        initial_accumulator_value: Initial value of the sum. At least 0.
         eps: Added inside the root. At least 0.
 
     Examples:
@@ -168,7 +169,7 @@ def adagrad(
 
     Args:
         learning_rate: A number or a schedule.
-        initial_accumulator_value: What the sum starts at. At least 0.
+        initial_accumulator_value: Initial value of the sum. At least 0.
         eps: Added inside the root. At least 0.
 
     Keeps `sum_of_squares`, like the parameter, at least float32.
@@ -187,12 +188,12 @@ def adagrad(
 
 @transformation
 def scale_by_past_rms(decay: Decay, eps: Positive = 1e-6, slot: str = "e_x"):
-    """Multiply by the root of the moving average of the square of what this gave.
+    """Multiply by the root of the moving average of its own squared output.
 
     Args:
-        decay: Of the average, in [0, 1).
-        eps: Added inside the root. Positive: it is all that the first step is made of.
-        slot: The name that the average is kept under.
+        decay: Decay of the average, in [0, 1).
+        eps: Added inside the root. Positive: the first factor is its root.
+        slot: Name of the average's slot.
 
     Examples:
         >>> tx = gradtx.scale_by_past_rms(0.5, eps=0.25)
@@ -210,7 +211,7 @@ def scale_by_past_rms(decay: Decay, eps: Positive = 1e-6, slot: str = "e_x"):
 
 @transformation
 def scale_by_adadelta(rho: Decay = 0.9, eps: Positive = 1e-6):
-    """Divide by the root mean square of gradients, multiply by that of updates.
+    """Divide by the root mean square of gradients, multiply by that of past updates.
 
     Zeiler 2012: https://arxiv.org/abs/1212.5701. Same arguments, defaults and numbers
     as `optax.scale_by_adadelta`.
@@ -240,17 +241,17 @@ def adadelta(
     weight_decay: Scalar = 0.0,
     weight_decay_mask: Any = None,
 ):
-    """Adadelta: gradients in units of their own size, times that of past updates.
+    """Adadelta: multiply by the root mean square of updates over that of gradients.
 
-    Zeiler 2012: https://arxiv.org/abs/1212.5701. As optax: without a learning rate the
-    update keeps the gradient's sign, so give one (the paper's is 1).
+    Zeiler 2012: https://arxiv.org/abs/1212.5701. As in `optax.adadelta`, without a
+    learning rate the update has the gradient's sign: give one (1 in the paper).
 
     Args:
         learning_rate: A number, a schedule, or None, see `scale_by_learning_rate`.
         rho: Decay of both averages, in [0, 1).
         eps: Added inside both roots. Positive.
-        weight_decay: Times the parameter, added to the gradient.
-        weight_decay_mask: Which leaves decay, see `only`. All, if None.
+        weight_decay: `weight_decay * param` is added to the gradient.
+        weight_decay_mask: The leaves that decay, see `only`; all if None.
 
     Examples:
         >>> tx = gradtx.adadelta(1.0)

@@ -1,4 +1,4 @@
-"""Rprop: a step size for each element."""
+"""Rprop: a step size per element."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ def scale_by_rprop(
     *,
     delayed: bool = True,
 ):
-    """Give each element a step size that grows while its gradient keeps its sign.
+    """Rprop's steps: a step size per element that grows while the sign stays the same.
 
     Riedmiller and Braun 1993: https://doi.org/10.1109/ICNN.1993.298623, in the form of
-    Igel and Huesken 2000 (iRprop-): none takes a step after a change of sign. As optax,
-    which gives the step of the update before; torch gives the new one.
+    Igel and Huesken 2000 (iRprop-): an element whose gradient changes sign takes no
+    step.
 
     Args:
-        learning_rate: The first step size. At least 0.
-        eta_minus: What a step size is multiplied by where the sign has changed.
-        eta_plus: And where it has not.
-        min_step_size: The least step size. At least 0.
-        max_step_size: The largest step size. At least 0.
-        delayed: Whether to give the step of the update before.
+        learning_rate: Initial step size. At least 0.
+        eta_minus: Factor of a step size where the sign has changed.
+        eta_plus: Factor of a step size where the sign has not changed.
+        min_step_size: Smallest step size. At least 0.
+        max_step_size: Largest step size. At least 0.
+        delayed: Whether to return the previous update's step (as optax does) instead of
+            the new one (as torch does).
 
     Keeps `step_sizes` and the last steps, `prev_updates`.
 
@@ -83,10 +84,10 @@ def rprop(
     *,
     delayed: bool = True,
 ):
-    """Rprop, for whole batches.
+    """Rprop: a step size per element, for full-batch gradients.
 
-    Riedmiller and Braun 1993: https://doi.org/10.1109/ICNN.1993.298623. As optax, one
-    update late; `delayed=False` is torch's.
+    Riedmiller and Braun 1993: https://doi.org/10.1109/ICNN.1993.298623. Steps are one
+    update late, as in `optax.rprop`; `delayed=False` gives torch's.
 
     Examples:
         >>> tx = gradtx.rprop(0.1, delayed=False)

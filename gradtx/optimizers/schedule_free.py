@@ -25,7 +25,7 @@ from gradtx.wrappers.schedule_free import schedule_free
 
 
 def _warmed(learning_rate: Any, warmup_steps: Any) -> Any:
-    """The learning rate, after a line from 0 of so many steps."""
+    """The learning rate, after a linear warmup from 0."""
     if warmup_steps is None:
         return learning_rate
     return warmup_constant_schedule(0.0, learning_rate, warmup_steps)
@@ -41,14 +41,14 @@ def schedule_free_sgd(
     weight_lr_power: Scalar = 2.0,
     state_dtype: DType | None = None,
 ):
-    """Schedule-free SGD.
+    """Schedule-free SGD: SGD with averaged iterates instead of a schedule.
 
     Defazio et al. 2024: https://arxiv.org/abs/2405.15682. Same arguments, defaults and
     numbers as `optax.contrib.schedule_free_sgd`.
 
     Args:
-        learning_rate: Positive. It takes no schedule: none is needed.
-        warmup_steps: Steps of a line from 0 up to the learning rate, if given.
+        learning_rate: Positive. A number: no schedule is needed.
+        warmup_steps: Steps of linear warmup from 0; no warmup if None.
         weight_decay: `weight_decay * param` is added to the gradient, so that the
             direction is computed with it. At least 0 as a rule; None adds nothing.
 
@@ -77,20 +77,20 @@ def schedule_free_adamw(
     weight_lr_power: Scalar = 2.0,
     state_dtype: DType | None = None,
 ):
-    """Schedule-free AdamW; see `interpolate_iterates`.
+    """Schedule-free AdamW: AdamW with averaged iterates instead of a schedule.
 
     Defazio et al. 2024: https://arxiv.org/abs/2405.15682. Same arguments, defaults and
     numbers as `optax.contrib.schedule_free_adamw`.
 
     Args:
-        learning_rate: Positive. It takes no schedule: none is needed.
-        warmup_steps: Steps of a line from 0 up to it, if given.
-        b1: The share of the mean in the parameters, in (0, 1).
+        learning_rate: Positive. A number: no schedule is needed.
+        warmup_steps: Steps of linear warmup from 0; no warmup if None.
+        b1: Weight of the mean in the parameters, in (0, 1); see `interpolate_iterates`.
         b2: Decay of the second moment, in [0, 1).
         eps: Added to the root. At least 0.
-        weight_decay: Times the parameter and the learning rate.
-        weight_lr_power: The power of the learning rate that is an iterate's weight.
-        state_dtype: What the iterates are stored in; at least float32 if None.
+        weight_decay: Decoupled weight decay, times the learning rate.
+        weight_lr_power: An iterate's weight is the learning rate to this power.
+        state_dtype: Storage dtype of the iterates; at least float32 if None.
 
     Examples:
         >>> tx, params = gradtx.schedule_free_adamw(0.1, warmup_steps=5), jnp.array(4.0)

@@ -41,9 +41,9 @@ DIAGONAL = hutchinson_estimator_diag_hessian()
 @part
 @transformation
 def _report_win_rate(threshold: Scalar, every: Scalar):
-    """Print the share of elements below a threshold, every so many updates.
+    """Print the share of elements below a threshold every `every` updates.
 
-    Keeps it as `win_rate`.
+    Keeps that share as `win_rate`.
     """
     period = None if is_constant_zero(every) else jnp.maximum(whole(every), 1)
 
@@ -56,7 +56,7 @@ def _report_win_rate(threshold: Scalar, every: Scalar):
 
     def settle(total: Any, shared: Any, step: SettleContext) -> Any:
         rate = safe_ratio(total["won"], total["all"])
-        # A whole number in integers: as a float the count is rounded.
+        # In integers: as a float a large count would be rounded.
         is_due = (every > 0) & is_last_of(step.count, jnp.maximum(whole(every), 1))
         lax.cond(
             is_due,
@@ -88,22 +88,22 @@ def scale_by_sophia(
     verbose: bool = False,
     print_win_rate_every_n_steps: Scalar = 0,
 ):
-    """Divide the average gradient by a rarely estimated diagonal of the Hessian; clip.
+    """Divide the momentum by a periodic estimate of the Hessian's diagonal, and clip.
 
-    Liu et al. 2023, Algorithm 3: https://arxiv.org/abs/2305.14342. As optax: call
-    `update(updates, state, params, obj_fn=...)`.
+    Liu et al. 2023 (Sophia), Algorithm 3: https://arxiv.org/abs/2305.14342. As in
+    `optax.contrib.sophia`, call `update(updates, state, params, obj_fn=loss)`.
 
     Args:
         b1: Decay of the first moment, in [0, 1).
         b2: Decay of the average of estimates, in [0, 1).
-        eps: The least that is divided by. Positive.
-        gamma: What the average is multiplied by.
-        clip_threshold: What elements are clipped to, at least 0; None clips nothing.
-        update_interval: After how many updates an estimate is made, at least 1.
-        hessian_diagonal_fn: What makes it, see `average_every`.
-        mu_dtype: What the first moment is stored in; at least float32 if None.
+        eps: Lower bound of the denominator. Positive.
+        gamma: Factor of the average of estimates.
+        clip_threshold: Largest magnitude of an element, at least 0; None clips nothing.
+        update_interval: Number of updates between estimates, at least 1.
+        hessian_diagonal_fn: Transformation that makes an estimate, see `average_every`.
+        mu_dtype: Storage dtype of the first moment; at least float32 if None.
         verbose: Whether to keep and print the share of elements that are not clipped.
-        print_win_rate_every_n_steps: How often; 0 prints nothing.
+        print_win_rate_every_n_steps: Number of updates between prints; 0 prints none.
 
     Examples:
         >>> tx, params = gradtx.scale_by_sophia(b2=0.0), jnp.array(3.0)
@@ -140,7 +140,7 @@ def sophia(
     verbose: bool = False,
     print_win_rate_every_n_steps: Scalar = 0,
 ):
-    """Sophia: clipped steps over a diagonal of the Hessian that is rarely estimated.
+    """Sophia: momentum over a periodic estimate of the Hessian's diagonal, clipped.
 
     Liu et al. 2023: https://arxiv.org/abs/2305.14342. Same arguments, defaults and
     numbers as `optax.contrib.sophia`. Call `update(updates, state, params,

@@ -37,7 +37,7 @@ def sgd(
     *,
     dampening: Fraction | None = None,
 ):
-    """Gradient descent, with momentum as a decaying sum if asked for.
+    """SGD: gradient descent, optionally with momentum as a decaying sum.
 
     Sutskever et al. 2013: http://proceedings.mlr.press/v28/sutskever13.pdf. Same
     arguments, defaults and numbers as `optax.sgd`.
@@ -45,11 +45,11 @@ def sgd(
     Args:
         learning_rate: A number or a schedule.
         momentum: Decay of the sum, between -1 and 1; None keeps no sum.
-        nesterov: Whether to look one step ahead along the sum.
-        accumulator_dtype: What the sum is stored in; at least float32 if None.
-        dampening: torch's, in [0, 1]: see `dampen`; only with momentum.
+        nesterov: Whether to use Nesterov momentum.
+        accumulator_dtype: Storage dtype of the sum; at least float32 if None.
+        dampening: As in torch, in [0, 1]; see `dampen`. Needs momentum.
 
-    Keeps `trace`, like the parameter, if there is momentum.
+    Keeps `trace`, like the parameter, with momentum only.
 
     Examples:
         >>> tx = gradtx.sgd(1.0, momentum=0.5, nesterov=True)
@@ -67,7 +67,7 @@ def sgd(
 
 
 def _sum(decay: Any, nesterov: bool, dtype: Any = None, dampening: Any = None) -> Any:
-    """Momentum, if there is a decay."""
+    """Momentum, or the identity if the decay is None."""
     if decay is None:
         return identity()
     return trace(decay, nesterov, dtype, dampening=dampening)
@@ -75,10 +75,10 @@ def _sum(decay: Any, nesterov: bool, dtype: Any = None, dampening: Any = None) -
 
 @transformation
 def momentum(learning_rate: ScalarOrSchedule, decay: Decay = 0.9):
-    """Gradient descent along the average gradient: `v = b v + (1 - b) g`.
+    """Momentum: gradient descent along the average gradient, `v = b v + (1 - b) g`.
 
-    Polyak 1964: https://doi.org/10.1016/0041-5553(64)90137-5. The averaging form, whose
-    steps are `1 - b` times those of `sgd(momentum=b)`.
+    Polyak 1964: https://doi.org/10.1016/0041-5553(64)90137-5. This is the averaging
+    form; its steps are `1 - b` times those of `sgd(momentum=b)`.
 
     Args:
         learning_rate: A number or a schedule.
@@ -105,7 +105,7 @@ def noisy_sgd(
     *,
     seed: Key | None = None,
 ):
-    """Gradient descent with falling Gaussian noise.
+    """Noisy SGD: gradient descent with Gaussian noise of falling variance.
 
     Neelakantan et al. 2015: https://arxiv.org/abs/1511.06807. Same arguments, defaults
     and numbers as `optax.noisy_sgd`.
@@ -132,13 +132,13 @@ def dpsgd(
     momentum: Scalar | None = None,
     nesterov: bool = False,
 ):
-    """Differentially private descent on per-example gradients.
+    """DP-SGD: differentially private descent on per-example gradients.
 
     Abadi et al. 2016: https://arxiv.org/abs/1607.00133. Same arguments, defaults and
     numbers as `optax.contrib.dpsgd`.
 
     Args:
-        momentum: Decay of the sum of updates, as of `trace`; no sum if None.
+        momentum: Decay of the sum of updates, see `trace`; no sum if None.
 
     Examples:
         >>> tx = gradtx.dpsgd(0.5, l2_norm_clip=5.0, noise_multiplier=0.0, seed=0)
@@ -157,7 +157,7 @@ def dpsgd(
 @described_by(decayed_step)
 @transformation
 def sign_sgd(learning_rate: ScalarOrSchedule):
-    """Descent along the sign of the gradient.
+    """SignSGD: descent along the sign of the gradient.
 
     Bernstein et al. 2018: https://arxiv.org/abs/1802.04434. Same arguments, defaults
     and numbers as `optax.sign_sgd`.
@@ -177,7 +177,7 @@ def signum(
     beta: Decay = 0.9,
     accumulator_dtype: DType | None = None,
 ):
-    """Descent along the sign of the average gradient.
+    """Signum: descent along the sign of the average gradient.
 
     Bernstein et al. 2018: https://arxiv.org/abs/1802.04434. Same arguments, defaults
     and numbers as `optax.signum`.
@@ -185,7 +185,7 @@ def signum(
     Args:
         learning_rate: A number or a schedule.
         beta: Decay of the average, in [0, 1).
-        accumulator_dtype: What the average is stored in; at least float32 if None.
+        accumulator_dtype: Storage dtype of the average; at least float32 if None.
 
     Examples:
         >>> tx = gradtx.signum(0.1, beta=0.9)
@@ -209,10 +209,10 @@ def signum(
 def optimistic_gradient_descent(
     learning_rate: ScalarOrSchedule, alpha: Scalar = 1.0, beta: Scalar = 1.0
 ):
-    """Gradient descent that adds the gradient's change; for games.
+    """Optimistic gradient descent: add the gradient's change since the last update.
 
-    Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2. Same arguments, defaults
-    and numbers as `optax.optimistic_gradient_descent`.
+    For games. Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2. Same arguments,
+    defaults and numbers as `optax.optimistic_gradient_descent`.
 
     Examples:
         >>> def game(x, fixed=jax.lax.stop_gradient):  # min over x[0], max over x[1]

@@ -50,7 +50,7 @@ from gradtx.schedules.warmups import (
 
 
 def __getattr__(name: str) -> _Any:
-    """The names of `optax.schedules` that are not here: ours, or optax's."""
+    """The other names of `optax.schedules`: ours if defined, otherwise of optax."""
     return _own_or(_optax.schedules, name)
 
 

@@ -1,4 +1,4 @@
-"""Schedules made of others: joins, pieces, cycles and epochs."""
+"""Schedules composed of others: joins, pieces, cycles and epochs."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ from gradtx.schedules.decays import (
 
 @schedule
 def join_schedules(schedules: Sequence[SubSchedule], boundaries: Sequence[Count]):
-    """One schedule after the other; each counts from its own boundary.
+    """Run schedules one after the other, each with its count from its own boundary.
 
     Args:
         schedules: Schedules or plain functions of the count.
-        boundaries: The counts at which the second and later ones begin. Of equal ones,
-            and of ones that descend, the last begins; one of 0 or less has begun.
-            More than are needed are ignored, as in optax.
+        boundaries: The counts at which the second and later schedules begin. At equal
+            or descending boundaries the last of their schedules begins. Boundaries may
+            be 0 or less; surplus ones are ignored, as in optax.
 
     Raises:
-        ValueError: There are too few boundaries, or no schedules.
+        ValueError: Too few boundaries, or no schedules.
 
     Examples:
         >>> warmup = gradtx.linear_schedule(0.0, 1.0, 10)
@@ -75,7 +75,7 @@ def join_schedules(schedules: Sequence[SubSchedule], boundaries: Sequence[Count]
     are_known = isinstance(boundaries, jax.Array) and is_concrete(boundaries)
     listed: Any = np.asarray(boundaries) if are_known else boundaries
     begins = (0, *map(_of_host, listed[:needed]))
-    # A turn is over where any later one begins.
+    # A schedule ends where any later one begins.
     ends = [*itertools.accumulate(reversed((*begins[1:], math.inf)), least)][::-1]
 
     def value(count: Any) -> Any:
@@ -83,8 +83,8 @@ def join_schedules(schedules: Sequence[SubSchedule], boundaries: Sequence[Count]
         for part, begin, end in zip(schedules, begins, ends, strict=True):
             is_before = before(count, begin)
             if is_before is True or before(count, end) is False:
-                continue  # it has no turn
-            # Held outside of its turn, where its value and derivative need not exist.
+                continue  # it never runs
+            # The count is clamped to its range, outside of which it may not be finite.
             own = _own(part, held(since(count, begin), _length(begin, end)))
             result = chosen(is_before, result, own)
         return result
@@ -93,13 +93,13 @@ def join_schedules(schedules: Sequence[SubSchedule], boundaries: Sequence[Count]
 
 
 def _of_host(boundary: Any) -> Any:
-    """As Python's if it is known: the difference of two uint8 may be none."""
+    """A concrete boundary as Python's number: differences of uint8 would wrap."""
     known = static(boundary)
     return boundary if known is None else known
 
 
 def _length(begin: Any, end: Any) -> Any:
-    """Steps from a beginning to an end, which may never come."""
+    """Steps from a beginning to an end, which may be infinite."""
     return math.inf if static(end) == math.inf else end - begin
 
 
@@ -115,14 +115,14 @@ def piecewise_constant_schedule(
     init_value: Fixed[Scalar],
     boundaries_and_scales: dict[int, Fixed[NonNegative]] | None = None,
 ):
-    """`init_value`, scaled by each factor from its boundary on.
+    """Piecewise constant: `init_value`, multiplied by a factor at each boundary.
 
     Args:
         init_value: The value before the first boundary.
-        boundaries_and_scales: Factors, each at least 0, by the count they start at.
+        boundaries_and_scales: Dict from a count to the factor there, at least 0.
 
     Raises:
-        TypeError: They are no dict, or a boundary is no number.
+        TypeError: Not a dict, or a boundary is not a number.
         ValueError: A factor is below 0.
 
     Examples:
@@ -148,16 +148,16 @@ def piecewise_interpolate_schedule(
     init_value: Fixed[Scalar],
     boundaries_and_scales: dict[int, Fixed[NonNegative]] | None = None,
 ):
-    """From `init_value` to its product with each factor, which its boundary completes.
+    """Interpolate between `init_value` and its products with the factors.
 
     Args:
-        interpolate_type: The curve between boundaries, as of `transition_schedule`.
+        interpolate_type: The curve between boundaries, see `transition_schedule`.
         init_value: The value at count 0.
-        boundaries_and_scales: Factors, each at least 0, by the count at which all
-            up to there are multiplied into the value.
+        boundaries_and_scales: Dict from a count to a factor, at least 0. At that count
+            the value is `init_value` times all factors up to there.
 
     Raises:
-        TypeError: They are no dict, or a boundary is no number.
+        TypeError: Not a dict, or a boundary is not a number.
         ValueError: A factor is below 0, or the curve is unknown.
 
     Examples:
@@ -171,7 +171,7 @@ def piecewise_interpolate_schedule(
 
 
 def _pieces(owner: str, init_value: Any, scales: Any) -> tuple[list, list]:
-    """The boundaries in order, and the values before the first and from each on."""
+    """The boundaries in order; the values before the first and from each one on."""
     scales = {} if scales is None else scales
     if not isinstance(scales, dict) or not all(map(is_number, scales)):
         raise TypeError(
@@ -185,7 +185,7 @@ def _pieces(owner: str, init_value: Any, scales: Any) -> tuple[list, list]:
 
 
 def _through(curve: Any, values: Sequence, boundaries: Sequence) -> Schedule:
-    """From the first value, along the curve, to each next one at its boundary."""
+    """Along the curve from each value to the next one at its boundary."""
     legs = itertools.pairwise((0, *boundaries))
     parts = [
         transition_schedule(first, last, _positive(end - begin), curve=curve)
@@ -197,7 +197,7 @@ def _through(curve: Any, values: Sequence, boundaries: Sequence) -> Schedule:
 
 
 def _positive(steps: Any) -> Any:
-    """Steps of a leg: none where it is over before it begins."""
+    """Length of a part in steps, at least 0."""
     return steps if static(steps) is None else max(steps, 0)
 
 
@@ -210,18 +210,19 @@ def linear_onecycle_schedule(
     div_factor: Fixed[Positive] = 25.0,
     final_div_factor: Fixed[Positive] = 1e4,
 ):
-    """A line up to the peak, a line back, and a line down to where training ends.
+    """One-cycle: linear from the initial value to the peak, back, and down to the end.
 
     Smith and Topin 2017: https://arxiv.org/abs/1708.07120. Where two lines end at the
-    same count, optax forgets the first of their factors; here the value jumps.
+    same count, the value jumps (optax drops the first of their factors).
 
     Args:
-        transition_steps: The whole length. Positive.
+        transition_steps: Total number of steps. Positive.
         peak_value: The value at count `floor(pct_start * transition_steps)`.
-        pct_start: The share of the steps after which the peak is reached, in [0, 1].
-        pct_final: The share after which the value is back, from `pct_start` to 1.
-        div_factor: The first value is `peak_value / div_factor`. Positive.
-        final_div_factor: The last is the first divided by this. Positive.
+        pct_start: Fraction of the steps at which the peak is reached, in [0, 1].
+        pct_final: Fraction at which the value is the initial one again, from
+            `pct_start` to 1.
+        div_factor: The initial value is `peak_value / div_factor`. Positive.
+        final_div_factor: The last value is the initial one over this. Positive.
 
     Raises:
         ValueError: A number is out of its range.
@@ -252,7 +253,7 @@ def cosine_onecycle_schedule(
     div_factor: Fixed[Positive] = 25.0,
     final_div_factor: Fixed[Positive] = 1e4,
 ):
-    """Half a cosine up to the peak, and one down to where training ends.
+    """One-cycle with cosines: half a cosine up to the peak, and one down to the end.
 
     Smith and Topin 2017: https://arxiv.org/abs/1708.07120.
 
@@ -267,7 +268,7 @@ def cosine_onecycle_schedule(
 
 
 def _floor(steps: Any) -> Any:
-    """Whole steps: in double, as optax rounds, where the number is on the host."""
+    """Whole steps, for concrete numbers rounded in float64 as in optax."""
     known = static(steps)
     return jnp.floor(steps) if known is None else math.floor(known)
 
@@ -281,18 +282,18 @@ def cyclic_schedule(
     cycle_factor: Fixed[Positive] = 1.0,
     step_factor: Fixed[Positive] = 1.0,
 ):
-    """Triangles for ever: a line up to `peak_value`, a line down, and again.
+    """Cyclical: triangles from `init_value` to `peak_value` and back, repeated.
 
-    Smith 2015: https://arxiv.org/abs/1506.01186. A `cycle_factor` of 0.5 is its (and
-    torch's) "triangular2", a `step_factor` of gamma its "exp_range".
+    Smith 2015: https://arxiv.org/abs/1506.01186. `cycle_factor=0.5` gives "triangular2"
+    of the paper and torch, `step_factor=gamma` gives "exp_range".
 
     Args:
         init_value: The value at the foot of each triangle.
-        peak_value: The value at the top of the first one.
-        up_steps: Steps of the way up. Positive.
-        down_steps: Steps of the way down, if not as many. Positive.
-        cycle_factor: What the height is multiplied by with each triangle. Positive.
-        step_factor: What it is multiplied by with each step. Positive.
+        peak_value: The value at the top of the first triangle.
+        up_steps: Steps up. Positive.
+        down_steps: Steps down; `up_steps` if None. Positive.
+        cycle_factor: Factor of the height per triangle. Positive.
+        step_factor: Factor of the height per step. Positive.
 
     Examples:
         >>> rate = gradtx.cyclic_schedule(0.0, 1.0, up_steps=10, cycle_factor=0.5)
@@ -316,19 +317,19 @@ def cyclic_schedule(
 def per_epoch(
     schedule: SubSchedule, steps_per_epoch: Fixed[PositiveInt], smooth: bool = False
 ):
-    """A schedule of epochs: it is evaluated at `count // steps_per_epoch`.
+    """Count in epochs: evaluate a schedule at `count // steps_per_epoch`.
 
     `sgd(per_epoch(exponential_decay(0.1, 1, 0.5), steps_per_epoch=390))` halves the
     learning rate after each epoch of 390 updates.
 
     Args:
         schedule: A schedule, or a plain function, of the number of finished epochs.
-        steps_per_epoch: Updates per epoch; whole and at least 1.
+        steps_per_epoch: Updates per epoch, a whole number, at least 1.
         smooth: Whether the schedule gets fractions of epochs, as a float, instead of
             whole epochs, as an int. The division of ints is exact at every count.
 
     Raises:
-        TypeError: `schedule` is no function.
+        TypeError: `schedule` is not a function.
         ValueError: `steps_per_epoch` is not whole or below 1.
 
     Examples:

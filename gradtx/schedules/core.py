@@ -1,9 +1,9 @@
-"""What a schedule is: a function from the count of updates to a number.
+"""Schedule: a function from the count of updates to a number.
 
 The count is 0 at the first update (`leaf.t`, which rules read, is 1 there). Any plain
-function of the count is a schedule too; these remember their arguments as
-transformations do, and are pytrees of their numbers. The function that a factory
-returns gets a count of at least 0: a weakly typed int, or a float if it was given one.
+function of the count is a schedule too. Schedules made by factories remember their
+arguments, as transformations do, and are pytrees of their numbers. The function that a
+factory returns gets a count of at least 0: a weakly typed int, or a float for a float.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ P = ParamSpec("P")
 
 
 class Schedule(FactoryValue):
-    """A function of the count that remembers what it was built from.
+    """A function of the count that remembers its factory and arguments.
 
     Examples:
         >>> rate = gradtx.linear_schedule(0.5, 0.0, 100)
@@ -36,20 +36,20 @@ class Schedule(FactoryValue):
         self.bound = bound
 
     def __call__(self, count: Any) -> Any:
-        """The value at a count of updates already made; below 0 that at 0.
+        """The value at a count of updates already made; a count below 0 is as 0.
 
         Args:
-            count: An int or an array of ints; floats, such as epochs, are fine too.
+            count: An int or an array of ints; or floats, such as epochs.
 
         Returns:
-            The value in the default float dtype: with x64 in float64, where optax's
-            schedules give float32 for an int32 count.
+            The value in the default float dtype. With x64 that is float64, where
+            schedules of optax return float32 for an int32 count.
         """
         with jax.numpy_dtype_promotion("standard"):
             return self.at(as_count(count))
 
     def at(self, count: Any) -> Any:
-        """The value at a count in the form that bodies get: see `counts`."""
+        """The value at a count in the form that bodies get, see `counts`."""
         function = self.bound.call()
         return function.at(count) if isinstance(function, Schedule) else function(count)
 
@@ -58,14 +58,14 @@ register_pytree(Schedule)
 
 
 def schedule(factory: Callable[P, Any]) -> Callable[P, Schedule]:
-    """Make a factory, which returns a function of the count, remember its arguments.
+    """Decorate a factory of functions of the count, so that it makes a `Schedule`.
 
-    The factory may return a schedule composed of others. A function gets an int where
-    the count is one, as plain functions do: `0.5**count`, not `2**-count`. It looks at
-    nothing else but the arguments: with and without jit it is traced, and not run.
+    The factory may return a schedule composed of others. Its function gets an int
+    count, as plain functions do: write `0.5**count`, not `2**-count`. It must be pure,
+    since it is traced with and without jit.
 
     Args:
-        factory: The function; its name is that of the schedule.
+        factory: The factory; its name is that of the schedule.
 
     Examples:
         >>> @gradtx.schedule
@@ -74,12 +74,12 @@ def schedule(factory: Callable[P, Any]) -> Callable[P, Schedule]:
         >>> [float(halving(1.0, 10)(count)) for count in (0, 9, 10, 20)]
         [1.0, 1.0, 0.5, 0.25]
     """
-    # Numbers of several dtypes meet in the body, as they do in the function it returns.
+    # The body may mix numbers of several dtypes, as its function may.
     return remember(jax.numpy_dtype_promotion("standard")(factory), _checked)
 
 
 def _checked(bound: FactoryCall) -> Schedule:
-    """The schedule of a body that has run, so has checked; inside other bodies too."""
+    """The schedule, after running its body for its checks; also inside other bodies."""
     if not bound.is_scheduled:
         bound.call()
     return Schedule(bound)

@@ -1,10 +1,10 @@
-"""Arithmetic of counts: whole where both numbers are, in float32 only inside a part.
+"""Arithmetic of counts: in ints as far as possible, in floats only inside a part.
 
 float32 is exact to 2**24 only, so a count stays an int until a curve is computed from
-it. The count that the body of a schedule gets is at least 0: an int, weakly typed, or a
-float where it was one (epochs), or where a number of steps has a fraction. Numbers of
-steps are Python's where they are concrete, so whole ones enter as ints; traced ones are
-floats (float32 without x64), split into an int and a rest.
+it. The body of a schedule gets a count of at least 0: a weakly typed int, or a float if
+it is called with one (epochs) or a number of steps has a fraction. Concrete numbers of
+steps are Python's, so whole ones enter as ints; traced ones are floats (float32 without
+x64), split into an int and a remainder.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def _largest() -> int:
 
 
 def as_count(count: Any) -> Any:
-    """The count that a schedule is called at, in the form that its body gets.
+    """The count of a call, in the form that the body of a schedule gets.
 
-    Before its beginning a schedule has its first value: no count is below 0.
+    Counts below 0 become 0, so that a schedule has its first value there.
     """
     is_host = isinstance(count, int | np.integer | np.ndarray)
     if is_host and np.size(count) and np.max(count) > _largest():
@@ -60,7 +60,7 @@ def is_whole(count: Any) -> bool:
 
 
 def static(number: Any) -> int | float | None:
-    """The number as Python's if it is on the host: an int if it is whole."""
+    """A concrete number as Python's, an int if it is whole; otherwise None."""
     if not isinstance(number, int | float | np.generic | np.ndarray) or np.ndim(number):
         return None
     number = number if isinstance(number, int) else float(number)
@@ -68,13 +68,13 @@ def static(number: Any) -> int | float | None:
 
 
 def _as_given(steps: Any) -> Any:
-    """The steps where the count is a float: ints of the host may be of any size."""
+    """The steps for a float count: Python's ints may be too large for int32."""
     known = static(steps)
     return steps if known is None else float(known)
 
 
 def chosen(condition: Any, one: Any, other: Any) -> Any:
-    """The one where the condition holds, which may be a bool of the host."""
+    """`one` where the condition holds, else `other`; takes Python's bools too."""
     if isinstance(condition, bool | np.bool_):
         return one if condition else other
     return jnp.where(condition, one, other)
@@ -91,7 +91,7 @@ def least(one: Any, other: Any) -> Any:
 
 
 def minus(count: Any, steps: Any) -> Any:
-    """The count less a number of steps: an int if both are whole."""
+    """The count minus a number of steps: an int if both are whole."""
     known = static(steps)
     if not is_whole(count):
         return count if known == 0 else count - _as_given(steps)
@@ -103,21 +103,21 @@ def minus(count: Any, steps: Any) -> Any:
     largest = np.iinfo(count.dtype).max
     if isinstance(known, int) and -largest <= known <= largest:
         if known < 0:
-            count = jnp.minimum(count, largest + known)  # or it would wrap
+            count = jnp.minimum(count, largest + known)  # else it would wrap
         return count - known if known else count
     whole = math.floor(min(max(known, 0), largest))
     return as_float(count - whole) - float(known - whole)
 
 
 def _floor(steps: Any, dtype: Any) -> Any:
-    """The floor of traced steps as an int of the dtype, held in its range."""
+    """The floor of traced steps as an int, clamped to the range of the dtype."""
     steps = as_float(steps)
     bound = np.nextafter(steps.dtype.type(2.0 ** (8 * dtype.itemsize - 1)), 0)
     return jnp.clip(jnp.floor(steps), -bound, bound).astype(dtype)
 
 
 def before(count: Any, boundary: Any) -> Any:
-    """Whether the count, at least 0, is below the boundary: a bool where all are."""
+    """Whether the count is below the boundary; Python's bool if that holds for all."""
     known = static(boundary)
     if known is None:
         return minus(count, boundary) < 0
@@ -132,14 +132,14 @@ def before(count: Any, boundary: Any) -> Any:
 
 
 def since(count: Any, begin: Any) -> Any:
-    """The count from a beginning on; 0 before it."""
+    """The count since a beginning; 0 before it."""
     known = static(begin)
     passed = minus(count, begin)
     return passed if known is not None and known <= 0 else jnp.maximum(passed, 0)
 
 
 def held(count: Any, steps: Any) -> Any:
-    """The count, held at the last one that is in a turn of so many steps."""
+    """The count, clamped to the last one within `steps` steps."""
     known = static(steps)
     if known == math.inf:
         return count
@@ -153,10 +153,10 @@ def held(count: Any, steps: Any) -> Any:
 
 
 def shares(count: Any, steps: Any) -> tuple[Any, Any]:
-    """The shares of the steps that are left and done, in [0, 1], each to its rounding.
+    """The fractions of the steps that are left and done, in [0, 1], each accurate.
 
-    Neither is 1 less the other, which has no digits where it is small. The one that is
-    0 is exactly so; a quotient of equals need not be 1, because XLA multiplies by the
+    Neither is computed as 1 minus the other, which cancels where it is small. A
+    fraction of 0 is exact; `x / x` need not be 1, because XLA multiplies by the
     reciprocal of a constant.
     """
     has_end = (
@@ -169,7 +169,7 @@ def shares(count: Any, steps: Any) -> tuple[Any, Any]:
 
 
 def turns(count: Any, steps: Any) -> tuple[Any, Any]:
-    """How many whole turns of so many steps are over, and the count in this one."""
+    """The number of complete cycles of `steps` steps, and the count in this one."""
     if not is_whole(count):
         return jnp.divmod(count, _as_given(steps))
     known = static(steps)
@@ -177,7 +177,7 @@ def turns(count: Any, steps: Any) -> tuple[Any, Any]:
         return _traced_turns(count, steps)
     if isinstance(known, int):
         return _divmod(count, known) if known <= _largest() else (count * 0, count)
-    # An interval such as 2.5 or 10 / 3 is a quotient of ints; all stays below p * q.
+    # An interval such as 2.5 or 10 / 3 is a quotient p / q; all ints stay below p * q.
     ratio = fractions.Fraction(known).limit_denominator(10_000)
     p, q = ratio.numerator, ratio.denominator
     if p / q != known or not 0 < p * q <= _largest():
@@ -188,10 +188,10 @@ def turns(count: Any, steps: Any) -> tuple[Any, Any]:
 
 
 def stairs(count: Any, begin: Any, steps: Any) -> Any:
-    """How many whole intervals of so many steps are over since the beginning."""
+    """The number of complete intervals of `steps` steps since the beginning."""
     if not is_whole(count) or isinstance(static(begin), int):
         return turns(since(count, begin), steps)[0]
-    # Of a whole interval the fraction of the beginning shifts no stair's whole count.
+    # With a whole interval, a fraction of the beginning only rounds up its count.
     first = jnp.ceil(begin) if static(begin) is None else math.ceil(begin)
     whole = _floor(first, count.dtype)
     over = turns(jnp.maximum(count - whole, 0), steps)[0]
@@ -202,13 +202,13 @@ def stairs(count: Any, begin: Any, steps: Any) -> Any:
 
 
 def _divmod(count: Any, steps: Any) -> tuple[Any, Any]:
-    """Of ints of at least 0: no sign needs mending."""
+    """Quotient and remainder of ints of at least 0, without handling of signs."""
     steps = jnp.broadcast_to(jnp.asarray(steps, count.dtype), count.shape)
     return lax.div(count, steps), lax.rem(count, steps)
 
 
 def _traced_turns(count: Any, steps: Any) -> tuple[Any, Any]:
-    """In ints where the steps turn out to be whole; differentiable by them."""
+    """`turns` for traced steps: in ints if they are whole; differentiable by them."""
     if is_whole(steps):
         return _divmod(count, steps)
     whole = jnp.maximum(_floor(steps, count.dtype), 1)
@@ -221,10 +221,11 @@ def _traced_turns(count: Any, steps: Any) -> tuple[Any, Any]:
 
 
 def raised(rate: Any, times: Any) -> Any:
-    """`rate**times`, with the rate as exactly as it is known.
+    """`rate**times`, with the full precision of a concrete rate.
 
-    In float32 1 - 1e-6 is 1 - 1.013e-6, and its millionth power wrong by 1.3%: so what
-    the rounding leaves, and the logarithm of a rate very near to 1, come from the host.
+    In float32 1 - 1e-6 is 1 - 1.013e-6, and its millionth power is wrong by 1.3%. So
+    the rounding error, and the logarithm of a rate very near 1, are computed on the
+    host.
     """
     times, known = as_float(times), static(rate)
     if known is None:
@@ -234,7 +235,7 @@ def raised(rate: Any, times: Any) -> Any:
         return near**times
     if abs(math.log(known)) < 2**-20:
         return jnp.exp(math.log(known) * times)
-    # Where the power is 0 or infinite, the correction must not be the other.
+    # Where the power is 0 or infinite, the correction must not make it NaN.
     rest = math.log1p((known - near) / near) * times
     rest = jnp.minimum(rest, 4.0) if known > near else jnp.maximum(rest, -4.0)
     return near**times * jnp.exp(rest)

@@ -1,4 +1,4 @@
-"""Single curves: from a first value to a last one, or down forever."""
+"""Single curves: from an initial value to a final one, or decaying forever."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _linear(left: Any, done: Any) -> tuple[Any, Any]:
 
 
 def _cosine(left: Any, done: Any) -> tuple[Any, Any]:
-    # (1 + cos(pi done)) / 2 has no digits where it is small.
+    # (1 + cos(pi done)) / 2 cancels where it is small.
     return jnp.sin(jnp.pi / 2 * left) ** 2, jnp.sin(jnp.pi / 2 * done) ** 2
 
 
@@ -45,8 +45,8 @@ def _rex(left: Any, done: Any) -> tuple[Any, Any]:
     return left / (0.5 + 0.5 * left), done / (1 + left)
 
 
-# The share of the way that is left, from 1 to 0, and the share that is done, 1 less
-# that, from the shares of the steps that are left and done.
+# The fractions of the transition left (from 1 to 0) and done (1 minus that), from the
+# fractions of the steps left and done.
 CURVES: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
     "linear": _linear,
     "cosine": _cosine,
@@ -64,7 +64,7 @@ def _power(base: Any, exponent: Any) -> Any:
 
 
 def _powers(left: Any, done: Any, exponent: Any) -> tuple[Any, Any]:
-    """`left**exponent`, and 1 less that: exact where either is small."""
+    """`left**exponent` and 1 minus that, each accurate where it is small."""
     if static(exponent) == 1:
         return left, done
     is_left = left > 0
@@ -80,7 +80,7 @@ def _powers(left: Any, done: Any, exponent: Any) -> tuple[Any, Any]:
 
 @schedule
 def constant_schedule(value: Fixed[Scalar]):
-    """The same value at every count.
+    """Constant: the same value at every count.
 
     Args:
         value: The value.
@@ -102,16 +102,16 @@ def transition_schedule(
     curve: Curve = "linear",
     power: Fixed[NonNegative] = 1.0,
 ):
-    """From `init_value` to `end_value` along a curve: what most others are made of.
+    """Transition from `init_value` to `end_value` along a curve.
 
     Args:
         init_value: The value up to `transition_begin`.
         end_value: The value from `transition_begin + transition_steps` on.
-        transition_steps: Steps that the transition takes. At least 0, which is a jump.
+        transition_steps: Steps of the transition. At least 0; 0 is a jump.
         transition_begin: The count at which it starts. At least 0.
-        curve: What is left of the way at progress p: "linear" is 1 - p, "cosine"
+        curve: The fraction left at progress p: "linear" is 1 - p, "cosine"
             (1 + cos(pi p)) / 2, "1-sqrt" 1 - sqrt(p), "rex" 2 (1 - p) / (2 - p).
-        power: Of the curve. At least 0; at 0 the first value stays.
+        power: Exponent of that fraction. At least 0; with 0 the value is constant.
 
     Examples:
         >>> rate = gradtx.transition_schedule(1.0, 0.0, 100, curve="1-sqrt")
@@ -126,12 +126,12 @@ def transition_schedule(
         return lambda count: init_value
 
     def value(count: Any) -> Any:
-        # A traced number of steps may be 0: counts before the beginning are inside.
+        # Traced steps may be 0: then counts before the beginning are inside.
         is_inside = before(minus(count, transition_begin), transition_steps)
         passed = since(count, transition_begin)
         left, done = _powers(*CURVES[curve](*shares(passed, transition_steps)), power)
-        # Each to its own rounding: their difference times a share cancels where one
-        # of the values is 0.
+        # Two products: the difference of the values times a fraction would cancel where
+        # one of the values is 0.
         between = init_value * left + end_value * done
         is_constant = chosen(power > 0, False, True)
         return chosen(is_constant, init_value, chosen(is_inside, between, end_value))
@@ -147,14 +147,14 @@ def polynomial_schedule(
     transition_steps: Count,
     transition_begin: Count = 0,
 ):
-    """From `init_value` to `end_value` along (1 - progress)**power.
+    """Polynomial: from `init_value` to `end_value` along `(1 - progress)**power`.
 
     Args:
         init_value: The value up to `transition_begin`.
         end_value: The value from `transition_begin + transition_steps` on.
-        power: At least 0; 1 is a straight line.
-        transition_steps: Steps that the transition takes. If there are none, the first
-            value stays, as in optax.
+        power: Exponent, at least 0; 1 is linear.
+        transition_steps: Steps of the transition. If not positive, the value is
+            constant, as in optax.
         transition_begin: The count at which it starts; 0 if below.
 
     Raises:
@@ -180,7 +180,7 @@ def polynomial_schedule(
 
 
 def _from_zero(begin: Any) -> Any:
-    """A beginning below 0 is 0, as in optax."""
+    """The beginning, at least 0, as in optax."""
     return chosen(begin < 0, 0, begin)
 
 
@@ -192,7 +192,7 @@ def linear_schedule(
     transition_steps: Count,
     transition_begin: Count = 0,
 ):
-    """A straight line from `init_value` to `end_value`; see `polynomial_schedule`.
+    """Linear from `init_value` to `end_value`; see `polynomial_schedule`.
 
     Examples:
         >>> rate = gradtx.linear_schedule(1.0, 0.5, 100, transition_begin=10)
@@ -211,15 +211,15 @@ def rex_schedule(
     transition_steps: Duration,
     transition_begin: Steps = 0,
 ):
-    """REX: a line that bends, slow at first and fast at the end of a budget of steps.
+    """REX: a curve that decays slowly at first and fast at the end of the steps.
 
-    (1 - p) / (1/2 + (1 - p) / 2) of the way is left at progress p. Chen, Wolfe and
-    Kyrillidis 2021: https://arxiv.org/abs/2107.04197; they end at 0.
+    At progress p, the fraction (1 - p) / (1/2 + (1 - p) / 2) is left. Chen, Wolfe and
+    Kyrillidis 2021: https://arxiv.org/abs/2107.04197, where the end value is 0.
 
     Args:
         init_value: The value up to `transition_begin`.
         end_value: The value from `transition_begin + transition_steps` on.
-        transition_steps: Steps that the transition takes. Positive.
+        transition_steps: Steps of the transition. Positive.
         transition_begin: The count at which it starts. At least 0.
 
     Examples:
@@ -239,15 +239,15 @@ def cosine_decay_schedule(
     alpha: Fixed[Scalar] = 0.0,
     exponent: Fixed[NonNegative] = 1.0,
 ):
-    """Half a cosine from `init_value` to `alpha * init_value`.
+    """Cosine decay: half a cosine from `init_value` to `alpha * init_value`.
 
     Loshchilov and Hutter 2016: https://arxiv.org/abs/1608.03983.
 
     Args:
         init_value: The value at count 0.
-        decay_steps: Steps that the decay takes. Positive.
-        alpha: The last value's share of the first.
-        exponent: A power of the half cosine, which falls from 1 to 0. At least 0.
+        decay_steps: Steps of the decay. Positive.
+        alpha: The final value over the initial one.
+        exponent: Exponent of the half cosine, which falls from 1 to 0. At least 0.
 
     Examples:
         >>> rate = gradtx.cosine_decay_schedule(1.0, decay_steps=100, alpha=0.1)
@@ -273,14 +273,14 @@ def exponential_decay(
 
     Args:
         init_value: The value up to `transition_begin`.
-        transition_steps: Steps in which the value changes by `decay_rate`. If there are
-            none, the first value stays, as in optax.
-        decay_rate: At least 0; a rate above 1 grows. At 0, as in optax, and at 1 the
-            first value stays.
+        transition_steps: Steps per factor of `decay_rate`. If not positive, the value
+            is constant, as in optax.
+        decay_rate: At least 0; above 1 the value grows. With 0, as in optax, and with 1
+            the value is constant.
         transition_begin: The count at which the decay starts; 0 if below.
         staircase: Whether to change only at whole multiples of `transition_steps`.
-        end_value: A bound that the value does not cross, if given: from above at a rate
-            below 1, from below at one above 1.
+        end_value: Lower bound of the value for a rate below 1, upper bound for a rate
+            above 1; no bound if None.
 
     Raises:
         ValueError: The rate is below 0.
@@ -309,7 +309,7 @@ def exponential_decay(
         )
         if is_past is False:
             return decayed
-        # Past its end a growing value overflows, and has no derivative.
+        # Past its bound a growing value overflows and has no derivative.
         inside = init_value * raised(rate, jnp.where(is_past, 0, intervals))
         return jnp.where(is_past, end_value, inside)
 
@@ -322,12 +322,12 @@ def inverse_time_decay(
     decay_rate: Fixed[NonNegative],
     interval: Duration | None = None,
 ):
-    """`init_value / (1 + decay_rate * count)`, or a staircase of it.
+    """Inverse time decay: `init_value / (1 + decay_rate * count)`, or its staircase.
 
     Args:
         init_value: The value at count 0.
-        decay_rate: At least 0. With 0.2 and rate 1: 0.2, 0.1, 0.067, 0.05, 0.04.
-        interval: If given, the count is that of whole intervals of so many steps.
+        decay_rate: At least 0. From 0.2 with rate 1: 0.2, 0.1, 0.067, 0.05, 0.04.
+        interval: If given, `count // interval` replaces the count.
 
     Examples:
         >>> rate = gradtx.inverse_time_decay(0.2, decay_rate=1.0)
@@ -344,14 +344,14 @@ def inverse_time_decay(
 
 @schedule
 def inverse_sqrt_decay(init_value: Fixed[Scalar], timescale: Duration = 1):
-    """`init_value / sqrt(1 + count / timescale)`: k / sqrt(t) at a timescale of 1.
+    """`init_value / sqrt(1 + count / timescale)`: k / sqrt(t) with a timescale of 1.
 
-    Such steps keep the regret of gradient descent at O(sqrt(t)): Zinkevich 2003,
+    With these steps the regret of gradient descent is O(sqrt(t)): Zinkevich 2003,
     Online Convex Programming, Theorem 1.
 
     Args:
         init_value: The value at count 0, k.
-        timescale: Steps after which the square of the value is halved. Positive.
+        timescale: Number of steps after which the squared value is halved. Positive.
 
     Examples:
         >>> rate = gradtx.inverse_sqrt_decay(1.0, timescale=100)

@@ -1,4 +1,4 @@
-"""Schedules that warm up before they decay, once or again and again."""
+"""Schedules with a warmup, and warm restarts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gradtx.schedules.decays import (
 
 
 def _warmed(init_value: Any, peak_value: Any, warmup_steps: Any, then: Any) -> Schedule:
-    """A line to the peak, which may take no step, then a schedule of its own count."""
+    """Linear warmup to the peak (of 0 or more steps), then a schedule from count 0."""
     line = transition_schedule(init_value, peak_value, warmup_steps)
     return join_schedules((line, then), (warmup_steps,))
 
@@ -30,13 +30,13 @@ def _warmed(init_value: Any, peak_value: Any, warmup_steps: Any, then: Any) -> S
 def warmup_constant_schedule(
     init_value: Fixed[Scalar], peak_value: Fixed[Scalar], warmup_steps: Steps
 ):
-    """A line from `init_value` to `peak_value`, which stays.
+    """Linear warmup from `init_value` to `peak_value`, then constant.
 
     Args:
-        init_value: The value at count 0, if there is a warmup.
+        init_value: The value at count 0, if `warmup_steps` is not 0.
         peak_value: The value from count `warmup_steps` on.
-        warmup_steps: Steps that the line takes. At least 0 (where optax stays at
-            `init_value`, here the value is the peak).
+        warmup_steps: Steps of the warmup. At least 0; with 0 the value is always
+            `peak_value` (in optax `init_value`).
 
     Examples:
         >>> rate = gradtx.warmup_constant_schedule(0.0, 1.0, warmup_steps=10)
@@ -55,15 +55,15 @@ def warmup_cosine_decay_schedule(
     end_value: Fixed[Scalar] = 0.0,
     exponent: Fixed[NonNegative] = 1.0,
 ):
-    """A line from `init_value` to `peak_value`, then half a cosine to `end_value`.
+    """Linear warmup from `init_value` to `peak_value`, cosine decay to `end_value`.
 
     Args:
-        init_value: The value at count 0, if there is a warmup.
+        init_value: The value at count 0, if `warmup_steps` is not 0.
         peak_value: The value at count `warmup_steps`.
-        warmup_steps: Steps that the line takes. At least 0, below `decay_steps`.
-        decay_steps: The whole length, the warmup included.
-        end_value: The value at count `decay_steps`; as in optax 0 after a peak of 0.
-        exponent: A power of the half cosine, which falls from 1 to 0. At least 0.
+        warmup_steps: Steps of the warmup. At least 0, below `decay_steps`.
+        decay_steps: Total number of steps, including the warmup.
+        end_value: The value at count `decay_steps`; 0 if the peak is 0, as in optax.
+        exponent: Exponent of the half cosine, which falls from 1 to 0. At least 0.
 
     Raises:
         ValueError: `decay_steps` is not above `warmup_steps`.
@@ -100,19 +100,19 @@ def warmup_exponential_decay_schedule(
     staircase: bool = False,
     end_value: Fixed[Scalar] | None = None,
 ):
-    """A line from `init_value` to `peak_value`, then `exponential_decay` from there.
+    """Linear warmup from `init_value` to `peak_value`, then `exponential_decay`.
 
     Args:
-        init_value: The value at count 0, if there is a warmup.
+        init_value: The value at count 0, if `warmup_steps` is not 0.
         peak_value: The value at count `warmup_steps`.
-        warmup_steps: Steps that the line takes. At least 0.
-        transition_steps: Steps in which the value changes by `decay_rate`. If there are
-            none, the peak stays, as in optax.
-        decay_rate: At least 0; a rate above 1 grows. At 0, as in optax, and at 1 the
-            peak stays.
+        warmup_steps: Steps of the warmup. At least 0.
+        transition_steps: Steps per factor of `decay_rate`. If not positive, the value
+            stays at the peak, as in optax.
+        decay_rate: At least 0; above 1 the value grows. With 0, as in optax, and with 1
+            the value stays at the peak.
         transition_begin: Steps after the warmup at which the decay starts.
         staircase: Whether to change only at whole multiples of `transition_steps`.
-        end_value: A bound that the value does not cross after the warmup, if given.
+        end_value: Bound of the value after the warmup; no bound if None.
 
     Examples:
         >>> rate = gradtx.warmup_exponential_decay_schedule(0.0, 1.0, 10, 100, 0.5)
@@ -129,16 +129,16 @@ def warmup_exponential_decay_schedule(
 def warmup_inverse_sqrt_schedule(
     init_value: Fixed[Scalar], peak_value: Fixed[Scalar], warmup_steps: Duration
 ):
-    """A line to `peak_value`, then `peak_value * sqrt(warmup_steps / count)`.
+    """Linear warmup to `peak_value`, then `peak_value * sqrt(warmup_steps / count)`.
 
-    Vaswani et al. 2017, section 5.3: https://arxiv.org/abs/1706.03762; its peak is
-    1 / sqrt(width * warmup_steps). With an equal `init_value`, T5's: Raffel et al.
-    2019, section 3.1.2: https://arxiv.org/abs/1910.10683.
+    Vaswani et al. 2017, section 5.3: https://arxiv.org/abs/1706.03762, with a peak of
+    1 / sqrt(width * warmup_steps). With `init_value=peak_value` this is T5's schedule:
+    Raffel et al. 2019, section 3.1.2: https://arxiv.org/abs/1910.10683.
 
     Args:
         init_value: The value at count 0.
         peak_value: The value at count `warmup_steps`.
-        warmup_steps: Steps that the line takes, and the timescale. Positive.
+        warmup_steps: Steps of the warmup, and the timescale. Positive.
 
     Examples:
         >>> rate = gradtx.warmup_inverse_sqrt_schedule(0.0, 1.0, warmup_steps=100)
@@ -159,19 +159,19 @@ def warmup_stable_decay_schedule(
     end_value: Fixed[Scalar] = 0.0,
     cooldown: Curve = "linear",
 ):
-    """WSD: a line to `peak_value`, which stays, and a cooldown to `end_value`.
+    """WSD: linear warmup to `peak_value`, a constant part, a cooldown to `end_value`.
 
-    Hu et al. 2024: https://arxiv.org/abs/2404.06395; cooldowns are compared by Haegele
-    et al. 2024: https://arxiv.org/abs/2405.18392.
+    Hu et al. 2024: https://arxiv.org/abs/2404.06395. Haegele et al. 2024 compare
+    cooldowns: https://arxiv.org/abs/2405.18392.
 
     Args:
-        init_value: The value at count 0, if there is a warmup.
+        init_value: The value at count 0, if `warmup_steps` is not 0.
         peak_value: The value after the warmup.
-        warmup_steps: Steps that the line takes. At least 0.
+        warmup_steps: Steps of the warmup. At least 0.
         stable_steps: Steps at the peak. At least 0.
-        cooldown_steps: Steps that the cooldown takes. Positive.
-        end_value: The value after all three.
-        cooldown: "linear", "cosine", "1-sqrt" or "rex", as of `transition_schedule`.
+        cooldown_steps: Steps of the cooldown. Positive.
+        end_value: The value after the cooldown.
+        cooldown: "linear", "cosine", "1-sqrt" or "rex", see `transition_schedule`.
 
     Examples:
         >>> rate = gradtx.warmup_stable_decay_schedule(0.0, 1.0, 10, 80, 10)
@@ -186,13 +186,13 @@ def warmup_stable_decay_schedule(
 
 @schedule
 def sgdr_schedule(cosine_kwargs: Sequence[dict[str, Fixed[Scalar]]]):
-    """Warm restarts: one `warmup_cosine_decay_schedule` after the other.
+    """SGDR, warm restarts: one `warmup_cosine_decay_schedule` after the other.
 
     Loshchilov and Hutter 2016: https://arxiv.org/abs/1608.03983.
 
     Args:
-        cosine_kwargs: For each cycle the arguments of `warmup_cosine_decay_schedule`;
-            a cycle lasts `decay_steps`, and the last one's end stays.
+        cosine_kwargs: The arguments of `warmup_cosine_decay_schedule` per cycle. A
+            cycle has `decay_steps` steps; after the last one the value is constant.
 
     Examples:
         >>> one = dict(init_value=0, peak_value=1, warmup_steps=10, decay_steps=50)

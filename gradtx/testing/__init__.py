@@ -1,4 +1,4 @@
-"""`check`: whether a transformation keeps the laws."""
+"""`check`: test whether a transformation satisfies the laws."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gradtx.testing.laws import law as law
 
 
 def broken(tx: Any, params: Any = None, **more: Any) -> dict[str, Exception]:
-    """The laws that a transformation breaks, with the error of each.
+    """The laws that a transformation violates, with the error of each.
 
     Args:
         tx: A transformation, of gradtx or of optax.
-        params: Parameters to try it on, a tree of float arrays; small ones of float32
-            if None. Try float16, too.
+        params: Parameters to test with, a tree of float arrays; small float32 arrays if
+            None. Test with float16 too.
         more: `gradients` and `extra` of a `Case`, for a transformation that needs
-            others than gradients like the parameters and no extra arguments.
+            extra arguments, or gradients of another structure than the parameters.
 
     Examples:
         >>> def over_itself(updates, params):
@@ -45,10 +45,10 @@ def broken(tx: Any, params: Any = None, **more: Any) -> dict[str, Exception]:
 
 
 def check(tx: Any, params: Any = None, **more: Any) -> None:
-    """Check every law; arguments as of `broken`.
+    """Test every law; same arguments as `broken`.
 
     Raises:
-        AssertionError: Some are broken: their names, with what happened.
+        AssertionError: Some laws are violated; lists their names and errors.
 
     Examples:
         >>> gradtx.testing.check(gradtx.sgd(0.1, momentum=0.9))
@@ -69,10 +69,10 @@ def check(tx: Any, params: Any = None, **more: Any) -> None:
 
 def _short(error: Exception, most: int = 200) -> str:
     is_branching = isinstance(error, jax.errors.TracerBoolConversionError)
-    # JAX's own text does not say what to do.
+    # The text of JAX does not say what to do.
     notes = getattr(error, "__notes__", [])[:1] if is_branching else []
     text = " ".join(" ".join([*notes, str(error)]).split())
-    text = re.sub(r" at 0x[0-9a-f]+", "", text)  # else one mistake looks like many
+    text = re.sub(r" at 0x[0-9a-f]+", "", text)  # so that the same mistake has one text
     return text if len(text) <= most else f"{text[:most]}..."
 
 

@@ -1,8 +1,8 @@
-"""The laws that every transformation keeps.
+"""The laws that every transformation must satisfy.
 
 Each law is a function of a transformation and a case (parameters, gradients), and
-raises where the transformation breaks it. They hold for foreign transformations, too,
-but for what only gradtx's are: values, with states that are dicts of slots.
+raises if the transformation violates it. Foreign transformations must satisfy them too,
+except where a law is about values and states that are dicts of slots.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gradtx.transforms.combine import chain, identity, only
 
 
 def gradients(params: Any, seed: int = 0) -> Any:
-    """Some gradients of about unit size, like the parameters.
+    """Gradients of about unit size, like the parameters.
 
     Examples:
         >>> grads = gradtx.testing.gradients({"w": jnp.zeros((2, 3))}, seed=1)
@@ -47,7 +47,7 @@ def gradients(params: Any, seed: int = 0) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What a transformation is tried on.
+    """The inputs to test a transformation with.
 
     Attributes:
         params: Parameters, a tree of float arrays.
@@ -67,7 +67,7 @@ class Case:
     extra: Callable[[Any, Any], dict[str, Any]] = lambda params, grads: {}
 
     def update(self, tx: Any, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        """The updates and the next state."""
+        """The updates and the state after them."""
         return tx.update(grads, state, params, **self.extra(params, grads))
 
     def first(self, tx: Any, params: Any, seed: int = 0) -> tuple[Any, Any]:
@@ -93,7 +93,7 @@ def law(check: Law) -> Law:
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Closed:
-    """A foreign transformation, which is no pytree of numbers."""
+    """A foreign transformation, which is not a pytree of numbers."""
 
     init: Callable[..., Any]
     update: Callable[..., Any]
@@ -141,7 +141,7 @@ def _finite(tree: Any) -> None:
 
 @law
 def updates_look_like_parameters(tx: GradientTransformation, case: Case) -> None:
-    """In structure, shape, dtype; and they are strongly typed."""
+    """Updates have the structure, shapes and dtypes of parameters, strongly typed."""
     updates, _ = case.first(tx, case.params)
     like = jax.tree.map(lambda p: jnp.asarray(p, p.dtype), case.params)
     _same_looks(like, updates)
@@ -155,7 +155,7 @@ def state_keeps_its_looks(tx: GradientTransformation, case: Case) -> None:
 
 @law
 def jit_equals_eager(tx: GradientTransformation, case: Case) -> None:
-    """Over two steps."""
+    """Jitted and eager updates are equal over two steps."""
 
     def update(grads: Any, state: Any) -> tuple[Any, Any]:
         return case.update(tx, grads, state, case.params)
@@ -169,7 +169,7 @@ def jit_equals_eager(tx: GradientTransformation, case: Case) -> None:
 
 @law
 def scan_works(tx: GradientTransformation, case: Case) -> None:
-    """The carry keeps its type, and equals the loop."""
+    """In a scan the carry keeps its type, and the result equals a loop's."""
     grads = case.gradients(case.params)
 
     def body(carry: Any, _: None) -> tuple[Any, None]:
@@ -185,7 +185,7 @@ def scan_works(tx: GradientTransformation, case: Case) -> None:
 
 @law
 def abstract_init_equals_init(tx: GradientTransformation, case: Case) -> None:
-    """Shapes in, shapes out; and the same in a jitted init."""
+    """`init` of shapes, and jitted `init`, have the shapes of `init` of arrays."""
     params, shapes = case.params, jax.eval_shape(lambda: case.params)
     state = tx.init(params)
     if isinstance(tx, FactoryValue):
@@ -200,24 +200,24 @@ def abstract_init_equals_init(tx: GradientTransformation, case: Case) -> None:
 
 @law
 def configs_give_an_equal(tx: GradientTransformation, case: Case) -> None:
-    """What has a config is made of it again, through JSON."""
+    """A config gives an equal transformation, also through JSON."""
     try:
         config = to_config(tx)
     except TypeError:
-        return  # foreign, or a function that has no name
+        return  # foreign, or with an unregistered function
     assert from_config(json.loads(json.dumps(config))) == tx
 
 
 @law
 def slots_like_parameters_are_found(tx: GradientTransformation, case: Case) -> None:
-    """By `optax.tree.map_params`, which inits from a placeholder without leaves."""
+    """`optax.tree.map_params` finds them, with a leafless placeholder for `init`."""
     state = tx.init(case.params)
     _bitwise(optax.tree.map_params(tx.init, lambda x: x, state), state)
 
 
 @law
 def one_trace_serves_all(tx: GradientTransformation, case: Case) -> None:
-    """Neither a second call retraces nor new numbers, all of them traced."""
+    """Neither a second call nor new numbers, all of them traced, cause a retrace."""
     traces = 0
 
     @jax.jit
@@ -275,7 +275,7 @@ def derivatives_are_finite(tx: GradientTransformation, case: Case) -> None:
 
 @law
 def empty_trees_are_fine(tx: GradientTransformation, case: Case) -> None:
-    """A tree without leaves gives itself."""
+    """A tree without leaves gives a tree without leaves."""
     state = tx.init({})
     updates, after = case.update(tx, {}, state, {})
     assert updates == {}
@@ -286,9 +286,9 @@ def empty_trees_are_fine(tx: GradientTransformation, case: Case) -> None:
 def a_leaf_without_a_gradient_is_skipped(
     tx: GradientTransformation, case: Case
 ) -> None:
-    """Its update is None, and its slots stay as they are."""
+    """The update of such a leaf is None, and its slots do not change."""
     if not isinstance(tx, FactoryValue):
-        return  # optax has no such thing
+        return  # not supported by optax
     grads, treedef = jax.tree.flatten(case.gradients(case.params))
     state = tx.init(case.params)
     skipped = treedef.unflatten([None, *grads[1:]])
@@ -303,7 +303,7 @@ def a_leaf_without_a_gradient_is_skipped(
 
 @law
 def absent_leaves_are_fine(tx: GradientTransformation, case: Case) -> None:
-    """None beside None is absent."""
+    """A leaf of None in parameters and gradients is absent."""
     more = {"here": case.params, "absent": None}
     if not _fits(tx, more):
         return
@@ -316,7 +316,7 @@ def absent_leaves_are_fine(tx: GradientTransformation, case: Case) -> None:
 
 @law
 def masked_leaves_are_untouched(tx: GradientTransformation, case: Case) -> None:
-    """And keep no state; the others are as they would be alone."""
+    """Masked leaves keep no state; other leaves are as without them."""
     both = {"in": case.params, "out": case.params}
     if not _fits(tx, both):
         return
@@ -331,7 +331,7 @@ def masked_leaves_are_untouched(tx: GradientTransformation, case: Case) -> None:
 
 
 def _fits(tx: Any, params: Any) -> bool:
-    """Whether it is for such parameters: masks and patterns may be for others only."""
+    """Whether masks and patterns of the transformation fit such parameters."""
     try:
         tx.init(params)
     except ValueError:
@@ -343,13 +343,13 @@ def _fits(tx: Any, params: Any) -> bool:
 
 @law
 def steps_are_declared(tx: GradientTransformation, case: Case) -> None:
-    """Updates that go against the gradient are those of a step, as its rules say."""
+    """A transformation whose updates oppose the gradient declares a step."""
     if not isinstance(tx, FactoryValue):
         return
     grads, (updates, _) = case.gradients(case.params), case.first(tx, case.params)
     pairs = zip(jax.tree.leaves(grads), jax.tree.leaves(updates), strict=True)
     alike = [(np.ravel(g), np.ravel(u)) for g, u in pairs if g.shape == u.shape]
-    if not alike:  # gradients of examples
+    if not alike:  # per-example gradients
         return
     g, u = map(np.concatenate, zip(*alike, strict=True))
     goes_against = np.vdot(g, u).real < -0.5 * np.linalg.norm(g) * np.linalg.norm(u)
@@ -362,9 +362,9 @@ def steps_are_declared(tx: GradientTransformation, case: Case) -> None:
 
 @law
 def pickling_gives_an_equal(tx: GradientTransformation, case: Case) -> None:
-    """Equal, with an equal hash, representation and results."""
+    """A pickle gives an equal value, with equal hash, representation and results."""
     if not isinstance(tx, FactoryValue):
-        return  # functions, which may be local
+        return  # made of functions, which may be local
     again = pickle.loads(pickle.dumps(tx))
     assert again == tx
     assert hash(again) == hash(tx) and repr(again) == repr(tx)
@@ -373,9 +373,9 @@ def pickling_gives_an_equal(tx: GradientTransformation, case: Case) -> None:
 
 @law
 def chains_nest(tx: GradientTransformation, case: Case) -> None:
-    """Nested or not a chain computes and keeps the same; `identity` is its unit."""
+    """Nested or not, chains have equal updates and states; `identity` is the unit."""
     first = case.first(tx, case.params)
-    if not isinstance(tx, FactoryValue):  # our chain keeps its state whole
+    if not isinstance(tx, FactoryValue):  # foreign: kept as a whole
         first = case.first(chain(tx), case.params)
     for it in (chain(tx), chain(chain(tx, identity())), chain(identity(), tx)):
         _bitwise(first, case.first(it, case.params))

@@ -1,7 +1,7 @@
-"""Building blocks; the other names of `optax.transforms` are optax's.
+"""Building blocks; the other names of `optax.transforms` are forwarded to optax.
 
-Parts that only recipes use (`magnitude`, `at_least`, `at_first`, ...) are exported
-here; `gradtx` finds them too, but does not list them.
+Parts used by recipes only (`magnitude`, `at_least`, `at_first`, ...) are exported
+here; they are attributes of `gradtx` too, but not in its list of names.
 """
 
 from types import ModuleType as _ModuleType

@@ -14,7 +14,7 @@ from gradtx.transforms.combine import add, chain, identity
 
 
 def like_update(value: Any, dtype: Any = None) -> Slot:
-    """A slot like the array that reaches the rule, filled with a number at first."""
+    """A slot with the shape of the update, initially filled with a number."""
 
     def first(array: Any) -> Any:
         return jnp.full_like(array, value)
@@ -30,17 +30,16 @@ def scale_by_ema(
     initial_value: Fixed[NonNegative] | None = 0.0,
     lagged: bool = False,
 ):
-    """Replace the update by its exponential moving average.
+    """EMA: replace the update by its exponential moving average.
 
-    `ema = (1 - decay) * u + decay * ema`.
+    `ema = (1 - decay) * u + decay * ema`, without bias correction.
 
     Args:
         decay: In [0, 1).
-        slot: The name that the average is kept under.
-        dtype: What it is stored in; at least float32 if None. It is computed in at
-            least float32 either way.
-        initial_value: What it starts at, at least 0; the first update if None.
-        lagged: Whether to give the average before this update.
+        slot: Name of the average's slot.
+        dtype: Storage dtype; at least float32 if None. Computed in at least float32.
+        initial_value: Initial value, at least 0; the first update if None.
+        lagged: Whether to return the average before this update.
 
     Examples:
         >>> tx = gradtx.scale_by_ema(0.5, slot="mu")
@@ -75,10 +74,10 @@ def trace(
 
     Args:
         decay: Between -1 and 1 for the sum to stay bounded.
-        nesterov: Whether to give `u + decay * trace`.
-        accumulator_dtype: What the sum is stored in; at least float32 if None. It is
-            computed in at least float32 (in optax in the stored dtype).
-        dampening: In [0, 1]: see `dampen`; optax has none.
+        nesterov: Whether to return `u + decay * trace`.
+        accumulator_dtype: Storage dtype of the sum; at least float32 if None. Computed
+            in at least float32 (in optax in the storage dtype).
+        dampening: In [0, 1], see `dampen`. Not in optax.
 
     Examples:
         >>> tx = gradtx.chain(gradtx.trace(0.5), gradtx.scale(-1.0))
@@ -104,10 +103,10 @@ def running_sum(
     """Replace the update by the sum of all updates so far: `sum = u + decay * sum`.
 
     Args:
-        slot: The name that the sum is kept under.
-        initial_value: What the sum starts at. At least 0.
+        slot: Name of the sum's slot.
+        initial_value: Initial value of the sum. At least 0.
         decay: Between -1 and 1 for the sum to stay bounded.
-        dtype: What the sum is stored in; at least float32 if None.
+        dtype: Storage dtype of the sum; at least float32 if None.
 
     Examples:
         >>> tx = gradtx.running_sum(initial_value=0.5)
@@ -125,11 +124,11 @@ def running_sum(
 
 @transformation
 def running_maximum(slot: str = "nu_max", decay: Fraction = 1.0):
-    """Replace a non-negative update by its elementwise maximum so far.
+    """Replace a non-negative update by its elementwise running maximum.
 
     Args:
-        slot: The name that the maximum is kept under.
-        decay: What the maximum so far is multiplied by at each update, in [0, 1].
+        slot: Name of the maximum's slot.
+        decay: Factor of the past maximum at each update, in [0, 1].
 
     Raises:
         TypeError: At `update`: the update is complex.
@@ -153,15 +152,15 @@ def running_maximum(slot: str = "nu_max", decay: Fraction = 1.0):
 def sign_average(
     decay: Decay, slot: str = "nu", initial_value: Fixed[NonNegative] = 0.0
 ):
-    """Replace a non-negative update by an average that moves by its size only.
+    """Yogi's average of a non-negative update: change by the size of the update only.
 
-    `v = v - (1 - decay) * sign(v - u) * u`. Zaheer et al. 2018 (Yogi):
+    `v = v - (1 - decay) * sign(v - u) * u`. Zaheer et al. 2018:
     https://papers.nips.cc/paper/8186-adaptive-methods-for-nonconvex-optimization.
 
     Args:
         decay: In [0, 1).
-        slot: The name that the average is kept under.
-        initial_value: What it starts at. At least 0.
+        slot: Name of the average's slot.
+        initial_value: Initial value. At least 0.
 
     Examples:
         >>> tx = gradtx.transforms.sign_average(0.5)
@@ -179,10 +178,10 @@ def sign_average(
 
 @transformation
 def difference(slot: str = "previous"):
-    """Replace the update by what it has changed since the last one; at first by 0.
+    """Replace the update by its difference from the last one; the first by 0.
 
     Args:
-        slot: The name that the last update is kept under.
+        slot: Name of the last update's slot.
 
     Examples:
         >>> tx = gradtx.transforms.difference()
@@ -199,7 +198,7 @@ def difference(slot: str = "previous"):
 
 @transformation
 def at_first(value: Scalar = 0.0):
-    """Replace the first update by a number, and no later one.
+    """Replace the first update by a number.
 
     Args:
         value: The number.
@@ -215,7 +214,7 @@ def at_first(value: Scalar = 0.0):
 
 @transformation
 def dampen(dampening: Fraction):
-    """Multiply by `1 - dampening`, but not the first update. As torch's SGD.
+    """Multiply all updates but the first by `1 - dampening`, as torch's SGD does.
 
     Args:
         dampening: In [0, 1].

@@ -18,13 +18,14 @@ from gradtx.transforms.combine import chain
 class Weight:
     """The weight of the updates so far in an average that started at zero.
 
-    After t updates with one decay b it is `1 - b**t`. Where the decay may change it is
-    `1 - b_1 b_2 ... b_t`, which no count tells: it is kept, as the average of ones.
-    While it is that of the count, it goes on by the count: to the bit as of a constant.
+    After t updates with one decay b it is `1 - b**t`. If the decay may change, it is
+    `1 - b_1 b_2 ... b_t`, which the count does not determine: the state stores it, as
+    the average of ones. As long as it equals `1 - b**t`, it is computed from the count,
+    with the same bits as for a constant decay.
 
     Attributes:
-        decay: The average's.
-        slot: The name that the weight is kept under, where it is.
+        decay: Decay of the average.
+        slot: Name of the weight's slot, if it is stored.
     """
 
     def __init__(self, decay: DecayValue, slot: str = "weight"):
@@ -32,37 +33,37 @@ class Weight:
 
     @property
     def shared(self) -> dict[str, Any]:
-        """The first value of the weight, where the state keeps it."""
+        """The initial weight, if the state stores it."""
         return {self.slot: zero_weight} if self.decay.changes else {}
 
     def settle(
         self, shared: Any, step: SettleContext | Leaf
     ) -> tuple[Any, dict[str, Any]]:
-        """The weight at this update, and the scalars that the state keeps."""
+        """The weight at this update, and the scalars to store."""
         if not self.decay.changes:
             return self.decay.weight_after(step.t), {}
         weight = self.after(shared[self.slot], step.t - 1)
         return weight, {self.slot: weight}
 
     def recovered(self, count: Any) -> Any:
-        """The weight after so many updates with this decay."""
+        """The weight after `count` updates with this decay."""
         weight = self.decay.weight_after(jnp.maximum(as_weak(count), 1))
         return jnp.where(count > 0, weight, 0).astype(float)
 
     def after(self, weight: Any, t: Any) -> Any:
-        """The weight one update after t updates had another one."""
+        """The weight after update t + 1, from the weight after update t."""
         average = self.decay.complement + self.decay * weight
         told = self.recovered(t)
         is_told = jnp.abs(weight - told) <= 4 * jnp.finfo(told.dtype).eps * told
         return jnp.where(is_told, self.decay.weight_after(t + 1), average)
 
     def at(self, leaf: Leaf, steps_ahead: int = 0) -> Any:
-        """The weight at this update, the one before it (its own if first), or later.
+        """The weight at this update, the previous (this one if first), or a later one.
 
         Args:
-            leaf: What the rule sees of this update.
-            steps_ahead: How many updates later, with the decay of this one; -1 for
-                the one before.
+            leaf: The context of this update.
+            steps_ahead: Number of updates ahead, with the decay of this one; -1 for
+                the previous update.
         """
         if not self.decay.changes:
             t = leaf.t + steps_ahead
@@ -77,12 +78,12 @@ class Weight:
 
 
 def zero_weight(arrays: Any) -> Any:
-    """No update has been averaged."""
+    """The initial weight: 0, before any update."""
     return jnp.zeros((), float)
 
 
 def kept_weights(*weights: Weight) -> dict[str, Any]:
-    """Of a rule that looks at weights: `shared` and `settle`, and `recovered`."""
+    """The arguments of a rule that reads weights: `shared`, `settle`, `recovered`."""
     recovered = {weight.slot: weight for weight in weights}
     shared = {k: first for weight in weights for k, first in weight.shared.items()}
 
@@ -96,17 +97,17 @@ def kept_weights(*weights: Weight) -> dict[str, Any]:
 
 @transformation
 def bias_correction(decay: Decay, steps_ahead: int = 0):
-    """Divide by what an average that started at zero falls short of: `1 - decay**t`.
+    """Bias correction: divide an average that started at zero by `1 - decay**t`.
 
-    A decay that changes (a schedule, or a number of `editable`) leaves
-    `1 - b_1 b_2 ... b_t`, so that the mean of equal gradients is the gradient.
+    For a decay that changes (a schedule, or a number of `editable`) the divisor is
+    `1 - b_1 b_2 ... b_t`, so that the average of equal gradients is the gradient.
 
     Args:
-        decay: The average's, in [0, 1).
-        steps_ahead: Correct as if so many more updates had been made with this decay;
-            -1 for one less, but at least one.
+        decay: Decay of the average, in [0, 1).
+        steps_ahead: Correct as after this many more updates with this decay; -1 for one
+            update less, but at least one.
 
-    Where the decay changes it keeps that weight, `mu_weight` behind an average `mu`.
+    If the decay changes, keeps that divisor: `mu_weight` after an average `mu`.
 
     Examples:
         >>> tx = gradtx.chain(gradtx.scale_by_ema(0.9), gradtx.bias_correction(0.9))
@@ -123,20 +124,20 @@ def bias_correction(decay: Decay, steps_ahead: int = 0):
 
 
 def corrected(average: Any, decay: Any, is_corrected: bool = True) -> Any:
-    """An average, corrected for its bias or not."""
+    """An average, with bias correction or without."""
     return chain(average, bias_correction(decay)) if is_corrected else average
 
 
 @transformation
 def ema(decay: Decay, debias: bool = True, accumulator_dtype: DType | None = None):
-    """The update's exponential moving average, corrected for its bias.
+    """EMA with bias correction: the exponential moving average of the updates.
 
     Same arguments, defaults and numbers as `optax.ema`.
 
     Args:
         decay: In [0, 1).
         debias: Whether to divide by `1 - decay**t`.
-        accumulator_dtype: What it is stored in; at least float32 if None.
+        accumulator_dtype: Storage dtype; at least float32 if None.
 
     Examples:
         >>> tx = gradtx.ema(0.9)
@@ -149,13 +150,13 @@ def ema(decay: Decay, debias: bool = True, accumulator_dtype: DType | None = Non
 
 @transformation
 def nesterov_correction(decay: Decay):
-    """Correct an average for its bias as it will be if the gradient comes again.
+    """Nesterov's bias correction: as if the same gradient came once more.
 
-    `decay * u / (1 - decay**(t + 1)) + (1 - decay) * grad / (1 - decay**t)`, with the
-    gradient of the enclosing `moments`. Dozat 2016.
+    `decay * u / (1 - decay**(t + 1)) + (1 - decay) * grad / (1 - decay**t)`, where
+    `grad` is the gradient of the enclosing `moments`. Dozat 2016.
 
     Args:
-        decay: The average's, in [0, 1).
+        decay: Decay of the average, in [0, 1).
 
     Examples:
         >>> ahead = gradtx.nesterov_correction(0.5)
@@ -174,18 +175,18 @@ def nesterov_correction(decay: Decay):
 
 
 def unbiased(decay: Any, nesterov: bool) -> Any:
-    """The correction of a first moment, looking one step ahead or not."""
+    """The bias correction of a first moment, with Nesterov momentum or without."""
     return nesterov_correction(decay) if nesterov else bias_correction(decay)
 
 
 @transformation
 def first_moment(decay: Decay, mu_dtype: DType | None = None, nesterov: bool = False):
-    """The moving average `mu`, corrected for its bias.
+    """The first moment: the moving average `mu` with bias correction.
 
     Args:
         decay: In [0, 1).
-        mu_dtype: What it is stored in; at least float32 if None.
-        nesterov: Whether it looks one step ahead. Dozat 2016:
+        mu_dtype: Storage dtype; at least float32 if None.
+        nesterov: Whether to use Nesterov momentum. Dozat 2016:
             https://openreview.net/pdf?id=OM0jvwB8jIp57ZJjtNEZ.
 
     Examples:

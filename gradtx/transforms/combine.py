@@ -19,17 +19,17 @@ from gradtx.core.nodes import Chain, Fork, Let, Masked, Named, Recall
 @declare(is_sequence=True)
 @transformation
 def chain(*transforms: Member):
-    """Apply transformations one after the other, each to what the one before gives.
+    """Apply transformations in sequence, each to the output of the one before.
 
-    As optax's `chain`, number for number, over our own and foreign transformations.
-    Chains flatten: nested or not they compute the same and keep the same state, a flat
-    dict with one `count`. A foreign member keeps its state whole under its name.
+    Same numbers as `optax.chain`, for our own and foreign transformations. Chains
+    flatten: nested or not, they compute the same and keep the same state, a flat dict
+    with one `count`. A foreign member keeps its whole state under its name.
 
     Args:
         transforms: Transformations, ours or foreign, in order.
 
     Raises:
-        TypeError: A member is no gradient transformation.
+        TypeError: A member is not a gradient transformation.
         ValueError: At `init`: two pinned names clash.
 
     Examples:
@@ -43,11 +43,11 @@ def chain(*transforms: Member):
 
 @transformation
 def moments(*transforms: Member):
-    """A chain whose members all see the update that entered it, as `leaf.grad`.
+    """Chain whose members can all read the gradient that enters it, as `leaf.grad`.
 
-    So momentum flows while a second moment measures the raw gradient: chained in a
-    scope, momentum and RMSProp are Adam. The scope ends with the parenthesis; a nested
-    `moments` opens its own.
+    Members transform the output of the one before; estimators such as a second moment
+    measure `leaf.grad`. In `moments`, momentum chained with RMSProp is therefore Adam.
+    A nested `moments` has its own `leaf.grad`.
 
     Args:
         transforms: Transformations, in order.
@@ -64,7 +64,7 @@ def moments(*transforms: Member):
 
 @transformation
 def identity():
-    """Change nothing, keep nothing: the chain of no members.
+    """The empty chain: return the update unchanged, keep nothing.
 
     Examples:
         >>> max_delta = None
@@ -78,14 +78,14 @@ def identity():
 
 @transformation
 def add(*branches: Member, weights: Sequence[Scalar] | None = None):
-    """The weighted sum of what several chains make of the same update.
+    """Weighted sum of the outputs of several transformations of the same update.
 
     Args:
         branches: One or more transformations.
-        weights: One number a branch, of any sign; all 1 if None.
+        weights: One number per branch, of any sign; all 1 if None.
 
     Raises:
-        ValueError: There is no branch, or not one weight a branch.
+        ValueError: No branches, or another number of weights than of branches.
 
     Examples:
         >>> tx = gradtx.add(gradtx.scale_by_sign(), gradtx.scale(0.5), weights=(3, 2))
@@ -111,12 +111,13 @@ def add(*branches: Member, weights: Sequence[Scalar] | None = None):
 @declare(pins="key")
 @transformation
 def named(key: str, transform: Member):
-    """Pin the names of a transformation's slots: `mu` is kept as `<key>.mu`.
+    """Prefix the names of a transformation's slots: `mu` is kept as `<key>.mu`.
 
-    So two of a kind keep their own state however the chain around them is edited.
+    Two transformations of one kind then keep their own state, however you edit the
+    chain around them.
 
     Args:
-        key: The name in front, without dots.
+        key: The prefix, without dots.
         transform: A transformation.
 
     Examples:
@@ -130,18 +131,18 @@ def named(key: str, transform: Member):
 
 @transformation
 def let(name: str | Private, value: Member, body: Member):
-    """Give a name to what a transformation makes; inside the body `recall` gives it.
+    """Name the output of a transformation; in the body, `recall` returns it.
 
-    `let("mu", scale_by_ema(0.9), body)` keeps one average, however often the body looks
-    at it. The body gets what the whole gets, not what `value` makes of it.
+    `let("mu", scale_by_ema(0.9), body)` keeps one average, however often the body
+    recalls it. The body gets the same update as `value`, not the output of `value`.
 
     Args:
-        name: The name under which `recall` finds it.
-        value: A transformation, whose outcome gets the name.
-        body: A transformation, inside which the name is known.
+        name: The name to pass to `recall`.
+        value: A transformation; its output gets the name.
+        body: A transformation that may contain `recall(name)`.
 
     Raises:
-        ValueError: The name is "grad" or "flowing", which mean something already.
+        ValueError: The name is "grad" or "flowing", which are reserved.
 
     Examples:
         >>> average = gradtx.scale_by_ema(0.5, slot="mu")
@@ -160,13 +161,13 @@ def let(name: str | Private, value: Member, body: Member):
 
 @transformation
 def recall(name: str | Private):
-    """Replace the update by what the enclosing `let` has under a name.
+    """Replace the update by the value that the enclosing `let` has named.
 
     Args:
-        name: The name that the `let` gave.
+        name: The name in that `let`.
 
     Raises:
-        ValueError: At `init` and `update`: no `let` around it has the name.
+        ValueError: At `init` and `update`: no enclosing `let` has the name.
 
     Examples:
         >>> both = gradtx.add(gradtx.recall("sign"), gradtx.identity())
@@ -180,7 +181,7 @@ def recall(name: str | Private):
 
 @transformation
 def only(transform: Member, mask: Any):
-    """Apply a transformation where a mask is true; others pass, and keep nothing.
+    """Apply a transformation where a mask is true; other leaves pass and keep no state.
 
     Args:
         transform: The transformation.
@@ -188,7 +189,8 @@ def only(transform: Member, mask: Any):
             a function from the parameters to one.
 
     Raises:
-        ValueError, TypeError: At `init`: the mask does not fit, or holds no bools.
+        ValueError, TypeError: At `init`: the mask does not fit, or has leaves other
+            than bools.
 
     Examples:
         >>> tx = gradtx.only(gradtx.trace(0.9), {"w": True, "b": False})
@@ -203,7 +205,7 @@ def only(transform: Member, mask: Any):
 def stateless(f: Callable[[Any, Any], Any]):
     """A transformation of whole trees from `f(updates, params) -> updates`.
 
-    As optax, for functions that are written for it; `memoryless` makes a rule.
+    As `optax.stateless`, for functions written for it; `memoryless` makes a rule.
 
     Args:
         f: A function of two trees; the parameters are None if `update` got none.

@@ -23,15 +23,15 @@ EMBEDDINGS = "**/*embedding*|**/*embedding*/weight|**/*_embed|**/cls_token"
 def decay_mask(
     params: Any = None, *, exempt: str | Sequence[str] = (), embeddings: bool = False
 ) -> Any:
-    """The usual mask of weight decay, by name: all but biases and norms.
+    """The usual mask for weight decay, by name: all parameters but biases and norms.
 
-    Exempt are `*bias*`, `b`, `scale`, `offset`, `gamma`, `beta`, `negative_slope`, and
-    `weight` of `*norm*`, `*Norm*`, `ln`, `ln_*`, `ln1` and of equinox's norms.
+    It exempts `*bias*`, `b`, `scale`, `offset`, `gamma`, `beta`, `negative_slope`, and
+    `weight` of `*norm*`, `*Norm*`, `ln`, `ln_*`, `ln1` and of the norms of equinox.
 
     Args:
         params: A tree. If None, the result is a mask function with these arguments.
-        exempt: More patterns of names, as of `groups`.
-        embeddings: Whether `*embedding*`, `*_embed`, `cls_token` are exempt too.
+        exempt: More patterns of names, as in `groups`.
+        embeddings: Whether to exempt `*embedding*`, `*_embed`, `cls_token` too.
 
     Raises:
         ValueError: No parameter is exempt, or a pattern of `exempt` matches none.
@@ -47,7 +47,7 @@ def decay_mask(
     if params is None:
         return functools.partial(decay_mask, exempt=more, embeddings=embeddings)
     leaves, treedef = jax.tree.flatten(params, is_leaf=_is_absent)
-    # optax hides whole subtrees, where names are missing that would be found.
+    # optax hides whole subtrees, and with them names that patterns would match.
     is_whole = not any(isinstance(leaf, optax.MaskedNode) for leaf in leaves)
     flags = _decaying(treedef, more, embeddings, is_whole)
     pairs = zip(leaves, flags, strict=True)
@@ -56,7 +56,7 @@ def decay_mask(
 
 
 def _is_absent(x: Any) -> bool:
-    """Whether a leaf is hidden, as those of other groups are; its name still counts."""
+    """Whether a leaf is hidden, as those of other groups are; patterns may match it."""
     return x is None or isinstance(x, optax.MaskedNode)
 
 
@@ -64,7 +64,7 @@ def _is_absent(x: Any) -> bool:
 def _decaying(
     treedef: Any, exempt: tuple[str, ...], embeddings: bool, is_whole: bool
 ) -> list[bool]:
-    """For each leaf whether it decays. In a whole tree all patterns must be found."""
+    """Per leaf, whether it decays. In a whole tree each pattern must match a name."""
     tree = treedef.unflatten(range(treedef.num_leaves))
     names = names_of(tree)
     usual = [BIASES_AND_NORMS, EMBEDDINGS] if embeddings else [BIASES_AND_NORMS]
@@ -91,7 +91,7 @@ def _decaying(
 
 
 def _fields(tree: Any, is_layer: Any) -> set[int]:
-    """Leaves that are fields of a layer of some kind, in a tree of their numbers."""
+    """Numbers of the leaves that are fields of a certain kind of layer."""
     layers = filter(is_layer, jax.tree.leaves(tree, is_leaf=is_layer))
     pairs = (pair for it in layers for pair in jax.tree.leaves_with_path(it))
     return {i for path, i in pairs if len(path) == 1}

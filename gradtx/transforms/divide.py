@@ -15,12 +15,12 @@ from gradtx.core.nodes import Fork
 
 @transformation
 def divide_by(estimator: Member):
-    """Divide by an estimate, `u / v`.
+    """Divide by an estimate v of the gradient's size: `u / v`.
 
     Args:
-        estimator: A transformation that makes v, real and positive, of the gradient:
-            `leaf.grad`, which inside `moments` is what entered it. Its rules see the
-            update that is divided as `leaf.flowing`.
+        estimator: A transformation of the gradient into v, real and positive. The
+            gradient is `leaf.grad`, inside `moments` the update that entered it. Its
+            rules can read the update u as `leaf.flowing`.
 
     Examples:
         >>> tx = gradtx.divide_by(gradtx.chain(gradtx.magnitude(), gradtx.shift(1.0)))
@@ -30,8 +30,8 @@ def divide_by(estimator: Member):
 
     def join(u: Any, outputs: tuple[Any, ...], leaf: Leaf) -> Any:
         (v,) = outputs
-        # Nothing is squared, in the derivative neither. But XLA multiplies what divides
-        # one after the other, such as this and a bias correction, which may be 2**-24.
+        # Nothing is squared, nor is it in the derivative. But XLA merges two divisions
+        # in sequence, such as this and a bias correction, which may be 2**-24.
         return ratio(u, jnp.maximum(v, float(jnp.finfo(v.dtype).tiny) * 2.0**24))
 
     return Fork((estimator,), join, measures=True)
@@ -44,14 +44,14 @@ def divide_by_root(
     """Divide by the root of an estimate: `u / (sqrt(v + eps_root) + eps)`.
 
     Args:
-        estimator: A transformation that makes v, real and not negative, of the
-            gradient, as in `divide_by`.
+        estimator: A transformation of the gradient into v, real and non-negative, as in
+            `divide_by`.
         eps: Added to the root, so in units of the gradient. At least 0.
         eps_root: Added inside the root. At least 0.
 
-    An estimate below 0 (from rounding) counts as 0, and the root is of no less than
-    the smallest normal number: where gradients vanish, the update and its derivative
-    are finite.
+    An estimate below 0 (from rounding) counts as 0, and the root's argument is at least
+    the smallest normal number: for zero gradients the update and its derivative are
+    finite.
 
     Examples:
         >>> tx = gradtx.divide_by_root(gradtx.second_moment(0.9))
@@ -72,15 +72,16 @@ def divide_by_root(
 def clip_by_normalized_rms(
     estimator: Member, threshold: Positive = 1.0, eps: NonNegative = 1e-6
 ):
-    """Scale each array down where gradients outgrow the estimate of their size.
+    """StableAdamW's clipping: scale down arrays whose gradients exceed their estimate.
 
-    By the root of the mean of `grad**2 / max(v, eps**2)`, if that exceeds a threshold.
-    Wortsman et al. 2023 (StableAdamW), Algorithm 2: https://arxiv.org/abs/2304.13013.
+    Divide by the root of the mean of `grad**2 / max(v, eps**2)` over the threshold, if
+    that ratio exceeds 1. Wortsman et al. 2023, Algorithm 2:
+    https://arxiv.org/abs/2304.13013.
 
     Args:
-        estimator: A transformation that makes v of the gradient, as in `divide_by`.
-        threshold: Positive.
-        eps: The least root of v. At least 0.
+        estimator: A transformation of the gradient into v, as in `divide_by`.
+        threshold: Largest root mean square that is not scaled down. Positive.
+        eps: Lower bound of the root of v. At least 0.
 
     Examples:
         >>> tx = gradtx.transforms.clip_by_normalized_rms(gradtx.second_moment(0.5))
@@ -103,15 +104,15 @@ def clip_by_normalized_rms(
 
 @transformation
 def atan2_of_root(estimator: Member, a: Scalar = 1.27, b: Positive = 1.0):
-    """Divide by the root of an estimate, bounded and without an eps.
+    """Divide by the root of an estimate with atan2: bounded, without `eps`.
 
-    `a * atan2(u, b * sqrt(v))`; of complex u by its magnitude. Everett et al. 2024:
-    https://arxiv.org/abs/2407.05872.
+    `a * atan2(u, b * sqrt(v))`; for complex u applied to the magnitude. Everett et al.
+    2024: https://arxiv.org/abs/2407.05872.
 
     Args:
-        estimator: A transformation that makes v of the gradient, as in `divide_by`.
-        a: What the angle is multiplied by: 4 / pi gives 1 where u is the root.
-        b: What the root is multiplied by. Positive.
+        estimator: A transformation of the gradient into v, as in `divide_by`.
+        a: Factor of the angle; 4 / pi gives 1 where u equals the root.
+        b: Factor of the root. Positive.
 
     Examples:
         >>> tx = gradtx.transforms.atan2_of_root(gradtx.second_moment(0.9))

@@ -22,7 +22,7 @@ from gradtx.transforms.combine import add, chain
 
 @transformation
 def square():
-    """Replace the update by its square |u|**2, real also for complex u.
+    """Replace the update by its squared magnitude |u|**2, real for complex u too.
 
     Examples:
         >>> tx = gradtx.chain(gradtx.square(), gradtx.scale_by_ema(0.5, "nu"))
@@ -34,7 +34,7 @@ def square():
 
 @transformation
 def magnitude():
-    """Replace the update by its magnitude |u|, real also for complex u.
+    """Replace the update by its magnitude |u|, real for complex u too.
 
     Examples:
         >>> tx = gradtx.divide_by(gradtx.transforms.magnitude())
@@ -61,7 +61,7 @@ def shift(by: Scalar):
 
 @transformation
 def at_least(floor: Scalar):
-    """Replace elements below a number by it; complex ones have no order.
+    """Replace real elements below a number by that number.
 
     Args:
         floor: The least value, of any sign.
@@ -81,7 +81,7 @@ def at_least(floor: Scalar):
 
 @transformation
 def root():
-    """Replace a non-negative update by its root; the derivative is finite at 0.
+    """Replace a non-negative update by its root, with a finite derivative at 0.
 
     Examples:
         >>> tx = gradtx.transforms.root()
@@ -96,10 +96,10 @@ def block_mean(block_axes: Any = None):
     """Replace each block of an array by its mean.
 
     Args:
-        block_axes: The axes of one block, for each array a tuple or an int: a tree like
-            the parameters, or a function from these to one. If None, all but the last
-            of matrices and larger arrays, so that kernels of shape `(inputs, outputs)`
-            have a block for each output; other arrays stay.
+        block_axes: Axes of one block, a tuple or an int per array: a tree like the
+            parameters, or a function from them to one. If None, all axes but the last
+            of arrays with two or more axes, so kernels of shape `(inputs, outputs)`
+            have one block per output; other arrays are unchanged.
 
     Examples:
         >>> tx = gradtx.divide_by(gradtx.transforms.block_mean())
@@ -122,7 +122,7 @@ def _mean_over(array: Any, axes: tuple[int, ...]) -> Any:
 
 
 def _axes_of(block_axes: Any, params: Any) -> Any:
-    """For each array the axes of one block."""
+    """The axes of one block, per array."""
     if block_axes is None:
         return jax.tree.map(lambda p: tuple(range(jnp.ndim(p) - 1)), params)
     tree = block_axes(params) if callable(block_axes) else block_axes
@@ -157,13 +157,13 @@ def second_moment(
     bias_correction: bool = True,
     initial_value: Fixed[NonNegative] = 0.0,
 ):
-    """The moving average of the square, an estimator.
+    """The second moment: the moving average of the squared gradient.
 
     Args:
-        decay: Of the average, in [0, 1).
-        slot: The name that it is kept under.
-        bias_correction: Whether to divide it by `1 - decay**t`.
-        initial_value: What it starts at. At least 0.
+        decay: Decay of the average, in [0, 1).
+        slot: Name of its slot.
+        bias_correction: Whether to divide by `1 - decay**t`.
+        initial_value: Initial value. At least 0.
 
     Examples:
         >>> tx = gradtx.second_moment(0.5)
@@ -179,14 +179,14 @@ def second_moment(
 def centered_second_moment(
     decay: Decay, initial_scale: Fixed[NonNegative] = 0.0, bias_correction: bool = False
 ):
-    """The moving variance: average of the square less square of the average.
+    """The moving variance: average of the square minus square of the average.
 
     Args:
-        decay: Of both averages, in [0, 1).
-        initial_scale: What the average of the square starts at. At least 0.
+        decay: Decay of both averages, in [0, 1).
+        initial_scale: Initial value of the average of the square. At least 0.
         bias_correction: Whether to divide both averages by `1 - decay**t`.
 
-    Keeps `mu` and `nu`. Rounding can make it negative; a root takes that as 0.
+    Keeps `mu` and `nu`. Rounding can make it negative; `divide_by_root` then takes 0.
 
     Examples:
         >>> tx = gradtx.centered_second_moment(0.5, bias_correction=True)

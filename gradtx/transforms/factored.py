@@ -1,4 +1,4 @@
-"""Factored estimates: less memory than the gradient's own shape."""
+"""Factored estimates: row and column means instead of a full second moment."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from gradtx.core.stable import stable
 
 @stable
 def power_decay(step: Any, exponent: Any) -> Any:
-    """Adafactor's decay at a step from 0: `1 - (step + 1)**-exponent`.
+    """Adafactor's decay schedule, with steps from 0: `1 - (step + 1)**-exponent`.
 
-    Before step 0, where an offset puts it, it is that of step 0: nothing is kept.
+    A negative step, from an offset, has the decay of step 0, which is 0.
 
     Args:
-        step: The number of updates before this one.
-        exponent: The power, usually in (0, 1).
+        step: Number of updates before this one.
+        exponent: Power of the step, usually in (0, 1).
 
     Examples:
         >>> decay = gradtx.transforms.power_decay
@@ -39,7 +39,7 @@ def power_decay(step: Any, exponent: Any) -> Any:
 
 
 def factored_axes(shape: tuple[int, ...], least: int) -> tuple[int, int] | None:
-    """The two longest axes, the longest last; None if there is none of enough size."""
+    """The two longest axes, the longest last; None if the shorter is below `least`."""
     axes = [int(axis) for axis in np.argsort(shape)[-2:]]
     is_matrix = len(axes) == 2 and shape[axes[0]] >= least
     return (axes[0], axes[1]) if is_matrix else None
@@ -52,18 +52,18 @@ def factored_average(
     min_dim_size_to_factor: Size | None = 128,
     decay_fn: Callable[[Any, Any], Any] = power_decay,
 ):
-    """The moving average of a positive update, kept as its means over two axes.
+    """Adafactor's moving average of a positive update, stored as means over two axes.
 
     Shazeer and Stern 2018, Algorithm 4: https://arxiv.org/abs/1804.04235.
 
     Args:
         decay: The second argument of `decay_fn`.
-        step_offset: What is taken from the step before.
-        min_dim_size_to_factor: The least size of the smaller of the two longest axes;
-            arrays below it are averaged whole, and all are if None.
+        step_offset: Subtracted from the step before `decay_fn`.
+        min_dim_size_to_factor: Least size of the smaller of the two longest axes.
+            Smaller arrays keep a full average; all arrays do if None.
         decay_fn: `(step, decay) -> decay of this update`, the step from 0.
 
-    Keeps `v_row`, `v_col` for an array that is factored, `v` for another.
+    Keeps `v_row`, `v_col` for a factored array, `v` for any other.
 
     Examples:
         >>> average = gradtx.transforms.factored_average(min_dim_size_to_factor=2)
@@ -82,10 +82,10 @@ def factored_average(
 @described_by(factored_average)
 @transformation
 def factored_ema(decay: Decay, min_dim_size_to_factor: Size | None = 1):
-    """`factored_average` with a decay that is the same at every update.
+    """`factored_average` with the same decay at every update.
 
     Args:
-        decay: Of the average, in [0, 1).
+        decay: Decay of the average, in [0, 1).
 
     Examples:
         >>> tx = gradtx.chain(gradtx.square(), gradtx.transforms.factored_ema(0.5))
@@ -98,7 +98,7 @@ def factored_ema(decay: Decay, min_dim_size_to_factor: Size | None = 1):
 
 
 def _factored(shares: Callable[[Leaf], tuple[Any, Any]], least: int | None) -> Rule:
-    """The rule of a factored average, from the shares of the old and of the new."""
+    """The rule of a factored average, from the weights of its old and new values."""
 
     def axes_of(array: Any) -> tuple[int, int] | None:
         return None if least is None else factored_axes(array.shape, least)
@@ -140,14 +140,14 @@ def _factored(shares: Callable[[Leaf], tuple[Any, Any]], least: int | None) -> R
 
 @transformation
 def covered_sum(decay: Fraction = 1.0, slot: str = "mu"):
-    """The sum of a non-negative update, kept as its maxima over all axes but one.
+    """SM3's sum of a non-negative update, stored as maxima over all axes but one.
 
-    Anil et al. 2019 (SM3), Algorithm SM3-II: https://arxiv.org/abs/1901.11150.
+    Anil et al. 2019, Algorithm SM3-II: https://arxiv.org/abs/1901.11150.
 
     Args:
-        decay: What the sum so far is multiplied by; below 1 it is an average.
-        slot: The name of the maxima, one vector for each array: those along its first
-            axis, then along its second, ...
+        decay: Factor of the past sum; below 1 the sum is an average.
+        slot: Name of the slot of maxima. It has one vector per array: the maxima along
+            the first axis, then along the second, and so on.
 
     Examples:
         >>> tx = gradtx.chain(gradtx.square(), gradtx.transforms.covered_sum())
@@ -158,7 +158,7 @@ def covered_sum(decay: Fraction = 1.0, slot: str = "mu"):
     """
 
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        if not u.size:  # no element, so no maximum
+        if not u.size:  # an empty array has no maximum
             return u, slots
         shape = u.shape or (1,)
         ends = np.cumsum(shape)[:-1]

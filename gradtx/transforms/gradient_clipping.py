@@ -43,10 +43,10 @@ def clip(max_delta: NonNegative):
 
 @transformation
 def clip_magnitude(max_magnitude: NonNegative):
-    """Clip every element to a magnitude, whatever its direction in the complex plane.
+    """Clip the magnitude of every element; complex elements keep their phase.
 
     Args:
-        max_magnitude: At least 0.
+        max_magnitude: Largest magnitude. At least 0.
 
     Examples:
         >>> tx, grads = gradtx.clip_magnitude(1.0), jnp.array([4j, -0.5 + 0j])
@@ -55,7 +55,7 @@ def clip_magnitude(max_magnitude: NonNegative):
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
-        if not jnp.iscomplexobj(u):  # u is used once, so it is never written out
+        if not jnp.iscomplexobj(u):  # u has one use, so XLA can fuse it
             return jnp.clip(u, -max_magnitude, max_magnitude)
         is_small = jnp.abs(u) < max_magnitude
         return jnp.where(is_small, u, max_magnitude * jnp.sign(u))
@@ -65,13 +65,13 @@ def clip_magnitude(max_magnitude: NonNegative):
 
 @transformation
 def clip_by_block_rms(threshold: Positive):
-    """Scale each array down, so that its root mean square is at most a number.
+    """Clip the root mean square of each array.
 
     Shazeer and Stern 2018 (Adafactor), section 6: https://arxiv.org/abs/1804.04235.
     Same arguments, defaults and numbers as `optax.clip_by_block_rms`.
 
     Args:
-        threshold: Positive.
+        threshold: Largest root mean square. Positive.
 
     Examples:
         >>> tx = gradtx.clip_by_block_rms(1.0)
@@ -89,10 +89,10 @@ def clip_by_block_rms(threshold: Positive):
 
 @transformation
 def clip_by_block_norm(max_norm: NonNegative):
-    """Scale each array down, so that its norm is at most a number.
+    """Clip the norm of each array.
 
     Args:
-        max_norm: At least 0. 0 gives zeros.
+        max_norm: Largest norm. At least 0; 0 gives zeros.
 
     Examples:
         >>> tx = gradtx.clip_by_block_norm(2.5)
@@ -111,16 +111,16 @@ def clip_by_block_norm(max_norm: NonNegative):
 
 @transformation
 def clip_by_global_norm(max_norm: NonNegative):
-    """Scale all updates down together, so that their global norm is at most a number.
+    """Clip the global norm: scale all updates down by one factor.
 
     Pascanu et al. 2012: https://arxiv.org/abs/1211.5063.
 
     Args:
-        max_norm: At least 0. 0 gives zeros.
+        max_norm: Largest global norm. At least 0; 0 gives zeros.
 
-    The norm is taken in at least float32. If it is not finite, finite elements become 0
-    (infinite norm) or NaN, and infinite ones NaN: nothing is hidden. Zero gradients
-    stay zero, and have a finite derivative.
+    The norm is computed in at least float32. If it is infinite, finite elements become
+    0 and infinite ones NaN; if it is NaN, all become NaN. Zero gradients stay zero and
+    have a finite derivative.
 
     Examples:
         >>> tx = gradtx.clip_by_global_norm(2.5)
@@ -140,17 +140,17 @@ def clip_by_global_norm(max_norm: NonNegative):
 
 
 def unitwise_norm(x: Any, axis: int | Sequence[int] | None = None) -> jax.Array:
-    """The norm of each unit of a layer, repeated to the shape of the array.
+    """The norm of each unit of a layer, broadcast to the shape of the array.
 
     Same arguments, defaults and numbers as `optax.transforms.unitwise_norm`.
 
     Args:
-        x: An array; of more than 5 axes only if it is a vector or `axis` is given.
-        axis: The axes of one unit. If None: all of a scalar or vector, the first of 2
-            or 3, all but the last of 4 or 5 axes.
+        x: An array. With more than 5 axes it needs `axis`, unless it is a vector.
+        axis: Axes of one unit. If None: all axes of a scalar or vector, the first of 2
+            or 3 axes, all but the last of 4 or 5 axes.
 
     Raises:
-        ValueError: There are more than 5 axes, and `axis` is None.
+        ValueError: The array has more than 5 axes, and `axis` is None.
 
     Examples:
         >>> kernel = jnp.array([[3.0, 0.0], [4.0, 2.0]])
@@ -172,15 +172,15 @@ def unitwise_norm(x: Any, axis: int | Sequence[int] | None = None) -> jax.Array:
 def unitwise_clip(
     g_norm: Any, max_norm: Any, grad: Any, div_eps: float = 1e-6
 ) -> jax.Array:
-    """The gradient, scaled down to `max_norm` where its `g_norm` is larger.
+    """Scale the gradient down to `max_norm` where `g_norm` is larger.
 
     Same arguments, defaults and numbers as `optax.transforms.unitwise_clip`.
 
     Args:
-        g_norm: Norms, repeated to the shape of the gradient.
-        max_norm: Bounds of them, of the same shape.
+        g_norm: Norms, broadcast to the shape of the gradient.
+        max_norm: Upper bounds of the norms, of the same shape.
         grad: The gradient.
-        div_eps: The least that is divided by. Positive.
+        div_eps: Lower bound of the divisor. Positive.
 
     Raises:
         ValueError: The shapes differ.
@@ -203,15 +203,15 @@ def adaptive_grad_clip(
     eps: NonNegative = 1e-3,
     axis: int | tuple[int, ...] | None = None,
 ):
-    """Scale each unit's gradient down to a share of the norm of its parameters.
+    """Adaptive gradient clipping: clip each unit to a fraction of its parameters' norm.
 
     Brock et al. 2021: https://arxiv.org/abs/2102.06171, Algorithm 2. Same arguments,
     defaults and numbers as `optax.adaptive_grad_clip`.
 
     Args:
-        clipping: The share. At least 0.
-        eps: The least that a unit's norm counts as. At least 0.
-        axis: The axes of one unit, see `unitwise_norm`.
+        clipping: The fraction. At least 0.
+        eps: Lower bound of the parameters' norm. At least 0.
+        axis: Axes of one unit, see `unitwise_norm`.
 
     Examples:
         >>> tx, params = gradtx.adaptive_grad_clip(0.5), jnp.array([3.0, 4.0])
@@ -229,7 +229,7 @@ def adaptive_grad_clip(
 
 @transformation
 def keep_params_nonnegative():
-    """Shorten steps that would leave the non-negative parameters.
+    """Shorten steps that would make non-negative parameters negative.
 
     Same arguments, defaults and numbers as `optax.keep_params_nonnegative`.
 
@@ -255,7 +255,7 @@ def zero_nans():
 
     Same arguments, defaults and numbers as `optax.zero_nans`.
 
-    Keeps `found_nan`, for each array whether the last update had one.
+    Keeps `found_nan`: per array, whether the last update had a NaN.
 
     Examples:
         >>> tx = gradtx.zero_nans()

@@ -1,4 +1,4 @@
-"""Transformations of some of the parameters: by pattern, by label, by mask."""
+"""Transformations of part of the parameters: by pattern, by label, by mask."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ from gradtx.transforms.scaling import set_to_zero
 
 @transformation
 def masked(inner: Member, mask: Any, *, mask_compatible_extra_args: bool = False):
-    """Apply a transformation where a mask is true; others pass, and keep nothing.
+    """Apply a transformation where a mask is true; other leaves pass and keep no state.
 
-    As optax, but for its trap: there `masked(adam(0.1), mask)` gives the other leaves
-    their gradient as their update, which `apply_updates` adds. Here such a leaf gets
-    zeros, if `inner` makes a step (a rule in it says so, or it multiplies by a negative
-    number) and nothing around it scales the leaf. As in optax they pass where `inner`
-    is `scale` itself, or optax's, of which that is not known.
+    As `optax.masked`, except for steps: in optax `masked(adam(0.1), mask)` returns the
+    gradient of the other leaves, which `apply_updates` adds. Here these leaves get
+    zeros if `inner` makes a step (by a rule in it, or a negative factor) and nothing
+    around it scales them. They pass, as in optax, if `inner` is `scale` itself or from
+    optax, where a step cannot be recognized.
 
     Args:
         inner: The transformation.
         mask: A tree of bools with the structure of the parameters or a prefix of it, or
             a function from the parameters to one.
-        mask_compatible_extra_args: Whether foreign members get extra arguments that
-            are trees like the parameters with None where the mask is false.
+        mask_compatible_extra_args: Whether extra arguments of foreign members that are
+            trees like the parameters are masked too, with None where the mask is false.
 
     Raises:
-        ValueError, TypeError: At `init`: the mask does not fit, or holds no bools.
+        ValueError, TypeError: At `init`: the mask does not fit, or has leaves other
+            than bools.
 
     Examples:
         >>> tx = gradtx.masked(gradtx.sgd(0.5), {"w": True, "b": False})
@@ -58,25 +59,25 @@ def masked(inner: Member, mask: Any, *, mask_compatible_extra_args: bool = False
 
 @transformation
 def groups(transforms: Mapping[str, Member], labels: Any = None):
-    """Parameter groups: to each parameter the transformation of its group.
+    """Parameter groups: apply to each parameter the transformation of its group.
 
     `groups({"**/bias|**/scale": adamw(1e-3, weight_decay=0), "embed/**": frozen(),
-    "**": adamw(1e-3)})`. Leaves are named `encoder/layers/0/kernel`, in any library; of
-    the patterns that match, the one that spells out more of the name counts: parts
-    without wildcards first, then parts with some, then `*`; regular expressions most.
+    "**": adamw(1e-3)})`. Leaves are named `encoder/layers/0/kernel`, in any library. Of
+    the patterns that match, the most specific wins: regular expressions first, then
+    more parts without wildcards, then more parts with some, then `*`.
 
     Args:
-        transforms: By pattern: globs with `|` between them (`*` in a part, `**` over
+        transforms: By pattern: globs separated by `|` (`*` within a part, `**` across
             parts), or "re:" and a regular expression. Or by label.
-        labels: For transformations by label: `(name, leaf) -> label`, or a tree of
-            labels with the structure of the parameters or a prefix of it.
+        labels: Labels of the parameters: `(name, leaf) -> label`, or a tree of labels
+            with the structure of the parameters or a prefix of it.
 
-    The slots of one name are one tree for all groups, and one count counts: what a
-    group is called, and which leaves are in it, changes no state.
+    Slots of the same name are one tree for all groups, and there is one count: names of
+    groups and moves of parameters between them do not change the state's structure.
 
     Raises:
-        ValueError: At `init`: no pattern matches a leaf, or two of one rank do; a
-            pattern matches no leaf; a label has no transformation.
+        ValueError: At `init`: a leaf matches no pattern, or two equally specific ones;
+            a pattern matches no leaf; a label has no transformation.
 
     Examples:
         >>> tx = gradtx.groups({"**/b": gradtx.sgd(1.0), "**": gradtx.sgd(0.5)})
@@ -100,12 +101,11 @@ def groups(transforms: Mapping[str, Member], labels: Any = None):
 
 @transformation
 def frozen():
-    """Leave parameters as they are: their updates are zeros, and they keep nothing.
+    """Freeze parameters: their updates are zeros, and they keep no state.
 
-    A group of `groups`. No rule of the same transformation acts on these parameters:
-    their gradients are in no norm, and may be None, or of any dtype. Around the groups
-    `accumulate` keeps nothing for them, and `skip` does not ask whether theirs are
-    finite; other wrappers see them.
+    For a group of `groups`. No other rule acts on frozen parameters: global norms omit
+    their gradients, which may be None or of any dtype. Around the groups, `accumulate`
+    stores nothing for them and `skip` does not check them; other wrappers include them.
 
     Examples:
         >>> tx = gradtx.groups({"base": gradtx.frozen(), "head": gradtx.adam(0.5)})
@@ -141,7 +141,7 @@ def _by_label(argument: str, known: tuple[Any, ...], labels: Any, params: Any) -
         try:
             whole = jax.tree.broadcast(labels, params, is_leaf=is_none)
         except ValueError:
-            return labels  # the engine says how it must be
+            return labels  # the engine raises an error for a wrong structure
         chosen = treedef.flatten_up_to(whole)
     for name, label in zip(names, chosen, strict=True):
         if label not in known:
@@ -153,7 +153,7 @@ def _by_label(argument: str, known: tuple[Any, ...], labels: Any, params: Any) -
 
 
 def _check_takes(labels: Any, argument: str) -> None:
-    """A function of labels takes a name and a leaf."""
+    """Raise unless a function of labels takes a name and a leaf."""
     try:
         inspect.signature(labels).bind("name", None)
     except TypeError:
@@ -161,7 +161,7 @@ def _check_takes(labels: Any, argument: str) -> None:
             f"{argument} must be a function (name, leaf) -> label, got "
             f"{short_repr(labels)}"
         ) from None
-    except ValueError:  # a function of C's, whose arguments nobody knows
+    except ValueError:  # a builtin without a signature
         return
 
 
@@ -177,11 +177,11 @@ def partition(
     Same arguments, defaults and numbers as `optax.partition`.
 
     Args:
-        transforms: For each label a transformation. What it keeps is named after the
-            label: `state["decoder.mu"]`, with None for the parameters of others.
+        transforms: A transformation per label. The label prefixes its slots:
+            `state["decoder.mu"]`, with None for the parameters of other labels.
         param_labels: A tree of labels with the structure of the parameters or a prefix
             of it, or a function from the parameters to one.
-        mask_compatible_extra_args: As of `masked`.
+        mask_compatible_extra_args: See `masked`.
 
     Raises:
         ValueError: At `init`: a label has no transformation.
@@ -213,7 +213,7 @@ def multi_transform(
     *,
     mask_compatible_extra_args: bool = False,
 ):
-    """The same as `partition`, which is its newer name.
+    """The older name of `partition`.
 
     Examples:
         >>> transforms = {"train": gradtx.sgd(0.5), "keep": gradtx.set_to_zero()}
@@ -229,12 +229,12 @@ def multi_transform(
 
 @transformation
 def freeze(mask: Any):
-    """Give zeros as updates where a mask is true; others pass.
+    """Freeze the parameters where a mask is true; other updates pass.
 
     Same arguments, defaults and numbers as `optax.freeze`.
 
     Args:
-        mask: As of `only`.
+        mask: See `only`.
 
     Examples:
         >>> tx = gradtx.chain(gradtx.sgd(0.5), gradtx.freeze({"w": False, "b": True}))
@@ -247,13 +247,13 @@ def freeze(mask: Any):
 
 @transformation
 def selective_transform(optimizer: Member, *, freeze_mask: Any):
-    """Apply an optimizer where a mask is false; the others are frozen, keep nothing.
+    """Apply an optimizer where a mask is false; freeze the other parameters.
 
     Same arguments, defaults and numbers as `optax.selective_transform`.
 
     Args:
-        optimizer: The transformation of the others.
-        freeze_mask: As of `only`.
+        optimizer: The transformation of the parameters that are not frozen.
+        freeze_mask: See `only`.
 
     Examples:
         >>> mask = {"w": False, "b": True}
@@ -275,13 +275,13 @@ def _is_trained(freeze_mask: Any, params: Any) -> Any:
 def named_chain(*args: Any):
     """A chain of named members: `named_chain(("clip", clip(1.0)), ("sgd", sgd(0.1)))`.
 
-    As optax; the slots of a member are kept under its name: `state["adam.mu"]`.
+    As `optax.named_chain`; a member's name prefixes its slots: `state["adam.mu"]`.
 
     Args:
         args: Pairs of a name and a transformation.
 
     Raises:
-        ValueError: A member is no such pair, or two have one name.
+        ValueError: A member is not a pair, or two members have the same name.
 
     Examples:
         >>> members = ("clip", gradtx.clip(1.0)), ("fit", gradtx.adam(0.1))

@@ -16,14 +16,14 @@ from gradtx.core.rule import TreeRule
 
 @transformation
 def hutchinson_estimator_diag_hessian(random_seed: Key | None = None):
-    """Replace the update by an estimate of the diagonal of the Hessian.
+    """Replace the update by Hutchinson's estimate of the diagonal of the Hessian.
 
-    Hutchinson 1989, as in Sophia: https://arxiv.org/abs/2305.14342, Algorithm 1. As
-    optax: call `update(updates, state, params, obj_fn=...)` with a function from the
+    Hutchinson 1989, as in Sophia: https://arxiv.org/abs/2305.14342, Algorithm 1. As in
+    optax, call `update(updates, state, params, obj_fn=...)` with a function from the
     parameters to the loss.
 
     Args:
-        random_seed: A PRNG key or a seed of the random signs; 0 if there is none.
+        random_seed: PRNG key or seed of the random signs; 0 if None.
 
     Keeps `key`, as raw uint32.
 
@@ -40,7 +40,7 @@ def hutchinson_estimator_diag_hessian(random_seed: Key | None = None):
         if tree.params is None:
             raise no_params("hutchinson_estimator_diag_hessian", "obj_fn=...")
         leaves, treedef = jax.tree.flatten(tree.params)
-        # Of all leaves at once: to compile a loop for each key takes longer.
+        # All leaves in one draw: a loop per key would take longer to compile.
         keys = jax.vmap(key_of_leaf, (None, 0))(slots["key"], jnp.arange(len(leaves)))
         signs = [
             jax.random.rademacher(key, leaf.shape, leaf.real.dtype).astype(leaf.dtype)

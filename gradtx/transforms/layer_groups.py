@@ -1,4 +1,4 @@
-"""Groups of parameters by the depth of their layer."""
+"""Parameter groups by the depth of the layer."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def layer_decay(
 ) -> Any:
     """Layer-wise learning-rate decay: layer i of n gets `make(rate ** (n - i))`.
 
-    Clark et al. 2020: https://arxiv.org/abs/2003.10555. The result is `groups`.
+    Clark et al. 2020: https://arxiv.org/abs/2003.10555. Returns `groups`.
 
     Args:
-        make: From a multiplier to the transformation of a layer.
+        make: Function from a multiplier to the transformation of a layer.
         params: The parameters, or their shapes.
-        rate: In (0, 1].
-        layers: Pattern of modules, `*` for the number that orders them: "**/layers/*",
+        rate: Factor per layer, in (0, 1].
+        layers: Pattern of layers, with `*` for their number: "**/layers/*",
             "stages/*/blocks/*". Or a function from a parameter's name to i, at least 0.
         first: Pattern of the modules of layer 0, such as embeddings.
-        last: Pattern of those of layer n: final norm, head. All below is included.
+        last: Pattern of the modules of layer n, such as final norm and head.
 
     Raises:
-        ValueError: No pattern matches a parameter, or two do; a pattern matches none.
+        ValueError: A parameter has no pattern or two; a pattern has no parameter.
 
     Examples:
         >>> params = dict.fromkeys(("embed", "block_0", "block_1", "head"), jnp.ones(2))
@@ -68,7 +68,7 @@ def layer_decay(
 
 
 def _by_number(make: Any, rate: float, numbers: dict[str, Any]) -> Any:
-    """Groups of parameters whose layers are known by number."""
+    """Groups of parameters by the number of their layer."""
     for name, i in numbers.items():
         if not isinstance(i, int) or i < 0:
             raise ValueError(
@@ -89,20 +89,20 @@ def _label_of(labels: dict[str, str], name: str, leaf: Any) -> str | None:
 
 
 def _with_all_below(pattern: str) -> str:
-    """A pattern of modules as one of the parameters in them."""
+    """The pattern of all parameters in the modules of a pattern."""
     if pattern.startswith(REGEX):
         return pattern
     return "|".join(f"{glob}/**" for glob in _globs(pattern))
 
 
 def _globs(pattern: str) -> list[str]:
-    """The globs of a pattern, without what says that all below is included."""
+    """The globs of a pattern, without the suffix that includes submodules."""
     globs = (glob.strip().strip("/") for glob in pattern.split("|"))
     return [glob.removesuffix("/**") for glob in globs]
 
 
 def _patterns_of_layers(layers: str, names: Sequence[str]) -> list[str]:
-    """For each layer the pattern of its parameters, in order."""
+    """The pattern of each layer's parameters, in order."""
     found: dict[tuple[int, ...], dict[str, None]] = {}
     for glob in _globs(layers):
         tokens = re.split(r"(\*\*/|\*+)", glob)
@@ -126,7 +126,7 @@ def _patterns_of_layers(layers: str, names: Sequence[str]) -> list[str]:
 
 
 def _check(patterns: Sequence[str], names: Sequence[str]) -> None:
-    """Raise unless exactly one pattern matches each name, and each matches some."""
+    """Raise unless each name matches one pattern and each pattern matches a name."""
     compiled = [(text, Pattern(text)) for text in patterns]
     matching = {
         name: [text for text, it in compiled if it.rank(name) is not None]

@@ -1,7 +1,7 @@
 """Line searches: scale the update so that the objective falls by enough.
 
-What they share is a `Line`, the objective along the updates; the zoom line search is in
-`zoom.py`. They are while loops, which have no derivative in reverse mode.
+They share a `Line`, the objective along the updates; the zoom line search is in
+`zoom.py`. Line searches are while loops, without a derivative in reverse mode.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Line:
 
     Attributes:
         start: The point at step size 0.
-        grad: The gradient there. It is kept as `jax.grad` gives it; the argument of
-            `update` is, like the updates, its conjugate where parameters are complex.
+        grad: The gradient there, as `jax.grad` returns it. The argument of `update`
+            is its conjugate for complex parameters, as the updates are.
     """
 
     def __init__(self, owner: str, updates: Any, slots: Any, tree: Tree):
@@ -74,7 +74,7 @@ class Line:
         return jnp.asarray(sum(jax.tree.leaves(parts)), self.dtype)
 
     def move(self, stepsize: Any) -> Any:
-        """The parameters that move, after a step, in their own dtypes."""
+        """The moving parameters after a step, in their own dtypes."""
         return jax.tree.map(
             lambda u, p: None if u is None else (p + stepsize * u).astype(p.dtype),
             self.updates,
@@ -83,7 +83,7 @@ class Line:
         )
 
     def value(self, moved: Any) -> Any:
-        """The objective at parameters, those that do not move in their places."""
+        """The objective, from the moving parameters and the fixed ones."""
         params = jax.tree.map(
             lambda m, p: p if m is None else m, moved, self.params, is_leaf=is_none
         )
@@ -105,7 +105,7 @@ class Line:
         return value.astype(self.dtype)
 
     def at(self, stepsize: Any) -> tuple[Point, Any]:
-        """The point at a step size, and the gradient there as the state keeps it."""
+        """The point at a step size, and the gradient there in the form of the state."""
         value, grad = jax.value_and_grad(self.value)(self.move(stepsize))
         return Point(stepsize, value, self.slope(grad)), like(grad, self.kept)
 
@@ -115,10 +115,10 @@ class Line:
 
 
 def _check_arguments(owner: str, value_fn: Callable, given: Mapping[str, Any]) -> None:
-    """The objective takes every extra argument by its name."""
+    """Raise unless the objective takes every extra argument by name."""
     try:
         _, *parameters = inspect.signature(value_fn).parameters.values()
-    except ValueError:  # it does not tell
+    except ValueError:  # no signature
         return
     by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     takes = {p.name for p in parameters if p.kind in by_name}
@@ -132,7 +132,7 @@ def _check_arguments(owner: str, value_fn: Callable, given: Mapping[str, Any]) -
 
 
 def slots_of_search(*more: str, stores_grad: bool) -> dict[str, Callable[[Any], Any]]:
-    """The slots of a line search: what is the same in all, and more scalars."""
+    """The slots of a line search: the common ones, and more scalars."""
     return {
         "learning_rate": _scalar(1.0),
         "value": _scalar(jnp.inf),
@@ -155,23 +155,23 @@ def _scalar(value: float) -> Callable[[Any], Any]:
 
 
 def last_stepsize(slots: Any) -> Any:
-    """The step size that the last search ended with; as at first if it found none.
+    """The last search's step size; the initial one if that search failed.
 
-    From 0 no search would ever come away.
+    A failed search has step size 0, from which no search could recover.
     """
     last = slots["learning_rate"]
     return jnp.where(last > 0, last, 1)
 
 
 def excess(error: Any) -> Any:
-    """By how much a condition `error <= 0` is missed; infinity for NaN."""
+    """The violation of a condition `error <= 0`; infinity for NaN."""
     return jnp.where(jnp.isnan(error), jnp.inf, jnp.maximum(error, 0))
 
 
 def report(
     line: Line, has_failed: Any, condition: str, end: Point, **more: Any
 ) -> None:
-    """Print how a search failed, if it did."""
+    """Print a report if the search failed."""
     text = (
         f"{line.owner}: no step size found with {condition}. "
         "At 0: value {value}, slope {slope} (negative along a descent direction). "
@@ -184,7 +184,7 @@ def report(
 
 
 class _Trial(NamedTuple):
-    """A step size that was tried; the gradient there, if it ended the search."""
+    """A trial step size; with its gradient if it ended the search."""
 
     count: Any
     stepsize: Any
@@ -205,26 +205,26 @@ def scale_by_backtracking_linesearch(
     store_grad: bool = False,
     verbose: bool = False,
 ):
-    """Shorten the step until the objective falls by enough (Armijo's condition).
+    """Backtracking line search: shorten the step until Armijo's condition holds.
 
     `f(p + a u) <= (1 + rtol) f(p) + slope_rtol a s + atol` for updates u along which
     the slope is s. Vaswani et al. 2019: https://arxiv.org/abs/1905.09997. Same
     arguments, defaults and numbers as `optax.scale_by_backtracking_linesearch`.
 
     Args:
-        max_backtracking_steps: How often to shorten at most. At least 0.
-        slope_rtol: The share of what the slope promises. At least 0.
-        decrease_factor: What shortens the step. Positive; useful below 1.
-        increase_factor: What the last step size is first multiplied by. Positive.
-        max_learning_rate: The longest step size. Positive.
-        atol: What the condition may be missed by. At least 0.
-        rtol: The same, relative to the objective. At least 0.
+        max_backtracking_steps: Largest number of shortenings. At least 0.
+        slope_rtol: Fraction of the decrease that the slope predicts. At least 0.
+        decrease_factor: Factor that shortens the step. Positive; useful below 1.
+        increase_factor: Initial step size over the last one. Positive.
+        max_learning_rate: Largest step size. Positive.
+        atol: Absolute tolerance of the condition. At least 0.
+        rtol: Tolerance relative to the objective. At least 0.
         store_grad: Whether to keep `grad`, for `value_and_grad_from_state`.
-        verbose: Whether to print how a search failed.
+        verbose: Whether to print a report of a failed search.
 
     Call `update` with `value`, `grad` (conjugated if complex), `value_fn` and its other
-    arguments by name. Keeps `learning_rate`, `value`, how the search ended. If no value
-    is finite, the step is 0, and the next search starts anew. No reverse derivative.
+    arguments by name. Keeps `learning_rate`, `value`, and the search's result. If no
+    value is finite, the step is 0, and the next search starts anew. No reverse mode.
 
     Examples:
         >>> search = gradtx.scale_by_backtracking_linesearch(15)
@@ -265,7 +265,7 @@ def scale_by_backtracking_linesearch(
                 )
             return _Trial(count, stepsize, value, error, grad)
 
-        # The smaller of the two also where the first is NaN: infinity times 0.
+        # `fmin` ignores a NaN of the first: infinity times 0.
         first = jnp.fmin(grow * last_stepsize(slots), longest)
         unknown = jnp.full_like(first, jnp.inf)
         trial = _Trial(jnp.int32(0), first, unknown, unknown, slots.get("grad"))
@@ -289,19 +289,18 @@ def scale_by_backtracking_linesearch(
 
 
 def value_and_grad_from_state(value_fn: Callable) -> Callable:
-    """As `jax.value_and_grad`, of what a line search has already computed.
+    """Like `jax.value_and_grad`, but reuse the last line search's evaluation.
 
     Args:
-        value_fn: The objective: a scalar, of the parameters first.
+        value_fn: The objective: a scalar function, of the parameters first.
 
     Returns:
-        `(params, *args, state, **kwargs) -> (value, grad)`: what the state keeps of the
-        end of the last search, if nothing has moved the parameters since. Where that
-        value is not finite (at first, after a failure), `value_fn` is evaluated; under
-        `vmap` it always is.
+        `(params, *args, state, **kwargs) -> (value, grad)`, from the state: call it on
+        the parameters that the last search ended at. If the stored value is not finite
+        (at first, or after a failure), `value_fn` is evaluated; under `vmap` always.
 
     Raises:
-        ValueError: At the call: the state keeps no value or gradient, or several.
+        ValueError: At the call: the state has no value or gradient, or several.
 
     Examples:
         >>> search = gradtx.scale_by_backtracking_linesearch(15, store_grad=True)
@@ -316,7 +315,7 @@ def value_and_grad_from_state(value_fn: Callable) -> Callable:
 
     def value_and_grad(params: Any, *args: Any, state: Any, **kwargs: Any) -> Any:
         kept = _kept(state, "value"), _kept(state, "grad")
-        compute = jax.jit(jax.value_and_grad(value_fn))  # one trace for two uses
+        compute = jax.jit(jax.value_and_grad(value_fn))  # traced once for both uses
 
         def call(params: Any, args: Any, kwargs: Any) -> Any:
             return compute(params, *args, **kwargs)
@@ -329,7 +328,7 @@ def value_and_grad_from_state(value_fn: Callable) -> Callable:
 
 
 def _kept(state: Any, name: str) -> Any:
-    """The one slot of that name in a state, ours or optax's, at any depth."""
+    """The one slot of that name in a state, ours or of optax, at any depth."""
 
     def slots(node: Any) -> dict[str, Any]:
         if is_state(node):

@@ -24,13 +24,13 @@ from gradtx.transforms.vector_norms import norm, over
 
 
 def agreement(x: Any, y: Any) -> Any:
-    """The sign of the product of reals, which may itself underflow."""
+    """The sign of the product of reals, even where the product underflows."""
     return jnp.real(jnp.conj(jnp.sign(x)) * jnp.sign(y))
 
 
 def _check_direction(owner: str, transform: Any) -> None:
-    """A step has the opposite sign."""
-    if isinstance(transform, AbsentMember):  # checked when it was laid out
+    """Raise for a transformation that makes steps, since these have opposite signs."""
+    if isinstance(transform, AbsentMember):  # already checked by its layout
         return
     is_known = isinstance(transform, FactoryValue)
     if is_known:
@@ -44,18 +44,18 @@ def _check_direction(owner: str, transform: Any) -> None:
 
 @transformation
 def cautious(transform: Member, min_share: Positive = 1e-3):
-    """Keep of a direction only elements that agree in sign with the gradient.
+    """Cautious: keep only elements of the direction with the gradient's sign.
 
-    They are scaled up by the share of those that do. Liang et al. 2024:
+    These are divided by the fraction of elements kept. Liang et al. 2024:
     https://arxiv.org/abs/2411.16085, with the scale of the authors' C-AdamW.
 
     Args:
-        transform: What makes the direction: `cautious(scale_by_adam())`.
-        min_share: The least share, of each array, that is divided by. Positive.
+        transform: Transformation that makes the direction: `cautious(scale_by_adam())`.
+        min_share: Lower bound of that fraction, per array. Positive.
 
     Raises:
-        TypeError: Something in the transformation may turn signs: a learning rate, a
-            scale, a foreign transformation.
+        TypeError: The transformation may change signs: it has a learning rate, a scale
+            or a foreign transformation.
 
     Examples:
         >>> tx = gradtx.cautious(gradtx.scale_by_ema(0.5))
@@ -76,15 +76,15 @@ def cautious(transform: Member, min_share: Positive = 1e-3):
 
 @transformation
 def grams(transform: Member):
-    """Give a direction the signs of the gradient: of the transformation only the size.
+    """Grams: the magnitude of a direction with the signs of the gradient.
 
     Cao et al. 2024: https://arxiv.org/abs/2412.17107.
 
     Args:
-        transform: What makes the direction: `grams(scale_by_adam())`.
+        transform: Transformation that makes the direction: `grams(scale_by_adam())`.
 
     Raises:
-        TypeError: As of `cautious`.
+        TypeError: As `cautious`.
 
     Examples:
         >>> tx = gradtx.grams(gradtx.scale_by_ema(0.5))
@@ -105,17 +105,17 @@ def grams(transform: Member):
 def mars(
     gamma: NonNegative = 0.025, b1: Decay = 0.95, max_norm: NonNegative | None = 1.0
 ):
-    """Add to the gradient what it has changed, to reduce its variance; then clip.
+    """MARS: add the gradient's change to it, to reduce its variance, and clip.
 
-    `g + gamma * b1 / (1 - b1) * (g - g_before)`, of each array to a norm. Yuan et al.
-    2024 (MARS): https://arxiv.org/abs/2411.10438, the approximation that needs no
-    second gradient. As in the paper the first gradient is unchanged; in the authors'
-    code it is as if 0 had been before it, and only matrices (see `only`) are changed.
+    `g + gamma * b1 / (1 - b1) * (g - g_last)`, with each array's norm clipped. Yuan et
+    al. 2024: https://arxiv.org/abs/2411.10438, the approximation that needs no second
+    gradient. As in the paper, the first gradient is unchanged. The authors' code takes
+    0 as the one before it, and changes only matrices (see `only`).
 
     Args:
-        gamma: How much of the change is added. At least 0.
-        b1: That of the optimizer behind it, in [0, 1): `adamw(lr, b1=0.95, b2=0.99)`.
-        max_norm: The largest norm of each array, at least 0; None clips nothing.
+        gamma: Weight of the change. At least 0.
+        b1: `b1` of the optimizer after it, in [0, 1): `adamw(lr, b1=0.95, b2=0.99)`.
+        max_norm: Largest norm of each array, at least 0; None clips nothing.
 
     Keeps `previous_gradient`.
 
@@ -135,13 +135,13 @@ def mars(
 
 @transformation
 def grokfast(alpha: Decay = 0.98, factor: Scalar = 2.0):
-    """Add to the gradient its average, which amplifies what changes slowly.
+    """Grokfast: add the gradient's average, which amplifies slowly changing gradients.
 
     Lee et al. 2024: https://arxiv.org/abs/2405.20233, Algorithm 2.
 
     Args:
         alpha: Decay of the average, in [0, 1). It starts at the first gradient.
-        factor: What it is multiplied by (lambda in the paper).
+        factor: Factor of the average (lambda in the paper).
 
     Keeps `slow_gradient`.
 
@@ -157,14 +157,14 @@ def grokfast(alpha: Decay = 0.98, factor: Scalar = 2.0):
 
 @transformation
 def orthograd(rescale: bool = True):
-    """Take from each array's gradient what is along the parameter.
+    """OrthoGrad: remove each gradient's component along its parameter, per array.
 
-    Prieto et al. 2025: https://arxiv.org/abs/2501.04697. The rest is scaled to the norm
-    of the gradient, as in the authors' code; if it is of the size of rounding errors,
-    it is 0 (there it is these, scaled). Arrays of one element pass.
+    Prieto et al. 2025: https://arxiv.org/abs/2501.04697. The remainder is scaled to the
+    norm of the gradient, as in the authors' code; a remainder as small as rounding
+    errors becomes 0 (there it is scaled too). Arrays of one element are unchanged.
 
     Args:
-        rescale: Whether it is scaled.
+        rescale: Whether to scale the remainder.
 
     Examples:
         >>> tx, params = gradtx.orthograd(rescale=False), jnp.array([2.0, 0.0])
@@ -173,7 +173,7 @@ def orthograd(rescale: bool = True):
     """
 
     def update(u: Any, leaf: Leaf) -> Any:
-        if u.size == 1:  # nothing is orthogonal to it
+        if u.size == 1:  # it has no orthogonal component
             return u
         size = norm(leaf.param)
         along = over(leaf.param, jnp.where(size == 0, 1, size))

@@ -24,14 +24,14 @@ def add_noise(
 ):
     """Add Gaussian noise whose variance is `eta / t**gamma`.
 
-    Neelakantan et al. 2015: https://arxiv.org/abs/1511.06807. As optax, whose numbers
-    it draws for the same key and dtype (below float32 it draws in float32).
+    Neelakantan et al. 2015: https://arxiv.org/abs/1511.06807. Draws the same numbers as
+    `optax.add_noise` for the same key and dtype (below float32 it draws in float32).
 
     Args:
         eta: Variance at the first update. At least 0.
-        gamma: How fast the variance falls.
-        key: A PRNG key or a seed; 0 if there is none.
-        seed: The same, under its older name.
+        gamma: Power at which the variance falls.
+        key: A PRNG key or a seed; 0 if None.
+        seed: The older name of `key`.
 
     Keeps `key`, as raw uint32.
 

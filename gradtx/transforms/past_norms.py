@@ -15,7 +15,7 @@ from gradtx.transforms.vector_norms import global_norm, norm, norms_apart
 
 
 def _norm_slot(array: Any) -> Any:
-    """A norm of which 0 says that there was none yet."""
+    """A norm, initially 0, which means that there is none yet."""
     return jnp.zeros((), array.real.dtype)
 
 
@@ -27,20 +27,20 @@ def adagc(
     warmup: NonNegative = 100,
     eps: NonNegative = 1e-6,
 ):
-    """Clip each array to a multiple of the average of its own clipped norms.
+    """AdaGC: clip each array to a multiple of the average of its own clipped norms.
 
-    Wang et al. 2025 (AdaGC): https://arxiv.org/abs/2502.11034. At first all are clipped
-    together, and the least norm is remembered. A norm of 0 or that is not finite does
-    not count (in the authors' code it makes all later gradients 0 or NaN).
+    Wang et al. 2025: https://arxiv.org/abs/2502.11034. During warmup the global norm is
+    clipped, and each array's least norm is stored. Norms that are 0 or not finite are
+    ignored (in the authors' code they make all later gradients 0 or NaN).
 
     Args:
         ratio: The multiple. At least 0.
-        decay: Of the average, in [0, 1).
-        max_norm: The global norm at first. At least 0.
-        warmup: How many updates that is.
-        eps: Added to norms that are divided by. At least 0.
+        decay: Decay of the average, in [0, 1).
+        max_norm: Largest global norm during warmup. At least 0.
+        warmup: Number of updates of the warmup. At least 0.
+        eps: Added to norms in denominators. At least 0.
 
-    Keeps `usual_norm`, one number for each array.
+    Keeps `usual_norm`, one number per array.
 
     Examples:
         >>> tx = gradtx.adagc(ratio=2.0, decay=0.5, warmup=1)
@@ -72,15 +72,14 @@ def adagc(
 
 @transformation
 def limit_norm_growth(limit: Positive = 1.01):
-    """Scale each array down so that its norm grows by at most a factor an update.
+    """Fira's norm-growth limiter: scale arrays down whose norm grows too fast.
 
-    Chen et al. 2024 (Fira): https://arxiv.org/abs/2410.01623. After a norm of 0 any may
-    follow.
+    Chen et al. 2024: https://arxiv.org/abs/2410.01623. Any norm may follow a norm of 0.
 
     Args:
-        limit: The factor. Positive, usually above 1.
+        limit: Largest growth factor per update. Positive, usually above 1.
 
-    Keeps `last_norm`, one number for each array.
+    Keeps `last_norm`, one number per array.
 
     Examples:
         >>> tx = gradtx.limit_norm_growth(1.5)

@@ -1,4 +1,4 @@
-"""Periodic transformations: every so many updates."""
+"""Periodic transformations: every k updates."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gradtx.core.trees import like, map_with_none, wide_zeros
 
 @transformation
 def apply_every(k: PositiveInt = 1):
-    """Give the sum of every k updates, and zeros in between.
+    """Return the sum of every k updates, and zeros in between.
 
     Same arguments, defaults and numbers as `optax.apply_every`.
 
     Args:
         k: A whole number, at least 1.
 
-    Keeps `grad_acc`. Steps behind this one see every update, the zeros included.
+    Keeps `grad_acc`. Later members of a chain get every update, including the zeros.
 
     Examples:
         >>> tx = gradtx.chain(gradtx.sgd(0.5), gradtx.apply_every(2))
@@ -44,17 +44,17 @@ def apply_every(k: PositiveInt = 1):
 
 @transformation
 def average_every(every: PositiveInt, transform: Member, decay: Decay):
-    """The average of what a transformation makes at every k-th update only.
+    """Average of a transformation's outputs, computed at every k-th update only.
 
-    Gives the average before this update; at the first update zeros.
+    Returns the average before this update; zeros at the first update.
 
     Args:
-        every: k, at least 1. The transformation does not run at other updates.
-        transform: Gets the gradient that entered the enclosing `moments`.
-        decay: Of the average, in [0, 1).
+        every: k, at least 1. The transformation runs only at every k-th update.
+        transform: A transformation of the gradient of the enclosing `moments`.
+        decay: Decay of the average, in [0, 1).
 
-    Keeps the average as `nu`, at least float32, and the transformation's own state
-    whole as `hessian_fn_state`.
+    Keeps the average as `nu`, at least float32, and the transformation's whole state
+    as `hessian_fn_state`.
 
     Examples:
         >>> rare = gradtx.transforms.average_every(2, gradtx.square(), decay=0.5)

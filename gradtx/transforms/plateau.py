@@ -25,26 +25,26 @@ def reduce_on_plateau(
     accumulation_size: PositiveInt = 1,
     min_scale: NonNegative = 0.0,
 ):
-    """Scale by a number that is reduced when the loss no longer falls.
+    """Reduce the step size when the loss plateaus.
 
-    Same arguments, defaults and numbers as `optax.contrib.reduce_on_plateau`.
+    Same arguments and defaults as `optax.contrib.reduce_on_plateau`.
 
-    Call `update(updates, state, params, value=...)` with the loss. It has fallen if it
-    is below the least so far by `rtol` times the size of that (in optax times that
-    itself, so that a negative loss always seems to fall) and `atol`.
+    Call `update(updates, state, params, value=loss)`. The loss has fallen if it is
+    below the least one so far by more than `rtol * abs(least) + atol` (in optax by
+    `rtol * least`, with which a negative loss always seems to fall).
 
     Args:
-        factor: What the scale is multiplied by, in (0, 1).
-        patience: After how many values without a fall. At least 0, which is as 1 (in
-            optax the scale is then reduced by every value).
-        rtol: In [0, 1].
-        atol: At least 0.
-        cooldown: How many values after a reduction do not count. At least 0.
-        accumulation_size: How many losses a value is the mean of. At least 1.
-        min_scale: The least that the scale is. At least 0.
+        factor: Factor that reduces the scale, in (0, 1).
+        patience: Number of values without a fall before a reduction. At least 0; 0
+            counts as 1 (in optax every value then reduces the scale).
+        rtol: Relative tolerance, in [0, 1].
+        atol: Absolute tolerance. At least 0.
+        cooldown: Number of values after a reduction that are ignored. At least 0.
+        accumulation_size: Number of losses averaged into a value. At least 1.
+        min_scale: Lower bound of the scale. At least 0.
 
-    Keeps `scale`, `best_value`, `avg_value`, and how many there were:
-    `plateau_count`, `cooldown_count`, `accumulation_count`.
+    Keeps `scale`, `best_value`, `avg_value`, and the counts `plateau_count`,
+    `cooldown_count` and `accumulation_count`.
 
     Examples:
         >>> slower = gradtx.reduce_on_plateau(factor=0.5, patience=1)

@@ -35,14 +35,14 @@ def per_example_global_norm_clip(
     Abadi et al. 2016: https://arxiv.org/abs/1607.00133.
 
     Args:
-        grads: A tree of gradients with an axis of examples in front.
-        l2_norm_clip: The largest norm of one example's gradient. At least 0.
+        grads: A tree of gradients with a leading axis of examples.
+        l2_norm_clip: Largest norm of one example's gradient. At least 0.
 
     Returns:
-        The sum over the examples, and how many were scaled down.
+        The sum over the examples, and the number of examples scaled down.
 
     Raises:
-        ValueError: A gradient has no axis of examples, or another number of them.
+        ValueError: A gradient has no axis of examples, or their numbers differ.
 
     Examples:
         >>> grads = {"w": jnp.array([[30.0, 40.0], [0.0, 1.0]])}
@@ -73,7 +73,7 @@ def squares_of_examples(grad: Any) -> jax.Array:
 
 
 def bounded_shares(squares: jax.Array, most: Any) -> jax.Array:
-    """What each example's gradient is multiplied by, so that its norm is at most."""
+    """The factor of each example's gradient that bounds its norm."""
     is_zero = squares == 0
     return jnp.where(
         is_zero, 1, jnp.minimum(most / safe_sqrt(jnp.where(is_zero, 1, squares)), 1)
@@ -90,12 +90,12 @@ def per_example_layer_norm_clip(
     McMahan et al. 2017: https://arxiv.org/abs/1710.06963.
 
     Args:
-        grads: A tree of gradients with an axis of examples in front.
-        global_l2_norm_clip: The largest norm of all of one example's gradients.
-        uniform: Whether arrays share it evenly in squares, or by their sizes.
+        grads: A tree of gradients with a leading axis of examples.
+        global_l2_norm_clip: Largest global norm of one example's gradients.
+        uniform: Whether the squared norm is split evenly between arrays, or by size.
 
     Returns:
-        The sum over the examples, and for each array how many were scaled down.
+        The sum over the examples, and per array the number of examples scaled down.
 
     Examples:
         >>> w, b = jnp.array([[30.0, 40.0], [0.0, 1.0]]), jnp.array([9.0, 1.0])
@@ -123,16 +123,16 @@ def differentially_private_aggregate(
     *,
     seed: Key | None = None,
 ):
-    """The mean of per-example gradients, each clipped, with Gaussian noise added.
+    """The mean of clipped per-example gradients, with Gaussian noise added.
 
-    Abadi et al. 2016: https://arxiv.org/abs/1607.00133, Algorithm 1. As optax, whose
-    numbers it draws. Updates have an axis of examples in front, which goes away.
+    Abadi et al. 2016: https://arxiv.org/abs/1607.00133, Algorithm 1. Draws the same
+    numbers as optax. Consumes a leading example axis of the updates.
 
     Args:
-        l2_norm_clip: The largest global norm of one example's gradient. At least 0.
-        noise_multiplier: The deviation of the noise in the sum, in units of that.
-        key: A PRNG key or a seed; 0 if there is none.
-        seed: The same, under its older name.
+        l2_norm_clip: Largest global norm of one example's gradient. At least 0.
+        noise_multiplier: Standard deviation of the sum's noise, over `l2_norm_clip`.
+        key: A PRNG key or a seed; 0 if None.
+        seed: The older name of `key`.
 
     Keeps `key`, as raw uint32.
 

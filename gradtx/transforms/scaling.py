@@ -21,7 +21,7 @@ def scale(step_size: Scalar):
     """Multiply the update by a number.
 
     Args:
-        step_size: A number of any sign, or a schedule of it.
+        step_size: A number of any sign, or a schedule.
 
     Examples:
         >>> tx = gradtx.scale(gradtx.linear_schedule(-1.0, 0.0, 4))
@@ -34,10 +34,10 @@ def scale(step_size: Scalar):
 
 @transformation
 def scale_by_schedule(step_size_fn: ScalarOrSchedule):
-    """Multiply the update by a schedule; as `scale`, under optax's name.
+    """Multiply the update by a schedule: `scale` under its name in optax.
 
     Args:
-        step_size_fn: A schedule: a function of the count of updates, from 0; or a
+        step_size_fn: A schedule (a function of the count of updates, from 0) or a
             number.
 
     Examples:
@@ -53,11 +53,11 @@ def scale_by_schedule(step_size_fn: ScalarOrSchedule):
 def scale_by_learning_rate(
     learning_rate: ScalarOrSchedule | None = None, *, flip_sign: bool = True
 ):
-    """Multiply by the learning rate and turn the gradient's direction into descent.
+    """Multiply by the negative learning rate: from a direction to an update.
 
     Args:
-        learning_rate: A number, or a schedule of the count of updates; None scales
-            nothing (and turns nothing), as in optax.
+        learning_rate: A number, or a schedule of the count of updates. None changes
+            nothing, not even the sign, as in optax.
         flip_sign: Whether to multiply by -1.
 
     Examples:
@@ -74,7 +74,7 @@ def scale_by_learning_rate(
 
 @transformation
 def set_to_zero():
-    """Replace the update by zeros: parameters that get it stay as they are.
+    """Replace the update by zeros, so that parameters do not change.
 
     Examples:
         >>> tx = gradtx.set_to_zero()
@@ -86,7 +86,7 @@ def set_to_zero():
 
 @transformation
 def scale_by_sign():
-    """Replace every element by its sign; a complex one by its direction.
+    """Replace every element by its sign; for complex elements `u / abs(u)`.
 
     Examples:
         >>> tx = gradtx.scale_by_sign()
@@ -98,10 +98,10 @@ def scale_by_sign():
 
 @transformation
 def scale_by_tanh(sharpness: Scalar = 1.0):
-    """Replace every element by its hyperbolic tangent: a sign that can be small.
+    """Replace every element by its hyperbolic tangent, a smooth sign.
 
     Args:
-        sharpness: What elements are multiplied by before.
+        sharpness: Factor of the elements before the tangent.
 
     Examples:
         >>> tx = gradtx.transforms.scale_by_tanh(sharpness=10.0)
@@ -113,13 +113,13 @@ def scale_by_tanh(sharpness: Scalar = 1.0):
 
 
 def rms(x: Any, floor: Any = 0.0) -> Any:
-    """The root mean square of an array, or a number that is larger."""
+    """The root mean square of an array, at least `floor`."""
     return jnp.maximum(safe_sqrt(jnp.mean(abs2(x))), floor)
 
 
 @transformation
 def block_norm():
-    """Replace the update by its Euclidean norm, one number for each array.
+    """Replace each array by its Euclidean norm, one number.
 
     Examples:
         >>> tx = gradtx.divide_by(gradtx.transforms.block_norm())
@@ -137,7 +137,7 @@ def scale_by_param_block_norm(min_scale: NonNegative = 1e-3):
     Same arguments, defaults and numbers as `optax.scale_by_param_block_norm`.
 
     Args:
-        min_scale: The least that is multiplied by. At least 0.
+        min_scale: Lower bound of the factor. At least 0.
 
     Examples:
         >>> tx, params = gradtx.scale_by_param_block_norm(), jnp.array([3.0, 4.0])
@@ -155,7 +155,7 @@ def scale_by_param_block_rms(min_scale: NonNegative = 1e-3):
     Same arguments, defaults and numbers as `optax.scale_by_param_block_rms`.
 
     Args:
-        min_scale: The least that is multiplied by. At least 0.
+        min_scale: Lower bound of the factor. At least 0.
 
     Examples:
         >>> tx, params = gradtx.scale_by_param_block_rms(), jnp.array([4.0, -4.0])
@@ -168,10 +168,10 @@ def scale_by_param_block_rms(min_scale: NonNegative = 1e-3):
 
 @transformation
 def centralize():
-    """Subtract the mean over all axes but the first, from matrices and larger arrays.
+    """Gradient centralization: subtract the mean over all axes but the first.
 
-    Yong et al. 2020: https://arxiv.org/abs/2004.01461. Same arguments, defaults and
-    numbers as `optax.centralize`.
+    Only arrays of two or more axes change. Yong et al. 2020:
+    https://arxiv.org/abs/2004.01461. Same numbers as `optax.centralize`.
 
     Examples:
         >>> tx = gradtx.centralize()
@@ -213,8 +213,8 @@ def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: NonNegative = 1e-6
     Same arguments, defaults and numbers as `optax.normalize_by_update_norm`.
 
     Args:
-        scale_factor: The norm that large updates get.
-        eps: Added to the norm. At least 0; with 0 zeros stay zeros.
+        scale_factor: Norm of the result, for updates much larger than `eps`.
+        eps: Added to the norm. At least 0; zeros stay zeros even with 0.
 
     Examples:
         >>> tx = gradtx.normalize_by_update_norm(scale_factor=2.0)
@@ -232,14 +232,14 @@ def normalize_by_update_norm(scale_factor: Scalar = 1.0, eps: NonNegative = 1e-6
 
 @transformation
 def scale_by_optimistic_gradient(alpha: Scalar = 1.0, beta: Scalar = 1.0):
-    """Add to the update what it has changed since the last one.
+    """Optimistic gradient: add the update's change since the last one.
 
     Mokhtari et al. 2019: https://arxiv.org/abs/1901.08511v2, equation 13. Same
     arguments, defaults and numbers as `optax.scale_by_optimistic_gradient`.
 
     Args:
         alpha: Weight of the update.
-        beta: Weight of its change; at the first update there is none.
+        beta: Weight of the change, which is 0 at the first update.
 
     Keeps `previous_gradient`.
 

@@ -1,8 +1,8 @@
-"""Norms to divide by, which neither over- nor underflow.
+"""Norms to divide by, without over- or underflow.
 
-The square of 1e20 is infinite in float32, that of 1e-25 is 0; a gradient of such
-elements has a direction all the same. (Clipping takes the plain sum of squares: there
-only the order of two norms matters.)
+In float32 the square of 1e20 is infinite and that of 1e-25 is 0, but gradients with
+such elements still have a direction. (Clipping uses the plain sum of squares: it only
+compares two norms.)
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from gradtx.core.context import Leaf
 from gradtx.core.dtypes import default_float, wide
 
 FAR = 3 / 4
-"""A power of two by which squares are brought to the middle, of a dtype's largest."""
+"""Exponent of the scale that brings squares in range, over a dtype's largest."""
 
 
 def _far(dtype: Any) -> int:
-    """That power's exponent: 96 in float32, 768 in float64."""
+    """Exponent of the power of two: 96 in float32, 768 in float64."""
     return int(FAR * jnp.finfo(dtype).maxexp)
 
 
 def _is_exact(squares: Any, terms: int) -> Any:
-    """Whether a sum is finite, and lost nothing that matters below the least normal.
+    """Whether a sum of squares is finite and accurate in spite of underflow.
 
-    Of up to `2**terms` terms.
+    For a sum of at most `2**terms` terms.
     """
     least = float(jnp.finfo(squares.dtype).smallest_normal) * 2.0**terms
     least /= float(jnp.finfo(squares.dtype).eps)
@@ -41,20 +41,20 @@ def _is_exact(squares: Any, terms: int) -> Any:
 def scaled(x: Any, scale: Any) -> Any:
     """Numbers times a power of two.
 
-    Selected, though NaN is NaN either way: of a plain product XLA makes the square of
-    the numbers times that of the scale, which is what must not be computed.
+    The `where` has no effect on the values. It keeps XLA from rewriting the square of a
+    product as a product of squares, which would over- or underflow.
     """
     return jnp.where(jnp.isnan(x), x, scale * x)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def norm_over(x: Any, axes: tuple[int, ...]) -> Any:
-    """The Euclidean norm over some axes, which stay with length 1.
+    """The Euclidean norm over some axes, which are kept with length 1.
 
-    It is read once more, scaled by a power of two, only where squares left the range of
-    the dtype (of float32, if that is narrower): on a CPU under a condition, which costs
-    a comparison. Elsewhere a condition waits for the device, while sums of one array
-    share a pass over it.
+    If squares leave the range of the dtype (at least float32), the norm is computed
+    again from scaled elements. On a CPU that is a condition, which costs a comparison.
+    On other devices a condition would wait for the device, so all sums are computed in
+    one pass.
     """
     given, x = x.real.dtype, wide(jnp.abs(x) if jnp.iscomplexobj(x) else x)
     up, down = 2.0 ** _far(x.dtype), 2.0 ** -_far(x.dtype)
@@ -89,43 +89,43 @@ def _(axes: tuple[int, ...], primals: tuple[Any], tangents: tuple[Any]) -> Any:
 
 
 def norm(x: Any, floor: Any = 0.0) -> Any:
-    """The Euclidean norm of an array, or a number that is larger."""
+    """The Euclidean norm of an array, at least `floor`."""
     return jnp.maximum(norm_over(x, tuple(range(x.ndim))).reshape(()), floor)
 
 
 def over(u: Any, size: Any) -> Any:
     """An array divided by a norm.
 
-    XLA multiplies by its inverse, which is no normal number for the largest norms.
+    XLA multiplies by the inverse, which is subnormal for the largest norms.
     """
     scale = jnp.where(size > 2.0**15, 2.0**-10, 1)
     return scale * u / (scale * size)
 
 
 def _exponents() -> Sequence[int]:
-    """Of the powers of two that norms of arrays are multiplied by, the first by 1."""
+    """Exponents of the scales in `squares_apart`; the first is 0."""
     has_double = default_float() == jnp.float64
     dtypes = [jnp.float32, jnp.float64] if has_double else [jnp.float32]
     return [0, *(sign * _far(dtype) for dtype in dtypes for sign in (1, -1))]
 
 
 def squares_apart(u: Any) -> Any:
-    """What `global_norm` takes: the square of the norm at several scales."""
+    """The input of `global_norm`: the square of the norm at several scales."""
     mine = norm(u).astype(default_float())
-    # Finite, for a finite derivative where its square is infinite.
+    # A finite bound, for a finite derivative where the square is infinite.
     most = float(jnp.finfo(mine.dtype).max) ** 0.75
     at_scales = [scaled(mine, 2.0**exponent) for exponent in _exponents()]
     return [jnp.square(jnp.minimum(size, most)) for size in at_scales]
 
 
 def norms_apart(u: Any, slots: Any, leaf: Leaf) -> Any:
-    """Measures the update for `global_norm`."""
+    """Measure the update for `global_norm`."""
     return squares_apart(u)
 
 
 def global_norm(total: Sequence[Any]) -> Any:
-    """The norm over all leaves, of what `squares_apart` gave."""
-    found = safe_sqrt(total[0])  # 0, infinite or NaN, where it is at no scale
+    """The norm over all leaves, from the summed outputs of `squares_apart`."""
+    found = safe_sqrt(total[0])  # 0, infinite or NaN if no scale fits
     for squares, exponent in zip(total, _exponents(), strict=True):
         is_exact = _is_exact(squares, 10)
         at_scale = jnp.sqrt(jnp.where(is_exact, squares, 1)) * 2.0**-exponent

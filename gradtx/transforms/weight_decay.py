@@ -21,15 +21,14 @@ from gradtx.transforms.scaling import scale_by_learning_rate
 def add_decayed_weights(weight_decay: Scalar = 0.0, mask: Any = None):
     """Add `weight_decay * param` (decoupled weight decay).
 
-    Decoupled from the gradient: Loshchilov and Hutter 2017,
-    https://arxiv.org/abs/1711.05101.
+    Loshchilov and Hutter 2017: https://arxiv.org/abs/1711.05101.
 
     Args:
-        weight_decay: A number, or a schedule of it; usually at least 0.
-        mask: Which leaves decay, see `only`. All, if None.
+        weight_decay: A number or a schedule, usually at least 0.
+        mask: The leaves that decay, see `only`; all if None.
 
-    A constant 0 adds nothing and reads no parameters: the compiler may not drop
-    `0 * p`, which is not 0 for every p.
+    A constant 0 adds nothing and needs no parameters. (The compiler could not drop
+    `0 * p`, which is NaN for infinite p.)
 
     Raises:
         ValueError: At `init`, the mask does not fit; at `update`, no parameters.
@@ -48,7 +47,7 @@ def add_decayed_weights(weight_decay: Scalar = 0.0, mask: Any = None):
 
 
 def decay_if_any(weight_decay: Any, mask: Any = None) -> Any:
-    """Weight decay, where an argument may be None: then nothing is added."""
+    """Weight decay, or the identity if `weight_decay` is None."""
     if weight_decay is None:
         return identity()
     return add_decayed_weights(weight_decay, mask)
@@ -57,14 +56,14 @@ def decay_if_any(weight_decay: Any, mask: Any = None) -> Any:
 def decayed_step(
     direction: Any, weight_decay: Any, mask: Any, learning_rate: Any
 ) -> Any:
-    """A step along a direction, with decoupled weight decay.
+    """An update along a direction, with decoupled weight decay.
 
     Args:
-        direction: A transformation that gives directions.
+        direction: A transformation that returns directions.
         weight_decay: `weight_decay * param` is added to the direction, so the learning
-            rate multiplies it, too. At least 0 as a rule; a constant 0 adds nothing.
-        mask: Which parameters decay: a tree of bools, or a function from the parameters
-            to one; all, if None.
+            rate multiplies it too. At least 0 as a rule; a constant 0 adds nothing.
+        mask: The parameters that decay: a tree of bools, or a function from the
+            parameters to one; all if None.
         learning_rate: The step size: a number, or a schedule of the count of updates.
     """
     return chain(
@@ -76,14 +75,15 @@ def decayed_step(
 
 @transformation
 def add_cautious_decay(weight_decay: NonNegative = 0.0, mask: Any = None):
-    """Add `weight_decay * param` where it has the sign of the direction, or that is 0.
+    """Cautious weight decay: add `weight_decay * param` where signs agree.
 
-    So weights decay only where the step does not make them larger. Chen et al. 2025:
-    https://arxiv.org/abs/2510.12402. Instead of `add_decayed_weights`.
+    Weights decay only where the direction has their sign or is 0, so where the step
+    does not enlarge them. Chen et al. 2025: https://arxiv.org/abs/2510.12402. Use it
+    instead of `add_decayed_weights`.
 
     Args:
         weight_decay: At least 0; a constant 0 adds nothing.
-        mask: Which leaves decay, see `only`. All, if None.
+        mask: The leaves that decay, see `only`; all if None.
 
     Examples:
         >>> tx, params = gradtx.add_cautious_decay(0.5), jnp.array([2.0, 2.0])

@@ -1,7 +1,7 @@
 """The zoom line search: a step size that satisfies both of Wolfe's conditions.
 
-Nocedal and Wright, Numerical Optimization, Algorithms 3.5 and 3.6: steps are lengthened
-until a good one is bracketed, then the bracket is narrowed.
+Nocedal and Wright, Numerical Optimization, Algorithms 3.5 and 3.6: lengthen the step
+until the bracket holds a good one, then narrow the bracket.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Bracket(NamedTuple):
     """An interval that holds a good step size.
 
     Attributes:
-        low: The end with the lower value, right or left; the objective falls from it
+        low: The end with the lower value, left or right; the objective falls from it
             into the interval.
         high: The other end.
         reference: The end that was replaced last, for the cubic.
@@ -43,11 +43,11 @@ class Bracket(NamedTuple):
 
     @property
     def width(self) -> Any:
-        """Its length."""
+        """Length of the interval."""
         return jnp.abs(self.high.stepsize - self.low.stepsize)
 
     def guess(self) -> Any:
-        """The minimum of a cubic or a parabola, unless near an end; else the middle."""
+        """The minimum of a cubic or a parabola; the midpoint if that is near an end."""
         low, high = self.low, self.high
         left = jnp.minimum(low.stepsize, high.stepsize)
         right = jnp.maximum(low.stepsize, high.stepsize)
@@ -62,7 +62,7 @@ class Bracket(NamedTuple):
         return jnp.where(is_inside(cubic, 0.2), cubic, otherwise)
 
     def narrow(self, new: Point, is_too_high: Any) -> Bracket:
-        """Replace an end by a point inside: one round of Algorithm 3.6."""
+        """Replace an end by a point inside: one iteration of Algorithm 3.6."""
         low, high = self.low, self.high
         is_high = is_too_high | (new.value >= low.value)
         is_past = ~is_high & (new.slope * (high.stepsize - low.stepsize) >= 0)
@@ -74,16 +74,16 @@ class Bracket(NamedTuple):
 
 
 def minimum_of_parabola(a: Point, b: Point) -> Any:
-    """Where the parabola with a's value and slope and b's value is stationary."""
+    """Stationary point of the parabola through a and b with a's slope at a."""
     step = b.stepsize - a.stepsize
     curvature = (b.value - a.value - a.slope * step) / step**2
     return a.stepsize - a.slope / (2 * curvature)
 
 
 def minimum_of_cubic(a: Point, b: Point, c: Point) -> Any:
-    """Where the cubic with a's value and slope and b's and c's value is least.
+    """Minimum of the cubic through a, b and c with a's slope at a.
 
-    NaN if nowhere, or if two points are one.
+    NaN if there is no minimum, or if two points coincide.
     """
     db, dc = b.stepsize - a.stepsize, c.stepsize - a.stepsize
     rise_b = b.value - a.value - a.slope * db
@@ -96,16 +96,16 @@ def minimum_of_cubic(a: Point, b: Point, c: Point) -> Any:
 
 
 class Wolfe(NamedTuple):
-    """The conditions on a step, each by how much a point misses it."""
+    """Wolfe's conditions, each as the violation at a point."""
 
     slope_rtol: Any
     curv_rtol: Any
     approx_dec_rtol: Any
 
     def decrease_error(self, start: Point, point: Point) -> Any:
-        """Of sufficient decrease (Nocedal and Wright, 3.7a).
+        """Violation of sufficient decrease (Nocedal and Wright, 3.7a).
 
-        Close to a minimum, where the difference of two values is all rounding, the
+        Close to a minimum, where the difference of two values is rounding error, the
         slopes decide: Hager and Zhang 2006, (23) and (27),
         https://doi.org/10.1145/1132973.1132979.
         """
@@ -118,22 +118,23 @@ class Wolfe(NamedTuple):
         return excess(armijo)
 
     def curvature_error(self, start: Point, point: Point) -> Any:
-        """Of small curvature (Nocedal and Wright, 3.7b)."""
+        """Violation of small curvature (Nocedal and Wright, 3.7b)."""
         return excess(jnp.abs(point.slope) - self.curv_rtol * jnp.abs(start.slope))
 
 
 class Search(NamedTuple):
-    """A search under way.
+    """State of a search.
 
     Attributes:
-        count: How many points were tried.
-        last: The last of them, and the gradient there.
-        safe: The best with enough of a decrease, and the gradient there; or the start.
-        decrease_error: By how much the last misses the one condition.
-        curvature_error: By how much it misses the other.
+        count: Number of points tried.
+        last: The last point, and the gradient there.
+        safe: The best point with sufficient decrease, and the gradient there; or the
+            start.
+        decrease_error: Violation of sufficient decrease at the last point.
+        curvature_error: Violation of small curvature at the last point.
         bracket: An interval that holds a good step size, once `is_bracketed`.
-        has_ended: Whether the last is the result, good or the longest that is allowed.
-        has_failed: Whether points or the bracket are used up.
+        has_ended: Whether the last point is the result: good, or the longest allowed.
+        has_failed: Whether the points or the bracket are exhausted.
     """
 
     count: Any
@@ -148,7 +149,7 @@ class Search(NamedTuple):
 
 
 class Zoom(NamedTuple):
-    """What a search goes by; the numbers are those of the transformation."""
+    """Settings of a search, from the arguments of the transformation."""
 
     line: Line
     wolfe: Wolfe
@@ -160,7 +161,7 @@ class Zoom(NamedTuple):
     precision: Any
 
     def run(self) -> Search:
-        """Search until a step size is good, or none will be found."""
+        """Search until a step size is good or the search has failed."""
         start, no = self.line.start, jnp.asarray(False)
         here = start, like(self.line.grad, self.line.kept)
         unknown, bracket = jnp.full_like(start.value, jnp.inf), Bracket(*[start] * 3)
@@ -219,7 +220,7 @@ class Zoom(NamedTuple):
 
 
 def bracket_between(last: Point, new: Point, is_high: Any) -> tuple[Bracket, Any]:
-    """The bracket of two points, and whether it is one: a round of Algorithm 3.5."""
+    """The bracket of two points, and whether it is valid: a round of Algorithm 3.5."""
     is_rising = ~is_high & (new.slope >= 0)
     low, high = where(is_rising, (new, last), (last, new))
     return Bracket(low, high, reference=low), is_high | is_rising
@@ -238,26 +239,26 @@ def scale_by_zoom_linesearch(
     initial_guess_strategy: Literal["one", "keep"] = "keep",
     verbose: bool = False,
 ):
-    """Find a step after which the objective is lower and its slope is smaller.
+    """Zoom line search: find a step size that satisfies both of Wolfe's conditions.
 
-    Wolfe's: `f(p + a u) <= f(p) + slope_rtol a s` and `|s'| <= curv_rtol |s|` for
-    updates u, along which the slope is s here and s' there. Same arguments, defaults
-    and numbers as `optax.scale_by_zoom_linesearch`.
+    `f(p + a u) <= f(p) + slope_rtol a s` and `|s'| <= curv_rtol |s|` for updates u,
+    along which the slope is s at p and s' at p + a u. Same arguments, defaults and
+    numbers as `optax.scale_by_zoom_linesearch`.
 
     Args:
-        max_linesearch_steps: How many step sizes to try at most. At least 1.
-        max_learning_rate: The longest; None for no bound. Positive.
-        tol: What the conditions may be missed by. At least 0.
-        increase_factor: What lengthens the step at first. Positive; useful above 1.
-        slope_rtol: The share of what the slope promises. At least 0.
-        curv_rtol: The share of the slope that may be left. At least 0.
-        approx_dec_rtol: How close two values are, relative to the first, for slopes to
-            decide which is lower; None: never.
-        stepsize_precision: The bracket in which any decrease is taken. At least 0.
+        max_linesearch_steps: Largest number of step sizes to try. At least 1.
+        max_learning_rate: Largest step size; no bound if None. Positive.
+        tol: Tolerance of both conditions. At least 0.
+        increase_factor: Factor that first lengthens the step. Positive; useful above 1.
+        slope_rtol: Fraction of the decrease that the slope predicts. At least 0.
+        curv_rtol: Largest fraction of the slope that may remain. At least 0.
+        approx_dec_rtol: Relative difference of two values below which the slopes decide
+            which is lower; never if None.
+        stepsize_precision: Bracket length that accepts any decrease. At least 0.
         initial_guess_strategy: "one", or "keep" to start at the last step size.
-        verbose: Whether to print how a search failed.
+        verbose: Whether to print a report of a failed search.
 
-    Call `update` as for `scale_by_backtracking_linesearch`, whose slots this keeps too.
+    Call `update` as for `scale_by_backtracking_linesearch`; keeps the same slots too.
 
     Examples:
         >>> search = gradtx.scale_by_zoom_linesearch(max_linesearch_steps=15)
@@ -280,7 +281,7 @@ def scale_by_zoom_linesearch(
         )  # fmt: skip
         zoom = Zoom(line, wolfe, *settings)
         search = zoom.run()
-        # Safe, if anything was; nowhere, if even the last point is outside the domain.
+        # The safe point, if any; the start if even the last point is out of the domain.
         is_safe = search.safe[0].stepsize > 0
         falls_back = search.has_failed & (is_safe | jnp.isinf(search.decrease_error))
         end, grad = where(falls_back, search.safe, search.last)

@@ -1,4 +1,4 @@
-"""Accumulation: one step for several gradients."""
+"""Gradient accumulation: average several gradients into one step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gradtx.core.trees import like, map_with_none, where, wide_zeros, zero_count
 
 
 def decided(owner: str, condition: Any, *given: Any) -> tuple[Any, Any]:
-    """What a condition says of gradients: whether they are skipped, and more."""
+    """The result of a condition on gradients: whether to skip them, and its info."""
     said = condition(*given)
     is_pair = isinstance(said, tuple) and len(said) == 2
     is_skipped = jnp.asarray(said[0]) if is_pair and said[0] is not None else None
@@ -32,7 +32,7 @@ def decided(owner: str, condition: Any, *given: Any) -> tuple[Any, Any]:
 
 
 def first_info(owner: str, condition: Any, params: Any) -> Any:
-    """What a condition on gradients says of zeros, before any step."""
+    """The info of a condition on gradients for zeros, as the initial state."""
     return decided(owner, condition, wide_zeros(params), zero_count(params), params)[1]
 
 
@@ -54,14 +54,14 @@ def accumulating(
 
     Args:
         transform: The transformation.
-        every: How many gradients a step takes, or a schedule of it.
-        mean: Whether it gets their mean, or their sum.
-        dtype: What is accumulated in; at least float32 if None.
-        skips: As `should_skip_update_fn` of `MultiSteps`.
+        every: Number of gradients per step, or a schedule.
+        mean: Whether it gets the mean of the gradients or their sum.
+        dtype: Dtype of the sum; at least float32 if None.
+        skips: See `should_skip_update_fn` of `MultiSteps`.
         key: The key of the inner state.
-        measured: More slots, by name, which change no update; or None.
+        measured: More slots by name, which do not change updates; or None.
         measure: Their next values, `(slots, gradient, mean, number, is_due) -> slots`;
-            the mean is that of `number` gradients, None where the leaf is frozen.
+            the mean is over `number` gradients, None for frozen leaves.
     """
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
@@ -89,7 +89,7 @@ def accumulating(
             return u if u is None or total is None else total
 
         def rest(total: Any, out: Any) -> Any:
-            # Of what comes through the condition, so that no second tree is kept.
+            # From the outputs of the condition, so that XLA allocates no second tree.
             if total is None:
                 return None
             return jnp.where(is_due, 0, total if out is None else out)
@@ -141,23 +141,23 @@ def accumulate(
     mean: bool = True,
     dtype: DType | None = None,
 ):
-    """Run a transformation once every so many updates, on the mean of the gradients.
+    """Accumulate gradients: run a transformation on the mean of every few gradients.
 
-    The others give zeros and leave its state as it is, so that its schedules count the
-    steps that it took.
+    Updates in between are zeros and leave the state of the transformation unchanged, so
+    its schedules count steps, not gradients.
 
     Args:
         transform: The transformation.
-        every: How many gradients a step takes, whole and at least 1; or a schedule of
-            it, which counts steps.
-        mean: Whether it gets their mean, or their sum.
-        dtype: What is accumulated in; at least float32 if None.
+        every: Number of gradients per step, whole and at least 1; or a schedule, which
+            counts steps.
+        mean: Whether the transformation gets the mean of the gradients or their sum.
+        dtype: Dtype of the sum; at least float32 if None.
 
-    A gradient of None counts as zeros; at the last one its leaf gets no step. For what
-    the transformation freezes nothing is kept.
+    A gradient of None counts as zeros; if it is the last of a step, its leaf gets no
+    update. Parameters that the transformation freezes are not accumulated.
 
     Keeps `mini_step` (gradients since the last step), `gradient_step` (steps),
-    `acc_grads`, and the state of the transformation whole as `inner`.
+    `acc_grads`, and the whole state of the transformation as `inner`.
 
     Examples:
         >>> tx = gradtx.accumulate(gradtx.sgd(0.5), every=2)
@@ -181,23 +181,23 @@ def multi_steps(
     skips: Any,
     dtype: DType | None,
 ):
-    """As `MultiSteps`, which makes it."""
+    """The transformation that `MultiSteps` makes."""
     return accumulating(opt, every, mean, dtype, skips=skips, key="inner_opt_state")
 
 
 class MultiSteps:
-    """As `optax.MultiSteps`: `accumulate`, with mini-steps that may be skipped.
+    """Like `optax.MultiSteps`: `accumulate`, with mini-steps that may be skipped.
 
     Args:
         opt: The transformation.
-        every_k_schedule: As `every` of `accumulate`.
-        use_grad_mean: As `mean` of `accumulate`.
+        every_k_schedule: See `every` of `accumulate`.
+        use_grad_mean: See `mean` of `accumulate`.
         should_skip_update_fn: `(updates, gradient_step, params) -> (bool, info)`:
-            whether a gradient is passed over, and arrays, kept as `skip_state`;
-            `has_updated` looks for `should_skip` among them.
-        accumulator_dtype: As `dtype` of `accumulate`.
+            whether to skip a gradient, and a dict of arrays, kept as `skip_state`;
+            `has_updated` reads `should_skip` from it.
+        accumulator_dtype: See `dtype` of `accumulate`.
 
-    The state has the fields of optax's `MultiStepsState`: `state.mini_step`, ...
+    The state has the fields of `optax.MultiStepsState`: `state.mini_step`, ...
 
     Examples:
         >>> tx = gradtx.MultiSteps(gradtx.sgd(0.5), every_k_schedule=2)
@@ -224,24 +224,24 @@ class MultiSteps:
 
     @property
     def inner_opt(self) -> optax.GradientTransformation:
-        """The transformation that runs once in a while."""
+        """The inner transformation."""
         return self._accumulated.arguments["opt"]
 
     def init(self, params: Any) -> State:
-        """The state for some parameters."""
+        """The initial state for parameters."""
         return self._accumulated.init(params)
 
     def update(
         self, updates: Any, state: Any, params: Any = None, **extra: Any
     ) -> tuple[Any, Any]:
-        """Zeros, or once in a while a step."""
+        """Zeros, or the update of a complete step."""
         return self._accumulated.update(updates, state, params, **extra)
 
     def has_updated(self, state: Any) -> jax.Array:
         """Whether the last update was a step.
 
-        Not if its gradient was skipped, which the function's info must tell for that:
-        as `should_skip`, like those of `skip_not_finite` and `skip_large_updates`.
+        False if its gradient was skipped. That is read from `should_skip` in the info
+        of `should_skip_update_fn`, as in `skip_not_finite` and `skip_large_updates`.
         """
         has_stepped = (state["mini_step"] == 0) & (state["gradient_step"] > 0)
         info = state.get("skip_state")
@@ -251,5 +251,5 @@ class MultiSteps:
         return has_stepped if skipped is None else has_stepped & ~jnp.asarray(skipped)
 
     def gradient_transformation(self) -> Any:
-        """The same as one transformation, which goes into chains."""
+        """The same as a transformation, for use in chains."""
         return self._accumulated

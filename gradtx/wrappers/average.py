@@ -1,4 +1,4 @@
-"""Averages of the parameters to evaluate with, and lookahead."""
+"""Averages of the parameters for evaluation, and lookahead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradtx.transforms.combine import chain
 
 
 def _slot(name: str) -> Any:
-    """Evaluate with what is kept under a name."""
+    """Evaluate with the slot of a name."""
     return lambda param, slots, shared: slots[name]
 
 
@@ -31,20 +31,20 @@ def average_params(
     *,
     slot: str = "average",
 ):
-    """Keep an average of the parameters, to evaluate with; see `eval_params`.
+    """Keep an average of the parameters for evaluation; see `eval_params`.
 
     Args:
-        transform: What makes the updates, which are not changed: a whole optimizer.
-        decay: Of a moving average that starts at the parameters, in [0, 1); or
-            "polyak" for the mean of all. Polyak and Juditsky 1992:
+        transform: A whole optimizer. Its updates are not changed.
+        decay: Decay of a moving average that starts at the parameters, in [0, 1); or
+            "polyak" for the mean of all iterates. Polyak and Juditsky 1992:
             https://doi.org/10.1137/0330046.
-        start: After how many updates averaging starts; before, the average is the
+        start: Number of updates before averaging starts; until then the average is the
             parameters. With "polyak" this is SWA, stochastic weight averaging:
             Izmailov et al. 2018: https://arxiv.org/abs/1803.05407.
-        every: How many updates there are from one averaged point to the next.
-        slot: The name that the average is kept under, at least float32.
+        every: Number of updates between averaged iterates.
+        slot: Name of the average's slot, at least float32.
 
-    Inside of `accumulate` it averages after steps, around it after every gradient.
+    Inside `accumulate` it averages once per step, around it once per gradient.
 
     Examples:
         >>> tx, params = gradtx.average_params(gradtx.sgd(1.0), "polyak"), jnp.zeros(())
@@ -65,7 +65,7 @@ def _average(
 ):
     def update(u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
         way = leaf.param + u - slots[slot]
-        # Of updates before this one, since one more than the last count is none.
+        # From the count before this update, since the largest count cannot grow.
         before = leaf.count - whole(start)
         is_due = is_last_of(before, every)
         points = before // whole(every) + is_due
@@ -90,19 +90,20 @@ def lookahead(
     slow_step_size: Fraction,
     reset_state: bool = False,
 ):
-    """Bring parameters back to a slow copy, which follows them, every so many updates.
+    """Lookahead: periodically move slow weights towards the fast ones, and reset these.
 
-    Zhang et al. 2019: https://arxiv.org/abs/1907.08610. As optax, but that parameters
-    are plain: the slow ones, which are to evaluate with (see `eval_params`), are kept
-    in the state, and `LookaheadParams` are not needed.
+    Zhang et al. 2019: https://arxiv.org/abs/1907.08610. Same numbers as
+    `optax.lookahead`, but on plain parameters instead of `LookaheadParams`: the state
+    keeps the slow weights, to evaluate with (see `eval_params`).
 
     Args:
-        fast_optimizer: What makes the updates in between.
-        sync_period: How many these are, at least 1.
-        slow_step_size: The share of the way that the slow parameters go, in [0, 1].
-        reset_state: Whether the optimizer then begins anew.
+        fast_optimizer: Optimizer of the fast weights.
+        sync_period: Number of updates between moves of the slow weights, at least 1.
+        slow_step_size: Fraction of the distance that the slow weights move, in [0, 1].
+        reset_state: Whether to reset the optimizer's state then.
 
-    Keeps `slow`, and what the optimizer keeps: whole as `inner` if it is reset.
+    Keeps `slow`, and the optimizer's slots, or with `reset_state` its whole state as
+    `inner`.
 
     Examples:
         >>> tx, params = gradtx.lookahead(gradtx.sgd(1.0), 2, 0.5), jnp.array(0.0)
@@ -125,7 +126,7 @@ def _synchronize(period: PositiveInt, step_size: Fraction):
         slow, is_last = slots["slow"], is_last_of(leaf.count, period)
         way = leaf.param + u - slow
         back = jnp.where(is_last, u - (1 - step_size) * way, u)
-        # Of the parameters as they are applied, which XLA then computes once.
+        # The same expression as the applied parameters, so that XLA computes it once.
         return back, {"slow": jnp.where(is_last, leaf.param + back, slow)}
 
     return Rule(update, {"slow": like_param()}, evaluate=_slot("slow"), period=period)

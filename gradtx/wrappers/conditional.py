@@ -1,4 +1,4 @@
-"""Transformations that run where a condition on the count holds."""
+"""Transformations that run only where a condition on the count holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gradtx.core.trees import zero_count, zeros
 def _conditionally(
     inner: Any, should_transform_fn: Any, passes_extra: bool, *otherwise: Any
 ) -> TreeRule:
-    """The rule of a transformation that a function of the count decides on."""
+    """The rule of a transformation that runs where a function of the count is true."""
 
     def update(updates: Any, slots: Any, tree: Tree) -> tuple[Any, Any]:
         step, given = slots["step"], tree.extra if passes_extra else {}
@@ -41,16 +41,16 @@ def conditionally_transform(
     should_transform_fn: Callable[..., Any],
     forward_extra_args: bool = False,
 ):
-    """Apply a transformation where a condition holds; else updates pass.
+    """Apply a transformation where a condition holds; otherwise updates pass.
 
     Same arguments, defaults and numbers as `optax.conditionally_transform`.
 
     Args:
-        inner: The transformation. Its own count counts the updates that it made.
-        should_transform_fn: `(step) -> bool`, with the number of updates before.
-        forward_extra_args: Whether it also gets the extra arguments by name.
+        inner: The transformation. Its count is the number of updates that it made.
+        should_transform_fn: `(step) -> bool`; `step` is the number of past updates.
+        forward_extra_args: Whether the function also gets the extra arguments by name.
 
-    Keeps `inner_state` whole, and `step`.
+    Keeps the whole `inner_state`, and `step`.
 
     Examples:
         >>> tx = gradtx.conditionally_transform(gradtx.clip(1.0), lambda step: step < 1)
@@ -71,11 +71,11 @@ def conditionally_mask(
     should_transform_fn: Callable[..., Any],
     forward_extra_args: bool = False,
 ):
-    """Apply a transformation where a condition holds; else give zeros.
+    """Apply a transformation where a condition holds; otherwise return zeros.
 
     Same arguments, defaults and numbers as `optax.conditionally_mask`.
 
-    Keeps `inner_state` whole, and `step`.
+    Keeps the whole `inner_state`, and `step`.
 
     Examples:
         >>> tx = gradtx.conditionally_mask(gradtx.sgd(1.0), lambda step: step >= 1)

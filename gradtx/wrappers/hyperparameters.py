@@ -1,4 +1,4 @@
-"""Hyperparameters: read by name, kept in the state, edited there."""
+"""Hyperparameters: read by name, or kept and edited in the state."""
 
 from __future__ import annotations
 
@@ -43,29 +43,29 @@ from gradtx.core.rule import Slot, TreeRule
 
 
 def _read(tx: Any, place: Place | None = None) -> dict[str, Number]:
-    """Those numbers that `update` reads, by their keys."""
+    """The numbers that `update` reads, by key."""
     numbers = [*numbers_of(tx, place)]
     keys = keys_of(numbers)
     return {keys[n.where]: n for n in numbers if n.where in keys}
 
 
 def hyperparams(tx: GradientTransformation, state: Any) -> Numbers:
-    """Every number of a transformation by name, schedules at their value now.
+    """All numbers of a transformation by name, with schedules at their current value.
 
-    `hyperparams(tx, state)["learning_rate"]` is what the next update uses. A name that
-    several have has what is around it in front, as far as that tells them apart:
-    `adamw.learning_rate`. No wrapper put around changes a name. Longer names find a
-    number, too, up to all that is around it, and so do the keys that `editable` has.
+    `hyperparams(tx, state)["learning_rate"]` is the value for the next update. If
+    several numbers have the same name, the factories around them qualify it, as far as
+    needed: `adamw.learning_rate`. Wrapping the transformation changes no name. Longer
+    qualified names also work, and so do the keys of `editable`.
 
     Args:
-        tx: A transformation; of foreign ones in it nothing is known.
-        state: Its state, which has the counts.
+        tx: A transformation; numbers of foreign members are not included.
+        state: Its state, for the counts.
 
     Returns:
-        A dict. A KeyError says what there is.
+        A dict, whose KeyError lists the names.
 
     Raises:
-        TypeError: `tx` is no transformation of gradtx.
+        TypeError: `tx` is not a transformation of gradtx.
 
     Examples:
         >>> tx = gradtx.sgd(gradtx.linear_schedule(0.5, 0.0, 2), momentum=0.75)
@@ -83,7 +83,7 @@ def hyperparams(tx: GradientTransformation, state: Any) -> Numbers:
 
 
 def check_numbers(owner: str, tx: Any, state: Any, kept: Mapping[str, Any]) -> None:
-    """The numbers that another state keeps are those of a transformation."""
+    """Raise unless the numbers in another state are those of a transformation."""
     mine = hyperparams(tx, state)
     for name, value in kept.items():
         numbers = [x for n, x in mine.items() if n.rpartition(".")[2] == name]
@@ -101,13 +101,13 @@ def adopted(
     theirs: Mapping[str, Any],
     scheduled: Collection[str],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What `editable` keeps where another state kept numbers.
+    """The slots of `editable` for the numbers of another state.
 
     Args:
-        owner: Who asks, for errors.
-        mine: Its numbers by name.
-        theirs: Those of the state.
-        scheduled: The names of those that schedules gave: it has these itself.
+        owner: The caller's name, for errors.
+        mine: The numbers of `editable` by name.
+        theirs: The numbers of the state.
+        scheduled: The names of numbers from schedules, which `editable` computes.
     """
     if unknown := sorted(theirs.keys() - mine.keys()):
         raise ValueError(
@@ -115,13 +115,13 @@ def adopted(
         )
     numbers = {**mine, **theirs}
     given = {n: x if n in scheduled else mine[n] for n, x in numbers.items()}
-    return numbers, jax.tree.map(jnp.array, given)  # buffers of their own
+    return numbers, jax.tree.map(jnp.array, given)  # in separate buffers
 
 
 def _edited_numbers(
     bound: FactoryCall, trail: Trail, place: Place, labels: Labels, where: Where
 ) -> Iterator[Number]:
-    """The numbers in an `editable`, as the next update will use them."""
+    """The numbers of an `editable`, with their values for the next update."""
     slots, inside = place.take(bound, labels)[1], bound.values()[0]
     at = (*where, 0)
     around = (*trail, *units_of(inside, at))
@@ -142,25 +142,25 @@ def _edited_numbers(
 @declare(lists_numbers=_edited_numbers)
 @transformation
 def editable(transform: Member):
-    """Keep the numbers of a transformation in the state, where they can be changed.
+    """Keep the numbers of a transformation in the state, to change them there.
 
     Write `state["hyperparams"]["learning_rate"] = jnp.float32(3e-4)`: the next update
-    uses it, and nothing is traced again (it is for a Python number: JAX has another
-    type for it). Numbers that nobody changed are as without this, to their rounding;
-    changed ones are float32, whatever the parameters are; nobody checks their range.
+    uses it without a new trace (a Python number has another type and causes one).
+    Unchanged numbers give the same results as without `editable`. Changed ones are
+    float32, for parameters of any dtype; their range is not checked.
 
     Args:
         transform: The transformation; numbers of foreign members stay.
 
     Keeps `hyperparams`, by the names of `gradtx.hyperparams`: each number that `update`
-    reads, a scheduled one as it will be at the next update. What is written there
-    overrides the transformation for good; NaN brings back what that says. Also keeps
-    `given`, which is what it said, to see what was written, and the state of the
-    transformation whole as `inner`.
+    reads, with a schedule's value for the next update. A written value overrides the
+    transformation until you write NaN, which restores it. Also keeps `given`, the
+    values of the transformation, to detect written ones, and the transformation's whole
+    state as `inner`.
 
     Raises:
-        ValueError: The transformation is editable. At `update`: `hyperparams` lacks a
-            number, or holds another one or an array of them.
+        ValueError: The transformation is already editable. At `update`: a number of
+            `hyperparams` is missing, unexpected, or not a scalar.
 
     Examples:
         >>> tx = gradtx.editable(gradtx.sgd(0.5))
@@ -216,7 +216,7 @@ def editable(transform: Member):
 
 
 def _check_written(written: Any, known: Mapping[str, Number]) -> None:
-    """What is in the state must be these numbers."""
+    """Raise unless the state has exactly these numbers."""
     if other := set_difference(written, known):
         raise ValueError(f"editable: state['hyperparams']: {other}")
     for name, value in written.items():
@@ -233,22 +233,22 @@ def _edited(number: Number, written: Any, given: Any) -> Any:
         return _edited_schedule(number.given, written, given)
     value = _chosen(jnp.asarray(number.value, float), written, given)
     if isinstance(number.given, DecayValue):
-        # The complement is believed if it is of this value.
+        # The stored complement is used if it belongs to this value.
         return DecayValue(value, number.given.kept, changes=True)
     return value
 
 
 def _chosen(own: Any, written: Any, given: Any) -> Any:
-    """A number of the transformation, or the one that the state has instead."""
+    """The number in the state if it was changed, else that of the transformation."""
     own = jnp.asarray(own)
     own = own if jnp.issubdtype(own.dtype, jnp.inexact) else own.astype(float)
     return jnp.where(follows(written, given), own, written.astype(own.dtype))
 
 
 class _EditedSchedule(FactoryValue):
-    """A schedule of a transformation that is in a state.
+    """A schedule of a transformation with a number from the state.
 
-    It remembers what it is made of, so that another update lays nothing out anew.
+    It remembers its arguments, so that the next update reuses the compiled program.
     """
 
     def __init__(self, bound: FactoryCall):
@@ -266,7 +266,7 @@ class _ArrayRole(Role):
     """An array that JAX may trace."""
 
     def is_child(self, value: Any) -> bool:
-        """It always may."""
+        """Always true."""
         return True
 
 
@@ -276,4 +276,4 @@ def _edited_schedule(
     written: Annotated[Any, _ArrayRole()],
     given: Annotated[Any, _ArrayRole()],
 ):
-    """A schedule, its number overridden where another one was written."""
+    """A schedule, with its value overridden if the state has a written one."""

@@ -1,4 +1,4 @@
-"""`inject_hyperparams`: numbers in the state, under optax's names."""
+"""`inject_hyperparams`: numbers in the state, under the names of optax."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def inject_hyperparams(
     static_args: str | Iterable[str] = (),
     hyperparam_dtype: Any = None,
 ) -> Callable[..., Any]:
-    """A factory whose numbers are in the state, where they can be changed.
+    """Make a factory whose transformations keep their numbers in the state, editable.
 
     Same arguments, defaults and numbers as `optax.inject_hyperparams`.
 
-    It is not needed for what it is used for: every number of gradtx's takes a schedule,
-    and `tx.replace(learning_rate=0.1)` in a jitted step compiles nothing. Numbers are
-    float32 (in optax of the parameters' dtype, in which 0.999 may be 1).
+    Its usual purposes do not need it: every number of gradtx takes a schedule, and
+    `tx.replace(learning_rate=0.1)` in a jitted step does not recompile. Numbers are
+    float32 (in optax they have the parameters' dtype, in which 0.999 may be 1).
 
     Args:
-        inner_factory: Makes the transformation; gradtx's, optax's, your own.
-        static_args: Arguments that are no numbers, where that is not known: of a
-            factory that is not gradtx's every callable is taken for a schedule.
-        hyperparam_dtype: What numbers are kept in; the default float dtype if None.
+        inner_factory: Factory of the transformation: of gradtx, of optax, or your own.
+        static_args: Arguments that are not numbers, for a factory from outside of
+            gradtx, where every other callable is taken as a schedule.
+        hyperparam_dtype: Storage dtype of the numbers; the default float dtype if None.
 
     Its transformations keep `hyperparams`, by name (change `state["hyperparams"]`),
     `hyperparams_states`, the states of schedules, and `inner_state`.
 
     Raises:
-        ValueError: A static argument is none of the factory's.
+        ValueError: A static argument is not an argument of the factory.
 
     Examples:
         >>> tx = gradtx.inject_hyperparams(gradtx.sgd)(learning_rate=0.5)
@@ -83,7 +83,7 @@ def inject_hyperparams(
 
 
 def _kind(factory: Any, name: str, value: Any, static: set[str]) -> str:
-    """What an argument is: ours by its annotation, of others by its looks."""
+    """The kind of an argument: by annotation in our factories, else by its value."""
     if name in static or isinstance(value, bool):
         return "other"
     if isinstance(value, StatefulSchedule):
@@ -102,7 +102,7 @@ def _kind(factory: Any, name: str, value: Any, static: set[str]) -> str:
 def _injected_numbers(
     bound: FactoryCall, trail: Trail, place: Place, labels: Labels, where: Where
 ) -> Iterator[Number]:
-    """The numbers of `inject_hyperparams`, as they are in the state."""
+    """The numbers of `inject_hyperparams` in the state."""
     slots, spec = place.take(bound, labels)[1], bound.spec
     factory = bound.values()[0]
     name_of_factory = getattr(factory, "__name__", type(factory).__name__)
@@ -125,7 +125,7 @@ def injected_hyperparams(
     others: Mapping[str, Any],
     dtype: DType | None = None,
 ):
-    """As `inject_hyperparams`, which makes it."""
+    """The transformation that `inject_hyperparams` makes."""
     stateful = {
         name: it if isinstance(it, StatefulSchedule) else WrappedSchedule(it)
         for name, it in schedules.items()

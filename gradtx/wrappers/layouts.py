@@ -1,4 +1,4 @@
-"""Other layouts of the parameters: one vector, pairs of reals."""
+"""Other layouts of the parameters: one vector, or pairs of reals."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from gradtx.core.rule import TreeRule
 
 @transformation
 def flatten(inner: Member):
-    """Apply a transformation to all parameters as one vector.
+    """Apply a transformation to all parameters, concatenated into one vector.
 
     Same arguments, defaults and numbers as `optax.flatten`.
 
-    What it measures of each array, as a trust ratio does, it then measures of all.
-    It is not needed for speed: arrays of one shape share a kernel anyway.
+    Measurements per array, such as trust ratios, become measurements of all parameters.
+    Speed is no reason to use it: arrays of the same shape share a kernel anyway.
 
     Args:
-        inner: The transformation. It keeps vectors, of the dtype that all parameters
-            promote to, at least float32; updates leave in their own.
+        inner: The transformation. Its slots are vectors in the dtype that all
+            parameters promote to, at least float32; updates have the parameters'
+            dtypes.
 
-    Keeps the state of the transformation whole as `inner`. Where a gradient is None,
-    the elements of its vectors stay.
+    Keeps the whole state of the transformation as `inner`. Where a gradient is None,
+    the elements of its vectors do not change.
 
     Examples:
         >>> tx = gradtx.flatten(gradtx.trace(0.9))
@@ -74,13 +75,13 @@ def flatten(inner: Member):
 
 
 def _pairs(tree: Any, like: Any) -> list[tuple[Any, Any]]:
-    """Each leaf of a tree, None included, beside that of the one with all leaves."""
+    """Pairs of the leaves, or None, of a tree and those of the complete tree."""
     leaves, treedef = jax.tree.flatten(like)
     return list(zip(leaves, treedef.flatten_up_to(tree), strict=True))
 
 
 def _vector(tree: Any, like: Any) -> jax.Array:
-    """All elements, of the dtype that all promote to; zeros for leaves of None."""
+    """All elements, in the dtype that all promote to; zeros for None."""
     parts = [
         jnp.zeros(jnp.size(whole), wide(jnp.asarray(whole)).dtype)
         if x is None
@@ -91,13 +92,13 @@ def _vector(tree: Any, like: Any) -> jax.Array:
 
 
 def _is_given(tree: Any, like: Any) -> np.ndarray:
-    """For each element whether it belongs to a leaf, and not to None."""
+    """Per element, whether its leaf is not None."""
     parts = [np.full(jnp.size(w), x is not None) for w, x in _pairs(tree, like)]
     return np.concatenate(parts) if parts else np.zeros(0, bool)
 
 
 def _parts(vector: Any, tree: Any, like: Any) -> Any:
-    """The tree that a vector is of, in the dtypes of another."""
+    """The tree of a vector, in the dtypes of another tree."""
     ends = np.cumsum([math.prod(jnp.shape(w)) for w in jax.tree.leaves(like)])
     parts = jnp.split(vector, ends[:-1]) if ends.size else []
 
@@ -113,14 +114,14 @@ def _parts(vector: Any, tree: Any, like: Any) -> Any:
 
 
 class RealAndImaginary(NamedTuple):
-    """The parts of a complex array, as two real ones."""
+    """The parts of a complex array as two real arrays."""
 
     real: Any
     imaginary: Any
 
 
 def _split(tree: Any, like: Any) -> Any:
-    """A tree with pairs where another one, which has all leaves, is complex."""
+    """A tree with pairs where another, complete tree is complex."""
 
     def split(whole: Any, x: Any) -> Any:
         if not jnp.iscomplexobj(whole):
@@ -131,7 +132,7 @@ def _split(tree: Any, like: Any) -> Any:
 
 
 def _join(tree: Any, like: Any) -> Any:
-    """A tree without the pairs where another one is complex."""
+    """A tree with complex arrays instead of pairs where another tree is complex."""
 
     def join(whole: Any, x: Any) -> Any:
         if not jnp.iscomplexobj(whole):
@@ -143,17 +144,17 @@ def _join(tree: Any, like: Any) -> Any:
 
 @transformation
 def split_real_and_imaginary(inner: Member):
-    """Apply a transformation to complex parameters as to pairs of real ones.
+    """Apply a transformation to complex parameters as pairs of real ones.
 
     Same arguments, defaults and numbers as `optax.contrib.split_real_and_imaginary`.
 
-    So a rule that is of real numbers only, or that treats both parts as independent,
-    takes complex ones, too.
+    Rules for real numbers only can then be applied to complex ones, with both parts
+    treated as independent.
 
     Args:
         inner: The transformation.
 
-    Keeps its state whole as `inner_state`, with a pair for each complex parameter.
+    Keeps its whole state as `inner_state`, with a pair per complex parameter.
 
     Examples:
         >>> tx = gradtx.split_real_and_imaginary(gradtx.clip(1.0))

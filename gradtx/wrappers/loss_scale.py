@@ -1,4 +1,4 @@
-"""Loss scaling: gradients of float16 that neither under- nor overflow."""
+"""Loss scaling: float16 gradients without under- and overflow."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def loss_scale(
     *,
     dynamic: bool = True,
 ):
-    """Divide gradients by the scale of the loss; where they overflowed, skip the step.
+    """Loss scaling: divide gradients by the scale of the loss, and skip overflows.
 
-    Numbers as `torch.amp.GradScaler`. Multiply the loss by `loss_scale_of(state)`
+    Same numbers as `torch.amp.GradScaler`. Multiply the loss by `loss_scale_of(state)`
     before differentiating. The division is in at least float32, before `transform`.
 
     Args:
-        transform: The optimizer, with all clipping.
-        initial: The first scale. Positive.
-        growth: Multiplies the scale after `growth_interval` finite gradients in a row,
-            if it stays finite. At least 1.
-        backoff: Multiplies it at a gradient that is not finite; in (0, 1).
-        growth_interval: In updates, at least 1.
-        minimum: `backoff` does not go below it. Positive.
-        dynamic: If False, the scale stays; steps are still skipped.
+        transform: The optimizer, including all clipping.
+        initial: Initial scale. Positive.
+        growth: Factor of the scale after `growth_interval` finite gradients in a row,
+            as long as it stays finite. At least 1.
+        backoff: Factor of the scale at a gradient that is not finite, in (0, 1).
+        growth_interval: Number of updates, at least 1.
+        minimum: Lower bound of the scale under `backoff`. Positive.
+        dynamic: If False, the scale is constant; steps are still skipped.
 
-    A skipped step gives zeros. Keeps `loss_scale`, `growth_tracker` (finite gradients
+    A skipped step returns zeros. Keeps `loss_scale`, `growth_tracker` (finite gradients
     since the last change), `total_skipped`, and the optimizer's state as `inner`.
 
     Examples:
@@ -86,7 +86,7 @@ def loss_scale(
         }
 
     def adjusted(is_finite: Any, scale: Any, tracker: Any) -> tuple[Any, Any]:
-        """The scale and the tracker after a gradient."""
+        """The next scale and tracker."""
         grown = (growth * scale).astype(scale.dtype)
         lowered = jnp.maximum(backoff * scale, jnp.minimum(minimum, scale))
         tracker = jnp.where(is_finite, next_count(tracker), 0)
@@ -105,19 +105,19 @@ def loss_scale(
 
 
 def loss_scale_of(state: Any) -> jax.Array:
-    """The scale that `loss_scale` keeps in a state, to multiply the loss by.
+    """The scale in the state of `loss_scale`, to multiply the loss by.
 
     `jax.grad(lambda params: gradtx.loss_scale_of(state) * loss(params))(params)`.
 
     Args:
         state: The state of `loss_scale` or of a transformation around it; or a tree
-            that holds one, such as a `TrainState`.
+            that contains one, such as a `TrainState`.
 
     Returns:
-        A float32 scalar. In float16 the loss must be cast to float32 before.
+        A float32 scalar. Cast a float16 loss to float32 before multiplying.
 
     Raises:
-        ValueError: No `loss_scale` keeps a scale in it, or several do.
+        ValueError: The state has no scale of `loss_scale`, or several.
 
     Examples:
         >>> tx = gradtx.loss_scale(gradtx.sgd(0.5), initial=1024.0)
@@ -134,7 +134,7 @@ def loss_scale_of(state: Any) -> jax.Array:
 
 
 def _scales(tree: Any) -> Iterator[Any]:
-    """What the states in a tree keep as the scale of a loss."""
+    """The loss scales in the states of a tree."""
     for state in filter(is_state, jax.tree.leaves(tree, is_leaf=is_state)):
         for key, value in state.items():
             if key.rpartition(".")[2] == KEY:

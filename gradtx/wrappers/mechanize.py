@@ -26,20 +26,21 @@ def mechanize(
     s_init: Positive = 1e-6,
     num_betas: Size = 6,
 ):
-    """Mechanic: learn a global scale of the displacement from the first parameters.
+    """Mechanic: learn a global scale of the displacement from the initial parameters.
 
     Cutkosky et al. 2023: https://arxiv.org/abs/2306.00144. Same arguments, defaults and
     numbers as `optax.contrib.mechanize`.
 
     Args:
-        base_optimizer: The optimizer, its learning rate without a scale.
-        weight_decay: Of the gradient that the scale is learned from. At least 0.
-        eps: Added to what is divided by. Positive.
-        s_init: The first scale. Positive.
-        num_betas: How many scales are learned, with decays from 0.9 on.
+        base_optimizer: The optimizer; its learning rate is relative to the scale.
+        weight_decay: Weight decay in the gradient that the scale is learned from. At
+            least 0.
+        eps: Added to denominators. Positive.
+        s_init: Initial scale. Positive.
+        num_betas: Number of scales to learn, with decays from 0.9 on.
 
-    Keeps the first parameters as `x0`, and `s`, whose sum is the scale, `r`, `m`, `v`,
-    each of `num_betas` numbers, beside what the optimizer keeps.
+    Keeps the initial parameters as `x0`; `s`, whose sum is the scale, `r`, `m` and `v`,
+    each with `num_betas` numbers; and the optimizer's slots.
 
     Examples:
         >>> tx = gradtx.mechanize(gradtx.sgd(1.0), weight_decay=0.0)
@@ -62,7 +63,7 @@ def _learn_scale(
     betas = 1 - 0.1 ** np.arange(1.0, num_betas + 1)
 
     def measure(u: Any, slots: Any, leaf: Leaf) -> Any:
-        # Behind a barrier, no difference twice: XLA writes out what several read.
+        # A barrier, so that XLA does not write out this difference for its two uses.
         grad, param, x0 = lax.optimization_barrier(
             (leaf.recall(GRADIENT), leaf.param, slots["x0"])
         )

@@ -49,20 +49,20 @@ def accumulate_with_noise_scale(
     mean: bool = True,
     dtype: DType | None = None,
 ):
-    """`accumulate`, and measure the gradient noise scale on its micro-batches.
+    """Accumulate gradients, and measure the gradient noise scale on the micro-batches.
 
     tr(Sigma) / |G|^2, McCandlish et al. 2018, A.1: https://arxiv.org/abs/1812.06162.
 
     Args:
         transform: The transformation.
-        every: How many gradients a step takes, whole and at least 1, or a schedule that
+        every: Number of gradients per step, whole and at least 1, or a schedule that
             counts steps. Steps of one gradient are not measured.
-        decay: Of the averages over steps, in [0, 1), or a schedule that counts steps.
-        mean: Whether the transformation gets their mean, or their sum.
-        dtype: What is accumulated in; at least float32 if None.
+        decay: Decay of averages over steps, in [0, 1), or a schedule that counts steps.
+        mean: Whether the transformation gets the mean of the gradients or their sum.
+        dtype: Dtype of the sum; at least float32 if None.
 
     `metrics(state)["noise_scale"]` is in micro-batches (times their size: in examples).
-    It starts at 0; negative values mean that more steps must be averaged.
+    It is initially 0. Negative values call for averages over more steps.
     Keeps the slots of `accumulate`, averages of unbiased estimates, `grad_square` and
     `noise_trace`, and `micro_square`, the mean square within a step.
 
@@ -91,11 +91,11 @@ def noise_after(
     """The slots after one micro-batch.
 
     Args:
-        slots: Those before.
+        slots: The slots before it.
         share: The weight of a step in the averages over steps.
         micro: The gradient of the micro-batch.
-        mean: The mean of the gradients of this step so far; None where frozen.
-        number: How many these are.
+        mean: The mean of the gradients of this step so far; None for frozen leaves.
+        number: The number of these gradients.
         is_due: Whether the step is complete.
     """
     number = number.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimization: gradients at the worst point nearby."""
+"""Sharpness-aware minimization: gradients at a nearby point of larger loss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _climbed(param: Any, up: Any) -> Any:
 
 
 def _back(update: Any, start: Any, param: Any) -> Any:
-    """An update of where a climb started, from where it led to."""
+    """An update of the start of an ascent, as an update of its end."""
     return None if update is None else start - param + update
 
 
@@ -39,22 +39,22 @@ def sam(
     opaque_mode: bool = False,
     batch_axis_name: str | None = None,
 ):
-    """Sharpness-aware minimization: step by gradients of where the loss is larger.
+    """SAM: step with gradients from a nearby point of larger loss.
 
     Foret et al. 2020: https://arxiv.org/abs/2010.01412. Same arguments, defaults and
-    numbers as `optax.contrib.sam`. Call `update` once a gradient: all but the last of
-    `sync_period` climb, the last goes back and steps; `eval_params` gives the
-    parameters without the climb. Or once a step, with `opaque_mode` and `update(...,
-    grad_fn=...)`.
+    numbers as `optax.contrib.sam`. Call `update` once per gradient: the first
+    `sync_period - 1` updates ascend, the next one returns and steps; `eval_params`
+    gives the parameters without the ascent. Or, with `opaque_mode`, call it once per
+    step with `update(..., grad_fn=...)`.
 
     Args:
-        optimizer: What makes steps.
-        adv_optimizer: What climbs: an optimizer, its updates are turned around.
-        sync_period: How many gradients a step takes, at least 1.
-        reset_state: Whether what climbs begins anew at each step; else it keeps its
-            state.
-        opaque_mode: Whether `grad_fn(params, i)` gives the gradients after the first.
-        batch_axis_name: Over which axis these are averaged, if any.
+        optimizer: The optimizer of the steps.
+        adv_optimizer: The optimizer of the ascent; its updates are negated.
+        sync_period: Number of gradients per step, at least 1.
+        reset_state: Whether to reset the state of `adv_optimizer` at each step.
+        opaque_mode: Whether to compute gradients after the first by
+            `grad_fn(params, i)`.
+        batch_axis_name: Axis over which to average those gradients, if any.
 
     Examples:
         >>> climb = gradtx.chain(gradtx.normalize(), gradtx.sgd(0.5))

@@ -1,4 +1,4 @@
-"""Schedule-free training: the parameters between an iterate and the mean of all."""
+"""Schedule-free training: parameters between an iterate and the mean of iterates."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def interpolate_iterates(
     weight_lr_power: Scalar = 2.0,
     state_dtype: DType | None = None,
 ):
-    """Turn steps of iterates z into those of `y = b1 * x + (1 - b1) * z`, x their mean.
+    """Turn steps of iterates z into steps of `y = b1 * x + (1 - b1) * z`, x their mean.
 
-    Defazio et al. 2024 (schedule-free): https://arxiv.org/abs/2405.15682. Gradients are
-    taken at y, which are the parameters; x is what to evaluate.
+    Defazio et al. 2024 (schedule-free): https://arxiv.org/abs/2405.15682. The
+    parameters are y, where gradients are computed; evaluate with x.
 
     Args:
         learning_rate: Its largest value so far, to a power, is an iterate's weight. A
-            schedule is looked at one step ahead, as in optax.
-        b1: In (0, 1).
+            schedule is read one step ahead, as in optax.
+        b1: Weight of the mean in the parameters, in (0, 1).
         weight_lr_power: The power.
-        state_dtype: What z is stored in; at least float32 if None.
+        state_dtype: Storage dtype of z; at least float32 if None.
 
     Keeps `z`, and three numbers, `b1`, `weight_sum` and `max_lr`.
 
@@ -63,7 +63,7 @@ def interpolate_iterates(
         shared = leaf.shared
         share = safe_ratio(weight_of(shared["max_lr"]), shared["weight_sum"])
         z = slots["z"] + u
-        # Of what is stored, not of u, which then is not written out.
+        # From the stored arrays, not u, so that XLA need not write out u.
         step = share * (z - leaf.param)
         return step + (1 - share) * b1.complement * (z - slots["z"]), {"z": z}
 
@@ -84,15 +84,15 @@ def _mean_iterate(y: Any, z: Any, b1: Any) -> Any:
 
 
 def schedule_free_eval_params(state: Mapping[str, Any], params: Any) -> Any:
-    """The mean iterate of schedule-free optimizers.
+    """The mean iterate of a schedule-free optimizer, to evaluate with.
 
     Same arguments, defaults and numbers as `optax.contrib.schedule_free_eval_params`.
 
-    `eval_params(tx, state, params)` does the same, wherever in `tx` the optimizer is.
+    `eval_params(tx, state, params)` does the same for an optimizer anywhere in `tx`.
 
     Args:
         state: The state of a schedule-free optimizer.
-        params: The parameters that are trained.
+        params: The trained parameters.
 
     Raises:
         ValueError: The state has no iterates.
@@ -125,17 +125,17 @@ def schedule_free(
     weight_lr_power: Scalar = 2.0,
     state_dtype: DType | None = None,
 ):
-    """An optimizer without its schedule; see `interpolate_iterates`.
+    """Train an optimizer without a schedule; see `interpolate_iterates`.
 
     Same arguments, defaults and numbers as `optax.contrib.schedule_free`.
 
     Args:
-        base_optimizer: An optimizer without momentum, its learning rate a number or a
-            warmup.
-        learning_rate: The same learning rate, which weighs the iterates.
-        b1: The share of the mean in the parameters, in (0, 1).
-        weight_lr_power: The power of the learning rate that is an iterate's weight.
-        state_dtype: The dtype in which iterates are stored; at least float32 if None.
+        base_optimizer: An optimizer without momentum, whose learning rate is a number
+            or a warmup.
+        learning_rate: The same learning rate, for the weights of the iterates.
+        b1: Weight of the mean in the parameters, in (0, 1).
+        weight_lr_power: An iterate's weight is the learning rate to this power.
+        state_dtype: Storage dtype of the iterates; at least float32 if None.
 
     Examples:
         >>> tx = gradtx.schedule_free(gradtx.adam(0.5, b1=0.0), learning_rate=0.5)

@@ -1,4 +1,4 @@
-"""Skipping: gradients that are not finite, too large, or outliers."""
+"""Skipping of gradients that are not finite, too large, or outliers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gradtx.wrappers.accumulate import decided, first_info
 
 
 def _condition(measure: Any, settle: Any, **numbers: Any) -> Rule:
-    """The rule of a condition: it changes no update and keeps `should_skip`."""
+    """The rule of a condition: it leaves updates unchanged and keeps `should_skip`."""
     never = {"should_skip": lambda arrays: jnp.zeros([], bool)}
     return memoryless(
         lambda u, leaf: u, measure=measure, shared=never | numbers, settle=settle
@@ -32,12 +32,12 @@ def _condition(measure: Any, settle: Any, **numbers: Any) -> Rule:
 
 
 def _said(state: Any) -> list[Any]:
-    """What a condition, or several in a chain, keep as `should_skip`."""
+    """The values of `should_skip` of a condition, or of several in a chain."""
     return [value for key, value in state.items() if "should_skip" in key.split(".")]
 
 
 def _nothing_if_finite(u: Any) -> Any:
-    """0 for finite elements, else NaN: of the largest, which XLA fuses."""
+    """0 if all elements are finite, else NaN; from a maximum, which XLA fuses."""
     return 0 * jnp.max(jnp.abs(u), initial=0)
 
 
@@ -49,9 +49,9 @@ def all_finite(tree: Any) -> jax.Array:
 
 @transformation
 def not_finite():
-    """A condition of `skip`: an element is infinite or NaN. Changes no update.
+    """A condition of `skip`: an element is infinite or NaN.
 
-    Keeps `should_skip`.
+    Leaves updates unchanged. Keeps `should_skip`.
 
     Examples:
         >>> tx = gradtx.skip(gradtx.sgd(0.5), when=gradtx.not_finite())
@@ -74,9 +74,9 @@ def norm_above(max_norm: NonNegative):
     """A condition of `skip`: the global norm is above a number, or NaN.
 
     Args:
-        max_norm: At least 0.
+        max_norm: The number. At least 0.
 
-    Changes no update. Keeps `should_skip`.
+    Leaves updates unchanged. Keeps `should_skip`.
 
     Examples:
         >>> condition = gradtx.chain(gradtx.not_finite(), gradtx.norm_above(10.0))
@@ -96,21 +96,21 @@ def norm_above(max_norm: NonNegative):
 def norm_spikes(
     threshold: NonNegative = 6.0, decay: Decay = 0.99, warmup: PositiveInt = 64
 ):
-    """A condition of `skip`: the global norm is an outlier among those before, or NaN.
+    """A condition of `skip`: the global norm is an outlier among past norms, or NaN.
 
-    It is when it exceeds their mean by more than so many standard deviations, as in
-    Kumar et al. 2025 (ZClip): https://arxiv.org/abs/2504.02507; the numbers are those
-    of OLMo-core's `SkipStepOptimizer`. Mean and variance take an outlier for the
-    largest norm that is none: a level that stays is soon followed. Norms of 0 do not
-    count.
+    An outlier exceeds their mean by more than `threshold` standard deviations, as in
+    Kumar et al. 2025 (ZClip): https://arxiv.org/abs/2504.02507; the defaults are those
+    of OLMo-core's `SkipStepOptimizer`. Mean and variance count an outlier as the bound,
+    so they soon follow a lasting change. Norms of 0 are ignored.
 
     Args:
-        threshold: In standard deviations, of which the least is a hundredth of the
-            mean. At least 0.
-        decay: Of mean and variance, in [0, 1).
-        warmup: How many finite norms, at least 1, come before any outlier.
+        threshold: Number of standard deviations, each at least a hundredth of the mean.
+            At least 0.
+        decay: Decay of mean and variance, in [0, 1).
+        warmup: Number of finite norms before the first possible outlier, at least 1.
 
-    Changes no update. Keeps `should_skip`, `norm_mean`, `norm_variance`, `norm_count`.
+    Leaves updates unchanged. Keeps `should_skip`, `norm_mean`, `norm_variance`,
+    `norm_count`.
 
     Examples:
         >>> tx = gradtx.skip(gradtx.sgd(0.5), when=gradtx.norm_spikes(6.0, warmup=3))
@@ -129,7 +129,7 @@ def norm_spikes(
         is_finite = jnp.isfinite(norm)
         counts = is_finite & (norm > 0)
         count = shared["norm_count"] + counts
-        # The mean of all norms, as long as it is of fewer than the average is about.
+        # The plain mean of all norms, until there are as many as the average spans.
         kept = jnp.minimum(decay, 1 - 1 / jnp.maximum(count, 1))
         way = jnp.where(counts, jnp.minimum(norm, bound) - mean, 0)
         variance = kept * (shared["norm_variance"] + (1 - kept) * way**2)
@@ -147,10 +147,9 @@ def norm_spikes(
 
 @transformation
 def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
-    """Run a transformation, but not on some gradients: these give zeros.
+    """Skip gradients that meet a condition: return zeros and leave all state untouched.
 
-    A skipped update leaves the state of the transformation as it is, every slot and
-    its count.
+    A skipped gradient changes neither the slots nor the count of the transformation.
 
     Args:
         transform: The transformation.
@@ -158,8 +157,8 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
             transformation that keeps `should_skip`, or a chain of such; or a function
             `(updates, gradient_step, params) -> (bool, info)` like `skip_not_finite`.
 
-    Keeps `gradient_step`, the number of steps, `total_skipped`, what the condition
-    keeps as `skip_state`, and the state of the transformation whole as `inner`.
+    Keeps `gradient_step`, the number of steps, `total_skipped`, the state of the
+    condition as `skip_state`, and the whole state of the transformation as `inner`.
 
     Examples:
         >>> tx = gradtx.skip(gradtx.adam(0.1))
@@ -210,21 +209,21 @@ def skip(transform: Member, when: Any = not_finite()):  # noqa: B008
 
 @transformation
 def apply_if_finite(inner: Member, max_consecutive_errors: NonNegative):
-    """Give zeros for gradients with NaN or infinities, but not for ever.
+    """Skip gradients with NaN or infinities, up to a number of times in a row.
 
     Same arguments, defaults and numbers as `optax.apply_if_finite`.
 
-    In optax, what is given then puts NaN into the state of the transformation, for
-    good. Here that takes elements that are not finite for zeros; it is their updates
-    that are NaN, for all to see.
+    In optax the gradient accepted after that puts NaN into the transformation's state
+    for good. Here the transformation gets zeros for elements that are not finite, and
+    only their updates are NaN.
 
     Args:
         inner: The transformation.
-        max_consecutive_errors: After how many such gradients in a row the next one is
+        max_consecutive_errors: Number of gradients to skip in a row before one is
             accepted.
 
-    Keeps `notfinite_count` (in a row), `last_finite`, `total_notfinite`, and the state
-    of the transformation whole as `inner_state`.
+    Keeps `notfinite_count` (in a row), `last_finite`, `total_notfinite`, and the whole
+    state of the transformation as `inner_state`.
 
     Examples:
         >>> tx = gradtx.apply_if_finite(gradtx.sgd(0.5), max_consecutive_errors=2)
@@ -265,7 +264,7 @@ def apply_if_finite(inner: Member, max_consecutive_errors: NonNegative):
 
 
 def _finite(u: Any) -> Any:
-    """An array with zeros for what is not finite."""
+    """An array with zeros for elements that are not finite."""
     return jnp.where(jnp.isfinite(u), u, jnp.zeros((), u.dtype))
 
 
@@ -278,11 +277,11 @@ def skip_not_finite(
 
     Args:
         updates: The gradients.
-        gradient_step: The number of steps before.
+        gradient_step: The number of past steps.
         params: The parameters, or None.
 
     Returns:
-        The bool, and `should_skip` and `num_not_finite` by name.
+        The bool, and a dict with `should_skip` and `num_not_finite`.
 
     Examples:
         >>> tx = gradtx.MultiSteps(
@@ -301,18 +300,18 @@ def skip_not_finite(
 def skip_large_updates(
     updates: Any, gradient_step: Any, params: Any, max_squared_norm: Any
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Whether the squared global norm is not below a number, or NaN.
+    """Whether the squared global norm is at least a number, or NaN.
 
     Same arguments, defaults and numbers as `optax.skip_large_updates`.
 
     Args:
         updates: The gradients.
-        gradient_step: The number of steps before.
+        gradient_step: The number of past steps.
         params: The parameters, or None.
-        max_squared_norm: The number; give it with `functools.partial`.
+        max_squared_norm: The number; bind it with `functools.partial`.
 
     Returns:
-        The bool, and `should_skip` and `norm_squared` by name.
+        The bool, and a dict with `should_skip` and `norm_squared`.
 
     Examples:
         >>> def is_large(*given):

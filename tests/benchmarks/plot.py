@@ -74,7 +74,7 @@ def draw(cells: dict[str, Any]) -> Figure:
     """A panel for each tree that was measured."""
     trees = [t for t in TREES if t != ONE and any(key.startswith(t) for key in cells)]
     rows = [trees[i : i + 2] for i in range(0, len(trees), 2)]
-    mosaic = [row if len(row) == 2 else row * 2 for row in [*rows, [ONE]]]
+    mosaic: Any = [row if len(row) == 2 else row * 2 for row in [*rows, [ONE]]]
     figure = Figure(figsize=(10, 4 * len(mosaic)), layout="constrained")
     axes = figure.subplot_mosaic(mosaic)
     for tree in trees:

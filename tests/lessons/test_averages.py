@@ -4,11 +4,6 @@ import pytest
 import lesson_02_averages
 
 
-@pytest.fixture(scope="module")
-def page():
-    return lesson_02_averages.lesson()
-
-
 def test_an_average_remembers_one_over_one_minus_b_days(page):
     days = [page[f"days averaged by b = {b}"] for b in (0.5, 0.9, 0.98)]
     np.testing.assert_allclose(days, [2, 10, 50])
@@ -43,3 +38,18 @@ def test_the_correction_matters_at_first_and_not_later():
     )
     assert plain[0] < 0.03 * days[0] and corrected[0] == pytest.approx(days[0])
     assert plain[-1] == pytest.approx(corrected[-1], rel=1e-3)
+
+
+def test_an_average_is_as_steady_as_a_window_of_nearly_twice_its_memory(page):
+    assert page["numbers kept by an average"] == 1
+    variance = page["variance, average of b = 0.9"]
+    assert variance == pytest.approx(0.1 / 1.9, rel=0.02)
+    assert page["variance, window of 19"] == pytest.approx(variance, rel=0.02)
+    assert page["variance, window of 10"] == pytest.approx(1 / 10, rel=0.02)
+
+
+def test_ten_steps_do_not_warm_an_average_up(page):
+    warmed = page["average of ones after 10 steps, b = 0.9"]
+    assert warmed == pytest.approx(1 - 0.9**10, rel=1e-5)
+    steps = page["steps to 0.95, b = 0.9"]
+    assert 0.9**steps < 0.05 < 0.9 ** (steps - 1)

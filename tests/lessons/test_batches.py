@@ -1,12 +1,6 @@
 import pytest
 
-import lesson_01_batches
 from digits import batches
-
-
-@pytest.fixture(scope="module")
-def page():
-    return lesson_01_batches.lesson(sizes=(1, 64, 1152), epochs=10, seeds=8)
 
 
 def test_batches_are_as_many_as_the_documents_say(page):
@@ -51,3 +45,13 @@ def test_an_epoch_has_every_row_once_in_a_new_order():
     first, second = batches(12, 4, epochs=2).reshape(2, 12).tolist()
     assert sorted(first) == sorted(second) == list(range(12))
     assert len({tuple(first), tuple(second), tuple(range(12))}) == 3
+
+
+def test_a_small_set_is_fine_as_one_batch(page):
+    assert 20 < page["steps to the goal, 1797 as one batch"] < 60
+    assert page["MB of memory, 1797 each"] < 1
+
+
+def test_memory_grows_with_the_batch(page):
+    small, large = (page[f"MB of memory, {size} each"] for size in (64, 65536))
+    assert large / small == pytest.approx(65536 / 64, rel=0.2)

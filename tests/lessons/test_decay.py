@@ -3,11 +3,6 @@ import pytest
 import lesson_06_decay
 
 
-@pytest.fixture(scope="module")
-def page():
-    return lesson_06_decay.lesson(seeds=8)
-
-
 def test_the_rate_falls_as_the_course_means(page):
     rates = [page[f"rate 0.2, decay 1, epoch {i}"] for i in range(1, 5)]
     assert rates == pytest.approx([0.1, 0.2 / 3, 0.05, 0.04])
@@ -49,3 +44,11 @@ def test_every_decay_comes_closer_than_the_constant_rate(page):
 def test_a_rate_changed_by_hand_helps_and_compiles_nothing(page):
     assert page["by hand: traces"] == 1
     assert page["by hand: distance before / after"] > 3
+
+
+def test_a_rate_that_is_reduced_on_the_plateau_arrives(page):
+    constant, reduced = (
+        page[f"weather, rate {name}: above the least"]
+        for name in ("constant", "reduced")
+    )
+    assert reduced < constant / 1000

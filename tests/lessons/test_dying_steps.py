@@ -4,11 +4,6 @@ import pytest
 import lesson_04_dying_steps
 
 
-@pytest.fixture(scope="module")
-def page():
-    return lesson_04_dying_steps.lesson(vocabulary=200, updates=100)
-
-
 def test_adagrads_steps_fall_as_one_over_the_root_of_the_step(page):
     expected = 0.001 / np.sqrt(np.arange(1, 1001))
     steps = lesson_04_dying_steps.steps_taken(lesson_04_dying_steps.ADAGRAD)
@@ -47,3 +42,10 @@ def test_adagrad_moves_rare_words_further_than_sgd_and_learns_them_better(page):
 
 def test_a_sum_that_starts_at_a_tenth_keeps_rare_words_where_they_are(page):
     assert page["Adagrad from 0.1 / from 0: rare moved"] < 0.1
+
+
+def test_adagrad_without_the_root_falls_as_one_over_the_step_and_learns_nothing(page):
+    assert page["no root: step 1000 / step 1"] == pytest.approx(1e-3, rel=1e-2)
+    assert page["no root: gradient 0.01 / 1"] == pytest.approx(100, rel=1e-2)
+    assert page["no root: loss of all words"] > np.log(200) - 0.1
+    assert page["Adagrad: loss of all words"] < page["SGD: loss of all words"] - 0.05

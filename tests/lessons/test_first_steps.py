@@ -1,15 +1,6 @@
 import numpy as np
 import pytest
 
-import lesson_05_first_steps
-
-
-@pytest.fixture(scope="module")
-def page():
-    return lesson_05_first_steps.lesson(
-        walks=100, seeds=2, epochs=2, rates=(0.01, 0.03)
-    )
-
 
 def test_the_defaults_are_those_of_the_documents(page):
     assert [page[name] for name in ("b1", "b2", "eps")] == [0.9, 0.999, 1e-8]

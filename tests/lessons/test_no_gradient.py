@@ -1,12 +1,5 @@
 import pytest
 
-import lesson_09_no_gradient
-
-
-@pytest.fixture(scope="module")
-def page():
-    return lesson_09_no_gradient.lesson(n=20, keys=32, updates=40, seeds=8)
-
 
 @pytest.mark.parametrize(
     "name", ["central differences", "SPSA", "evolution strategies"]

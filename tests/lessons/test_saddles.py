@@ -4,30 +4,25 @@ import pytest
 import lesson_07_saddles
 
 
-@pytest.fixture(scope="module")
-def page():
-    return lesson_07_saddles.lesson(samples=20_000)
-
-
 def test_descent_leaves_the_saddle_as_its_slope_grows(page):
     # Beside the saddle a step multiplies y by 1.1; half-way down is at y of about 0.54.
     steps = np.log(0.54 / 1e-5) / np.log(1.1)
-    assert page["SGD: steps off the saddle"] == pytest.approx(steps, abs=3)
+    assert page["gradient descent: steps off the saddle"] == pytest.approx(steps, abs=3)
     for name in ("momentum", "Nesterov", "RMSProp", "Rprop", "Adam"):
         assert page[f"{name}: steps off the saddle"] < steps / 2
 
 
 def test_turning_the_saddle_holds_adagrad_but_not_descent_or_momentum(page):
-    for name in ("SGD", "momentum", "Nesterov"):
+    for name in ("gradient descent", "momentum", "Nesterov"):
         turned = page[f"{name}: steps off the turned saddle"]
         assert turned == pytest.approx(page[f"{name}: steps off the saddle"], abs=2)
     adagrad = page["Adagrad: steps off the turned saddle"]
     assert adagrad > 3 * page["Adagrad: steps off the saddle"]
-    assert adagrad > 1.5 * page["SGD: steps off the turned saddle"]
+    assert adagrad > 1.5 * page["gradient descent: steps off the turned saddle"]
 
 
 def test_momentum_rmsprop_and_adam_leave_the_plateau_before_descent(page):
-    sgd = page["SGD: steps off the plateau"]
+    sgd = page["gradient descent: steps off the plateau"]
     # dx / dt = 0.1 sigmoid(x) sigmoid(-x) takes this long from -7 to 0.
     assert sgd == pytest.approx(10 * (np.exp(7) - np.exp(-7) + 14), rel=0.01)
     assert page["momentum: steps off the plateau"] < sgd / 8
@@ -40,8 +35,16 @@ def test_momentum_rmsprop_and_adam_leave_the_plateau_before_descent(page):
 def test_momentum_rolls_through_the_hole_where_descent_stays(page):
     hole, bowl = lesson_07_saddles.dip(1.93), lesson_07_saddles.dip(0.0)
     assert hole > bowl + 0.03  # so SGD is in a minimum that is not the lowest
-    assert page["SGD: where it ends"] == pytest.approx(1.93, abs=0.01)
+    assert page["gradient descent: where it ends"] == pytest.approx(1.93, abs=0.01)
     assert page["momentum: where it ends"] == pytest.approx(0, abs=1e-3)
+
+
+def test_noise_leaves_the_hole_and_pushes_off_the_plateau(page):
+    out = [page[f"noise {n}: % out of the hole at the end"] for n in ("0", "0.5", "1")]
+    assert out[0] == 0 < out[1] < 30 and out[2] > 85
+    assert page["no push: way aside after 1000"] == 0
+    plateau = page["gradient descent: steps off the plateau"]
+    assert page["noise 3: steps off the plateau"] < plateau / 8
 
 
 def test_shares_of_minima_are_those_that_are_known(page):

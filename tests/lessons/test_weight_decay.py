@@ -1,12 +1,5 @@
 import pytest
 
-import lesson_08_weight_decay
-
-
-@pytest.fixture(scope="module")
-def page():
-    return lesson_08_weight_decay.lesson(weights=20, epochs=20)
-
 
 def test_with_sgd_the_penalty_and_the_decay_are_one(page):
     assert page["SGD: L2 less decay"] < 1e-4
