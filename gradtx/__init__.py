@@ -15,6 +15,7 @@ from optax.contrib import GaLoreDimensionNumbers as GaLoreDimensionNumbers
 from gradtx import annotations as annotations
 from gradtx import contrib as contrib
 from gradtx import estimate as estimate
+from gradtx import matrices as matrices
 from gradtx import transforms as transforms
 from gradtx.by_name import list_optimizers as list_optimizers
 from gradtx.by_name import optimizer as optimizer

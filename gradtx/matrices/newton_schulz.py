@@ -78,32 +78,26 @@ def orthogonalize(
 ) -> jax.Array:
     """The polar factor `U V^H` of a matrix `U S V^H`, approximately.
 
-    An odd polynomial, applied again and again, brings the singular values near 1, by
-    products of matrices only. Zeros stay zeros.
+    Odd polynomials bring the singular values near 1, by products of matrices only.
 
     Args:
-        x: A matrix, or a batch of them on leading axes. It may be of any size, from the
-            least to the largest float: it is scaled by its largest element first.
+        x: A matrix, or a batch of them on leading axes, of any scale.
         coefficients: A name in `COEFFICIENTS`, a row (a, b, c), or a row for each step.
-        steps: How many steps. If None, as many as rows, and 5 for a single row.
-        form: "plain"; "gram", which iterates on the small Gram matrix (fewer products
-            for long matrices, errors of the square of the condition number); "auto":
-            "gram" where it multiplies less.
-        preconditioning: How singular values are brought below 1: by the "frobenius" or
-            "spectral" norm, by rows as "aol" (https://arxiv.org/abs/2512.04632), by the
-            "schatten" norm of order 4 (https://arxiv.org/abs/2506.10935).
+        steps: How many; if None, as many as rows, and 5 for a single row.
+        form: "plain"; "gram" iterates on the Gram matrix, which is cheaper for long
+            matrices and squares the condition number; "auto" takes the cheaper.
+        preconditioning: The bound of singular values that divides x: "frobenius",
+            "spectral", by rows "aol" (https://arxiv.org/abs/2512.04632), "schatten"
+            of order 4 (https://arxiv.org/abs/2506.10935).
         eps: Added to the norm, at most a thousandth of it. At least 0.
         dtype: Dtype of the products; at least float32 if None.
 
-    Returns:
-        An array like x.
-
     Raises:
-        ValueError: x has fewer than two axes; coefficients and steps disagree; an
-            unknown name.
+        ValueError: x is no matrix, rows and steps differ, or a name is unknown.
 
     Examples:
-        >>> factor = gradtx.matrices.orthogonalize(jnp.diag(jnp.array([100.0, 1.0])), "deepseek")
+        >>> x = jnp.diag(jnp.array([10.0, 1.0]))
+        >>> factor = gradtx.matrices.orthogonalize(x, "deepseek")
         >>> print(*(f"{s:.2f}" for s in jnp.linalg.svd(factor, compute_uv=False)))
         1.00 1.00
     """
@@ -215,11 +209,11 @@ def _by_gram(x: jax.Array, rows: Sequence[Any]) -> jax.Array:
     """The same on `x x^H`: all steps are polynomials of it, which commute."""
     square = x @ _adjoint(x)
     identity = jnp.broadcast_to(jnp.eye(square.shape[-1], dtype=x.dtype), square.shape)
-    product = None
+    product = identity
     for i, row in enumerate(rows):
         a, b, c = _numbers(row, x)
         factor = a * identity + b * square + c * (square @ square)
-        product = factor if product is None else factor @ product
+        product = factor @ product if i else factor
         if i + 1 < len(rows):
             square = factor @ square @ factor
     return product @ x

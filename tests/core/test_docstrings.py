@@ -56,7 +56,7 @@ WITHOUT_EXAMPLES = {
 def of_users() -> dict[str, Any]:
     """The functions and classes that users call: public ones, and those of tools."""
     named = public()
-    for module in (gradtx.estimate, plot, gradtx.testing):
+    for module in (gradtx.estimate, gradtx.matrices, plot, gradtx.testing):
         for name, value in vars(module).items():
             is_own = getattr(value, "__module__", "").startswith(module.__name__)
             is_made = inspect.isfunction(value) and hasattr(value, "factory")
