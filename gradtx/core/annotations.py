@@ -1,4 +1,4 @@
-"""Annotations of factories: what an argument is, and the range of a number.
+"""Annotations of factories: the kind of an argument, and the range of a number.
 
 Only declared numbers become traced leaves and take schedules. Eight kinds of numbers
 (`Scalar`, `Positive`, `NonNegative`, `NonPositive`, `Fraction`, `Decay`, `OpenDecay`,
@@ -25,8 +25,8 @@ from gradtx.core.arguments import (
 
 T = TypeVar("T")
 
-# `Any`, because one argument is a number or a schedule where the user gives it, a
-# number where a recipe computes with it, and a `DecayValue` where a rule reads it.
+# `Any`, because an argument is a number or a schedule for the user, a number in a
+# recipe, and a `DecayValue` in a rule.
 Scalar = Annotated[Any, NumberRole()]
 """A number of any sign and size, or a schedule of it."""
 ScalarOrSchedule = Scalar
@@ -62,7 +62,7 @@ Key = Annotated[Any, KeyRole()]
 Size = Annotated[int, SizeRole()]
 """An int of at least 1 that fixes shapes; no schedule, and no tracer."""
 
-# Of one or two factories each.
+# Each is used by one or two factories.
 Ahead = Annotated[Any, NumberRole(steps_ahead=1)]
 Growth = Annotated[Any, NumberRole("at least 1", low=1)]
 Length = Annotated[Any, NumberRole("at least 4", low=4)]
@@ -72,14 +72,14 @@ PositiveIntAtItsOwnCount = Annotated[
 DecayAtItsOwnCount = Annotated[Any, dataclasses.replace(_DECAY, keeps_schedule=True)]
 SubSchedule = Annotated[Any, ScheduleRole()]
 
-# Counts of updates that schedules are made of: fractions are fine, and are shown.
+# Counts of updates in schedules: fractions are allowed, and are shown.
 Count = Fixed[Annotated[Any, NumberRole(is_count=True)]]
 Steps = Fixed[Annotated[Any, NumberRole("at least 0", low=0, is_count=True)]]
 Duration = Fixed[
     Annotated[Any, NumberRole("positive", low=0, is_open=True, is_count=True)]
 ]
 
-# The names that these had up to 0.6.0.
+# Their names up to 0.6.0.
 Share = Fraction
 """The older name of `Fraction`."""
 Every = PositiveInt
