@@ -132,9 +132,9 @@ class DecayValue:
         The difference from 1 loses digits where b is near 1: in float32 6e-5 of it at
         0.999 and one update. So it is computed from the complement there.
         """
-        # XLA would fold the logarithm of a constant, to another rounding than it runs.
+        # XLA would fold the logarithm of a constant, with another rounding.
         rest = lax.optimization_barrier(jnp.asarray(self.complement))
-        # Bounded beyond what is taken: at a bound the derivative would be half of it.
+        # A bound outside of the used range, since the derivative is halved at a bound.
         near = -jnp.expm1(t * jnp.log1p(-jnp.minimum(rest, 0.75)))
         return jnp.where(rest > 0.5, 1 - self.value**t, near)
 

@@ -33,7 +33,7 @@ def zeros(tree: Any) -> Any:
 
 
 def where(is_chosen: Any, chosen: Any, other: Any) -> Any:
-    """One tree if a bool is true, else the other; None gives way to the other's leaf."""
+    """One tree if a bool is true, else the other; never None if either has a leaf."""
 
     def one(a: Any, b: Any) -> Any:
         if a is None or b is None:
