@@ -19,8 +19,8 @@ from gradtx.compiler.stage import Broadcast
 from gradtx.core.internals import Tracer
 
 TRACED, UNJITTED = 8, 16
-"""Leaves that one call updates. Un-jitted, more would compile longer at the first call,
-fewer would cost more calls."""
+"""Number of leaves per call. Un-jitted, more leaves would compile longer at the first
+call, fewer would need more calls."""
 
 
 def run_jobs(broadcast: Broadcast, jobs: Sequence[Job]) -> list[Any]:

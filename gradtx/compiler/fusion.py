@@ -34,9 +34,9 @@ ELEMENTWISE = frozenset({
     "select_n", "sign", "sin", "slice", "sqrt", "square", "squeeze",
     "stop_gradient", "sub", "tan", "tanh", "xor",
 })  # fmt: skip
-"""Primitives that make each element of an array of one element of others."""
+"""Elementwise primitives."""
 CALLS = frozenset({"jit", "custom_jvp_call", "custom_vjp_call"})
-"""Primitives that are as their bodies are."""
+"""Primitives that are elementwise if their bodies are."""
 
 
 def enable_cpu_fusion() -> None:

@@ -19,7 +19,7 @@ from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.numbers import DecayValue, is_number, scheduled
 
 Where = tuple[int, ...]
-"""A leaf of a transformation: by index in its arguments, there in those of a member."""
+"""A leaf of a transformation: its index in the arguments, then in those of a member."""
 
 
 class Number(NamedTuple):

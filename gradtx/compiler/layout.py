@@ -25,9 +25,9 @@ from gradtx.core.numbers import is_concrete
 from gradtx.core.rule import Rule
 
 GAP = object()
-"""Marks, among leaves, the place of one that is given later."""
+"""Placeholder for a leaf that is filled in later."""
 MOST = 16
-"""How many layouts a transformation may have."""
+"""Largest number of layouts of a transformation."""
 
 
 class Gapped(NamedTuple):

@@ -109,7 +109,7 @@ class Leaves:
         return leaves
 
     def split(self, tree: Any, active: Sequence[bool]) -> Any:
-        """A tree like the parameters with None for inactive leaves; others unchanged."""
+        """A tree like the parameters with None for inactive leaves; others as given."""
         if jax.tree.structure(tree) != jax.tree.structure(self.reference):
             return tree
         pairs = zip(self.treedef.flatten_up_to(tree), active, strict=True)

@@ -185,7 +185,7 @@ class _Lowering:
         )
 
     def only_scales(self, member: Any) -> bool:
-        """Whether a member is a single scale; excluded leaves pass then, as in optax."""
+        """Whether a member is a single scale: excluded leaves pass, as in optax."""
         bound = getattr(member, "bound", None)
         if bound is None or (bound.is_scheduled and self.count is None):
             return False

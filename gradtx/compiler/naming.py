@@ -26,7 +26,7 @@ class Unit(NamedTuple):
 
 
 Trail = tuple[Unit, ...]
-"""What is around a number, outermost first, and its argument."""
+"""The units around a number, outermost first, and its argument."""
 
 
 def shortest(trails: Sequence[Trail]) -> list[str]:

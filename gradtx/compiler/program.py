@@ -265,7 +265,7 @@ class Program:
         return "**" in self.foreign_arguments
 
     def ignores(self, state: Mapping[str, Any]) -> bool:
-        """Whether this keeps nothing of its own, and the state is of another program."""
+        """Whether this keeps nothing of its own and the state is another program's."""
         keys = {key for keys in self.keys for key in keys.values()}
         return keys <= self.foreign_keys and not state.keys() <= keys | {"count"}
 

@@ -28,8 +28,8 @@ class Static(NamedTuple):
 
 
 Active = tuple[bool | Static | None, ...]
-"""For each operation, whether a leaf goes through it, or with which static; None where
-it would, but for a mask that freezes."""
+"""Per operation, whether a leaf has it, or its `Static`; None if a freezing mask
+excludes it."""
 
 
 class Broadcast(NamedTuple):

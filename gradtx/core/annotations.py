@@ -30,7 +30,7 @@ T = TypeVar("T")
 Scalar = Annotated[Any, NumberRole()]
 """A number of any sign and size, or a schedule of it."""
 ScalarOrSchedule = Scalar
-"""The same, under optax's name for learning rates."""
+"""`Scalar` under optax's name for learning rates."""
 Positive = Annotated[Any, NumberRole("positive", low=0, is_open=True)]
 """A number above 0, or a schedule of it."""
 NonNegative = Annotated[Any, NumberRole("at least 0", low=0)]
@@ -41,20 +41,20 @@ Fraction = Annotated[Any, NumberRole("in [0, 1]", low=0, high=1)]
 """A number in [0, 1], or a schedule of it."""
 _DECAY = NumberRole("in [0, 1)", low=0, high=1, is_decay=True)
 Decay = Annotated[Any, _DECAY]
-"""A number in [0, 1), or a schedule of it; a rule gets it with its `complement`."""
+"""A number in [0, 1), or a schedule of it; rules get it with its `complement`."""
 OpenDecay = Annotated[
     Any, NumberRole("in (0, 1)", low=0, high=1, is_open=True, is_decay=True)
 ]
-"""A number in (0, 1), or a schedule of it; else as `Decay`."""
+"""A number in (0, 1), or a schedule of it; otherwise as `Decay`."""
 _WHOLE = NumberRole("whole and at least 1", low=1, is_count=True, is_whole=True)
 PositiveInt = Annotated[Any, _WHOLE]
 """A whole number of at least 1, or a schedule of it."""
 
 Fixed = Annotated[T, FIXED]
-"""`Fixed[Positive]`: the same number, but no schedule, for what only `init` reads."""
+"""`Fixed[Positive]`: a number without schedules, for example one that `init` reads."""
 
 Member = Annotated[optax.GradientTransformation, MemberRole()]
-"""A transformation, gradtx's or a foreign one; no schedule."""
+"""A transformation, of gradtx or foreign; no schedule."""
 DType = Annotated[Any, DTypeRole()]
 """A dtype of floats, such as `jnp.bfloat16` or "bfloat16"; no schedule."""
 Key = Annotated[Any, KeyRole()]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 CHILD = object()
-"""Marks, in a spec, the place of a leaf that is a child."""
+"""Placeholder in a spec for a leaf that is a child."""
 ONLY_ITSELF = (
     "functions and foreign transformations are equal only to themselves: "
     "make it once, for both"

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 MOST = 5
-"""How many names an error lists."""
+"""Largest number of names in an error."""
 LONGEST = 80
-"""How long a value is shown as it is."""
+"""Largest length of a value's repr in an error."""
 
 
 def first_few(names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from jax import lax
 from jax import numpy as jnp
 
 WORKS_WITH = "jax 0.8.0 to 0.10.2"
-"""The versions that the suite was run on."""
+"""The versions that the test suite was run with."""
 
 try:
     from jax.core import Tracer as Tracer

@@ -20,7 +20,7 @@ from gradtx.core.hosts import is_variable
 from gradtx.core.trees import is_none
 
 REGEX = "re:"
-"""What a pattern begins with that is a regular expression and no glob."""
+"""Prefix of a pattern that is a regular expression, not a glob."""
 Rank = tuple[float, ...]
 """How specific a pattern is; larger ranks win."""
 

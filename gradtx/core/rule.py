@@ -116,7 +116,7 @@ def scalar_of(owner: str, name: str, given: Any) -> Slot:
 
 
 First = Slot | Callable[..., Any]
-"""A slot, or only the function that makes its first value."""
+"""A slot, or the function of its initial value."""
 
 
 class _Defaults:
@@ -320,12 +320,12 @@ def like_param(dtype: Any = None) -> Slot:
 
 
 ZEROS = Slot(jnp.zeros_like, is_elementwise=True)
-"""A slot like the array that reaches the rule: a moment, a sum, a past gradient."""
+"""A slot like the input of the rule: a moment, a sum, a past gradient."""
 REAL_ZEROS = Slot(real_zeros, is_elementwise=True)
-"""The same for sizes of elements, which are real where those are complex."""
+"""A slot of magnitudes, real for complex inputs."""
 
 METRIC = "metrics."
-"""The start of the name of a slot or scalar that `metrics` gives."""
+"""Prefix of the names of slots and scalars that `metrics` returns."""
 
 
 def zero(arrays: Any) -> Any:

@@ -43,7 +43,7 @@ OLD_MODULES = """
     optimizers.schedule_free optimizers.second_order
     schedules.composed schedules.counts schedules.decays schedules.warmups
 """
-"""Where pickles of versions up to 0.6.0 look."""
+"""The modules named in pickles of versions up to 0.6.0."""
 OLD_NAMES = {"_factory_of": "factory_of"}
 
 

@@ -31,7 +31,7 @@ NOISE_SLOTS: dict[str, Slot] = dict.fromkeys(
     ("micro_square", "grad_square", "noise_trace", NAME),
     Slot(_zero, is_only_here=True),
 )
-"""What is kept: a mean within a step, two averages over steps, and their ratio."""
+"""The slots: a mean within a step, two averages over steps, and their ratio."""
 
 
 def _square(tree: Any) -> jax.Array:
