@@ -59,7 +59,7 @@ def accumulate_with_noise_scale(
             counts steps. Steps of one gradient are not measured.
         decay: Decay of averages over steps, in [0, 1), or a schedule that counts steps.
         mean: Whether the transformation gets the mean of the gradients or their sum.
-        dtype: Dtype of the sum; at least float32 if None.
+        dtype: Dtype of the accumulated gradients; at least float32 if None.
 
     `metrics(state)["noise_scale"]` is in micro-batches (times their size: in examples).
     It is initially 0. Negative values call for averages over more steps.
