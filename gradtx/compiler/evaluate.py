@@ -25,10 +25,11 @@ from gradtx.core.rule import Rule
 def eval_params(tx: Any, state: Any, params: Any) -> Any:
     """The parameters to evaluate with, from the trained ones.
 
-    For a transformation that averages parameters, or moves them to compute gradients
-    elsewhere (`average_params`, `lookahead`, `schedule_free`, `sam`), nested anywhere
-    in `tx`; the outermost decides. Otherwise the parameters are returned, also for a
-    foreign transformation, whose content is unknown.
+    They differ from `params` if `tx` contains, at any depth, a transformation that
+    averages parameters or computes gradients at other points (`average_params`,
+    `lookahead`, `schedule_free`, `sam`). Of several, the outermost decides. For a
+    foreign transformation, whose content is unknown, they are the parameters
+    themselves.
 
     Args:
         tx: A transformation, or `MultiSteps`.

@@ -94,7 +94,7 @@ def separated(program: Any, numbers: int) -> Callable[..., list[Any]]:
 
     Args:
         program: The program; its operands are numbers, then arrays.
-        numbers: Number of the numbers.
+        numbers: How many operands are numbers.
     """
     together = jaxpr_as_fun(program)
     if not (_is_used() and _is_elementwise(program)):
