@@ -26,8 +26,8 @@ class RateCurve(NamedTuple):
             where the loss was not finite.
         at_start: Losses of the initial parameters on the same batches, of shape
             [seeds].
-        suggestion: The middle of the rates that lower the loss for every seed, and its
-            median to within a tenth of the best decrease. (The best rate itself is
+        suggestion: The middle of the rates that lower the loss for every seed, and the
+            median loss by at least nine tenths of the best decrease. (The best rate is
             often the last before the loss explodes.) NaN if no rate lowers the loss.
         reason: The suggestion in a sentence, with the numbers.
     """

@@ -1,1 +1,1 @@
-"""The compiler: from a recipe to `init` and `update`, in the order of the passes."""
+"""The compiler: from a recipe to `init` and `update`, in several passes."""

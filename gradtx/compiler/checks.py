@@ -1,4 +1,4 @@
-"""Checks of states, of extra arguments, of leaves; errors name the place."""
+"""Checks of states, extra arguments and leaves; errors name the place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gradtx.core.rule import TreeRule
 
 
 def check_state(owner: str, state: Any) -> None:
-    """Raise unless a state is a mapping with a count, as `init` makes, or None."""
+    """Raise unless a state is None, or a mapping with a count, as from `init`."""
     if state is None or isinstance(state, optax.EmptyState):
         return
     if not is_state(state):
@@ -33,7 +33,7 @@ def check_state(owner: str, state: Any) -> None:
 
 
 def check_keys(program: Program, state: Mapping[str, Any], optional: set[str]) -> None:
-    """The state must hold every slot, and nothing else."""
+    """Raise unless the state has every slot, and nothing else."""
     keys = {key for keys in program.keys for key in keys.values()}
     missing = sorted(keys - optional - state.keys())
     unknown = sorted(state.keys() - keys - {"count"})
@@ -46,7 +46,7 @@ def check_keys(program: Program, state: Mapping[str, Any], optional: set[str]) -
 
 
 def missing_slots(program: Program, missing: Sequence[str], state: Any) -> ValueError:
-    """The error for slots that the state does not hold."""
+    """The error for missing slots."""
     if not state:
         return no_state(program.name, f"keeps {first_few(missing)}")
     return ValueError(
@@ -56,7 +56,7 @@ def missing_slots(program: Program, missing: Sequence[str], state: Any) -> Value
 
 
 def check_extra(program: Program, extra: Iterable[str]) -> None:
-    """Needed extra arguments are given; an unknown one is no misspelling of a known."""
+    """Raise for missing extra arguments, and for near misses of known ones."""
     extra, needs = set(extra), program.needs
     known = {*needs, *HOST_ARGUMENTS, *program.foreign_arguments}
     plurals = {f"{name}{ending}" for name in known for ending in ("s", "es")}
@@ -81,14 +81,14 @@ def _who(owner: str, member: str) -> str:
 
 
 def _is_batch(update: Any, param: Any) -> bool:
-    """Whether an update has an axis of examples in front."""
+    """Whether an update has a leading axis of examples."""
     if update is None or update.ndim == 0:
         return False
     return param is None or update.shape[1:] == param.shape
 
 
 def check_leaf(leaves: Leaves, i: int, ops: Sequence[Op]) -> None:
-    """A leaf that operations compute on is a float, and its parameter fits it."""
+    """Raise unless a leaf with operations is a float, and its parameter fits it."""
     u, p = leaves.updates[i], leaves.params[i]
     refusing = [op.name for op in ops if not op.node.takes_integers]
     for x in (u, p) if refusing else ():
@@ -105,7 +105,7 @@ def check_leaf(leaves: Leaves, i: int, ops: Sequence[Op]) -> None:
         )
     takers = [op for op in ops if op.node.takes_batch]
     if any(isinstance(op.node, TreeRule) for op in takers):
-        return  # those inside check it
+        return  # inner transformations check it
     batch = next((op.name for op in takers), None)
     if batch is not None and (
         u.ndim == 0 or (p is not None and u.shape[1:] != p.shape)

@@ -1,4 +1,4 @@
-"""Conditions: computations that run only where a bool is true."""
+"""Conditions: computations that run only if a bool is true."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run_if(
     state: Any,
     otherwise: Callable[[Any], Any] = lambda updates: updates,
 ) -> tuple[Any, Any]:
-    """Run a step on updates and state if `is_due`; None means that it always is."""
+    """Run a step on updates and state if `is_due` is true or None."""
     if is_due is None:
         return run(updates, state)
 
@@ -35,7 +35,7 @@ def run_if(
     if not isinstance(is_due, Tracer):  # un-jitted, a condition would compile
         if is_due:
             return step((updates, state))
-        jax.eval_shape(step, (updates, state))  # for its errors, which come at once
+        jax.eval_shape(step, (updates, state))  # to raise its errors at once
         return keep((updates, state))
-    # In this order: with the branches exchanged XLA copies the state.
+    # The order matters: with exchanged branches XLA copies the state.
     return lax.cond(is_due, step, keep, (updates, state))

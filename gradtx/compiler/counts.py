@@ -14,11 +14,10 @@ from gradtx.core.arithmetic import whole
 
 
 def next_count(count: Any, is_due: Any = None, period: Any = None) -> Any:
-    """The count after one more, or only if it is due; it saturates and never wraps.
+    """The next count, if an update is due; it saturates instead of wrapping.
 
-    With a period it goes back at its end by one, to just below: so that all that
-    happens after every so many updates goes on as before, while schedules see about
-    the last count for ever.
+    With a period, it goes back by one period at its end: periodic parts continue as
+    before, and schedules stay near the last count forever.
     """
     count = jnp.asarray(count)
     is_less = count < jnp.iinfo(count.dtype).max
@@ -33,9 +32,9 @@ LONGEST = 2**30
 
 
 def common_period(periods: Sequence[Any]) -> Any:
-    """The least common multiple of some periods as an int32, None of none.
+    """The least common multiple of periods as an int32; None without periods.
 
-    No more than 2**30: with longer ones, one period in so many updates is another.
+    At most 2**30. With longer ones, one period in so many updates has a wrong length.
     """
 
     def multiple(a: Any, b: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Dispatch: kernels run on their leaves, in buckets.
+"""Dispatch: run kernels on their leaves, in buckets.
 
-Un-jitted, a call for each leaf is quick at first and slow later, one call for the whole
-tree the reverse; buckets of leaves lie between. Under a trace one is one equation.
+Un-jitted, one call per leaf compiles fast and runs slowly, one call for the whole tree
+the reverse; buckets of leaves lie in between. In a trace a bucket is one equation.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from gradtx.compiler.stage import Broadcast
 from gradtx.core.internals import Tracer
 
 TRACED, UNJITTED = 8, 16
-"""Leaves that one call updates. Un-jitted, more would compile longer at the first call,
-fewer would cost more calls."""
+"""Number of leaves per call. Un-jitted, more leaves would compile longer at the first
+call, fewer would need more calls."""
 
 
 def run_jobs(broadcast: Broadcast, jobs: Sequence[Job]) -> list[Any]:
@@ -49,11 +49,11 @@ def run_jobs(broadcast: Broadcast, jobs: Sequence[Job]) -> list[Any]:
 def total(measured: list[dict[int, Any]]) -> dict[int, Any]:
     """Sums over the leaves, by operation.
 
-    On the CPU as the end of a cumulative sum: XLA rewrites a sum of scalars as a chain
-    of additions there, and copies that into the kernel of every leaf. At 672 leaves
-    this compiled for 274 s, and for 4 s so. A TPU takes the chain, behind which it
-    fetches ahead what the leaves read: D-Adaptation moves 130 bytes a parameter there,
-    and 174 behind a cumulative sum.
+    On the CPU it is the end of a cumulative sum, since XLA rewrites a sum of scalars as
+    a chain of additions and copies that into the kernel of every leaf: 672 leaves then
+    took 274 s to compile, and take 4 s this way. On a TPU it is the chain, during which
+    it prefetches the inputs of the leaves: D-Adaptation moves 130 bytes per parameter
+    there, and 174 with a cumulative sum.
     """
 
     def add(*scalars: Any) -> jax.Array:
@@ -79,8 +79,8 @@ def _last_sum(scalars: jax.Array) -> jax.Array:
 def _buckets(parts: list[Hoisted], arrays: list[Any]) -> Iterator[tuple[int, ...]]:
     """Indices of the leaves of each bucket, all on the same devices.
 
-    First those full of leaves alike, which are traced and compiled once for all. The
-    rest is put together only where nothing is traced: a trace has them one by one.
+    First full buckets of equal kinds of leaves, which are traced and compiled once. The
+    remaining leaves are combined only outside of a trace; in a trace each is alone.
     """
     groups: dict[Any, dict[Hoisted, list[int]]] = {}
     for i, (mine, array) in enumerate(zip(parts, arrays, strict=True)):
@@ -108,7 +108,7 @@ def _devices(sharding: Any) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=256)
 def _bucket(kinds: tuple[Hoisted, ...]) -> tuple[Callable[..., Any], list[Any]]:
-    """The jitted update of some leaves, and the hoists whose scalars it takes."""
+    """The jitted update of a bucket, and the hoisted programs of its scalars."""
     hoists = list(dict.fromkeys(kind.hoist for kind in kinds))
     order = {hoist: i for i, hoist in enumerate(hoists)}
 

@@ -1,4 +1,4 @@
-"""Evaluation: the parameters to evaluate with, such as an average of those trained."""
+"""Evaluation: the parameters to evaluate with, such as an average."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from gradtx.core.rule import Rule
 
 
 def eval_params(tx: Any, state: Any, params: Any) -> Any:
-    """The parameters to evaluate with, from those that are trained.
+    """The parameters to evaluate with, from the trained ones.
 
-    For a transformation that averages parameters, or moves them to where gradients are
-    taken (`average_params`, `lookahead`, `schedule_free`, `sam`), however it is nested
-    in others: the outermost decides. For the rest they are the parameters themselves;
-    so they are for a foreign transformation, into which nothing can look.
+    They differ from `params` if `tx` contains, at any depth, a transformation that
+    averages parameters or computes gradients at other points (`average_params`,
+    `lookahead`, `schedule_free`, `sam`). Of several, the outermost decides. For a
+    foreign transformation, whose content is unknown, they are the parameters
+    themselves.
 
     Args:
         tx: A transformation, or `MultiSteps`.
@@ -39,7 +40,7 @@ def eval_params(tx: Any, state: Any, params: Any) -> Any:
         A tree like the parameters.
 
     Raises:
-        TypeError: This is no transformation.
+        TypeError: `tx` is not a transformation.
 
     Examples:
         >>> average = gradtx.average_params(gradtx.sgd(1.0), decay=0.5)

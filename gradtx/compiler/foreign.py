@@ -1,4 +1,4 @@
-"""Foreign transformations: optax's pairs of functions as members of ours."""
+"""Foreign transformations: pairs of functions of optax as members of ours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pair_of(owner: str, tx: Any) -> optax.GradientTransformation:
 
 
 def ours(owner: str, tx: Any) -> Any:
-    """As `pair_of`, and it is gradtx's."""
+    """As `pair_of`, for transformations of gradtx only."""
     tx = pair_of(owner, tx)
     if not isinstance(tx, FactoryValue):
         name = name_of_foreign(tx)
@@ -36,7 +36,7 @@ def name_of_foreign(tx: optax.GradientTransformation) -> str:
 
 
 def rule_of_foreign(tx: optax.GradientTransformation) -> TreeRule:
-    """A foreign optax transformation; its state is whole under its name."""
+    """The rule of a foreign optax transformation; its whole state is one slot."""
     inner = optax.with_extra_args_support(tx)
     name = name_of_foreign(tx)
 

@@ -1,9 +1,9 @@
-"""One loop a leaf on the CPU: XLA writes several arrays in one, if it is told to.
+"""CPU fusion: one loop per leaf, with an option that lets XLA write several arrays.
 
-Without this XLA makes a loop for each array that a leaf's update writes, and each reads
-its inputs again: 40 bytes a parameter for Adam, where 28 do. With it, XLA writes out
-what two loops share, and does not compute it twice. So each array is computed on its
-own, and shares nothing: XLA makes a loop of each, and then one loop of them.
+Without it XLA makes one loop per array that a leaf's update writes, and each loop reads
+its inputs again: 40 bytes per parameter for Adam instead of 28. With it XLA writes
+intermediate values shared by two loops to memory. So each array is computed separately,
+without shared values: XLA makes a loop of each, and then fuses them into one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gradtx.core.internals import equations, jaxpr_as_fun, xla_options
 OPTION = "xla_cpu_use_multi_output_fusion"
 FLAGS = (
     f"--xla_backend_extra_options={OPTION}=true",
-    # An array that a loop overwrites is read before, not copied.
+    # An array that a loop overwrites is read first, not copied.
     "--xla_cpu_copy_insertion_use_region_analysis=true",
 )
 
@@ -34,22 +34,22 @@ ELEMENTWISE = frozenset({
     "select_n", "sign", "sin", "slice", "sqrt", "square", "squeeze",
     "stop_gradient", "sub", "tan", "tanh", "xor",
 })  # fmt: skip
-"""Primitives that make each element of an array of one element of others."""
+"""Elementwise primitives."""
 CALLS = frozenset({"jit", "custom_jvp_call", "custom_vjp_call"})
-"""Primitives that are as their bodies are."""
+"""Primitives that are elementwise if their bodies are."""
 
 
 def enable_cpu_fusion() -> None:
-    """Let updates on the CPU compile to one loop a leaf. Call it first of all.
+    """Compile updates on the CPU to one loop per leaf. Call it before anything else.
 
-    XLA reads its flags once, before it compiles for the first time. They are set in the
-    environment, so child processes have them too, and hold for all that is compiled
-    for the CPU. Adam then moves 28 bytes a float32 parameter and not 40, and what works
-    element by element takes no temporary memory. Setting both of `fusion.FLAGS` as
-    `XLA_FLAGS` in the shell does the same.
+    XLA reads its flags once, before the first compilation. The flags are set in the
+    environment, so child processes inherit them, and apply to all programs compiled for
+    the CPU. Adam then moves 28 bytes per float32 parameter instead of 40, and
+    elementwise rules need no temporary memory. Setting both `fusion.FLAGS` as
+    `XLA_FLAGS` in the shell has the same effect.
 
     Raises:
-        RuntimeError: JAX has compiled something before.
+        RuntimeError: JAX has already compiled a program.
         ValueError: `XLA_FLAGS` names a file.
     """
     before = os.environ.get("XLA_FLAGS", "").split()
@@ -69,7 +69,7 @@ def enable_cpu_fusion() -> None:
 
 
 def is_enabled() -> bool:
-    """Whether XLA writes several arrays in one loop. Asking makes it read its flags."""
+    """Whether XLA writes several arrays in one loop. Makes XLA read its flags."""
     return f"{OPTION}\x12\x04true".encode() in xla_options()
 
 
@@ -79,22 +79,22 @@ def _is_used() -> bool:
 
 
 def apart(*values: Any) -> tuple[Any, ...]:
-    """The values, shared with no other leaf, where XLA writes several arrays in a loop.
+    """The values behind a barrier, if XLA may write several arrays in one loop.
 
-    Else what two leaves do with one number would become one loop, which cannot
+    Otherwise operations of two leaves on one number would become one loop, which cannot
     overwrite the arrays of both.
     """
     return lax.optimization_barrier(values) if _is_used() else values
 
 
 def separated(program: Any, numbers: int) -> Callable[..., list[Any]]:
-    """A program as a function that computes each output on its own, where that pays.
+    """A program as a function that computes each output separately, if useful.
 
-    That is if XLA can make one loop of them: if it works element by element.
+    It is useful if the program is elementwise, so that XLA can fuse it into one loop.
 
     Args:
-        program: The program; it takes some numbers, and then arrays.
-        numbers: How many numbers.
+        program: The program; its operands are numbers, then arrays.
+        numbers: How many operands are numbers.
     """
     together = jaxpr_as_fun(program)
     if not (_is_used() and _is_elementwise(program)):
@@ -103,7 +103,7 @@ def separated(program: Any, numbers: int) -> Callable[..., list[Any]]:
     def run(*given: Any) -> list[Any]:
         outs, arrays = together(*given), given[numbers:]
         for i in range(1, len(outs)):
-            # Each behind one more barrier: XLA would merge what is behind equal ones.
+            # One more barrier for each: XLA would merge operations behind equal ones.
             arrays = lax.optimization_barrier(arrays)
             outs[i] = together(*given[:numbers], *arrays)[i]
         return outs
@@ -112,7 +112,7 @@ def separated(program: Any, numbers: int) -> Callable[..., list[Any]]:
 
 
 def _is_elementwise(program: Any) -> bool:
-    """Whether all operations on arrays are; what only touches scalars may be any."""
+    """Whether all operations on arrays are elementwise; those on scalars may be any."""
     return not program.effects and all(
         name in ELEMENTWISE or not touches_arrays
         for name, touches_arrays in equations(program, CALLS)

@@ -1,8 +1,7 @@
-"""Kernels in two parts: what no leaf is needed for is computed once for all leaves.
+"""Hoisting: computations that need no leaf run once for all leaves.
 
-A rule is written for one leaf, and computes its bias corrections there. In a program of
-1000 leaves these would be 1000 copies of the same scalars, which XLA takes long to
-merge.
+A rule is written for one leaf, including its bias corrections. A program of 1000 leaves
+would contain 1000 copies of these scalars, which XLA takes long to merge.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from gradtx.core.internals import (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Hoisted:
-    """A computation on leaves of one shape.
+    """A computation on leaves of one shape, in two parts.
 
     Attributes:
-        hoist: Makes scalars of what all leaves get.
-        run: Makes the outputs for a leaf of these scalars and of what the leaf gets.
+        hoist: Computes scalars from the inputs shared by all leaves.
+        run: Computes the outputs of a leaf from these scalars and the leaf's inputs.
     """
 
     hoist: Callable[..., Any]
@@ -40,7 +39,7 @@ class Hoisted:
 
 
 class Operands(NamedTuple):
-    """What all leaves get, flat, too; and a token of all else that traces depend on."""
+    """The shared inputs of all leaves, also flat; and a token of the trace context."""
 
     broadcast: Any
     leaves: list[Any]
@@ -48,12 +47,12 @@ class Operands(NamedTuple):
 
     @classmethod
     def of(cls, broadcast: Any) -> Operands:
-        """What all leaves get, ready for kernels."""
+        """The shared inputs of all leaves, in the form for kernels."""
         return cls(broadcast, jax.tree.leaves(broadcast), token_of_context(broadcast))
 
 
 class Job(NamedTuple):
-    """A kernel and a leaf: what it gets as a tree, taken apart, and where it is."""
+    """A kernel and a leaf: the leaf's inputs as a flattened tree, and its path."""
 
     kernel: Kernel
     treedef: Any
@@ -62,7 +61,7 @@ class Job(NamedTuple):
 
     @property
     def leaf(self) -> Any:
-        """What the leaf gets."""
+        """The inputs of the leaf."""
         return self.treedef.unflatten(self.arrays)
 
 
@@ -71,7 +70,7 @@ class Kernel:
 
     def __init__(self, compute: Callable[[Any, Any], Any]):
         self.compute = compute
-        # Forgotten with JAX's own traces.
+        # Dropped together with JAX's own traces.
         self.parts = weakref.WeakKeyDictionary[Any, dict[Hashable, Hoisted]]()
         self.hoists = weakref.WeakKeyDictionary[Any, dict[Hashable, Callable]]()
 
@@ -85,7 +84,7 @@ class Kernel:
         return parts[key]
 
     def run(self, broadcast: Any, job: Job) -> Any:
-        """The outputs for a leaf, computed operation by operation."""
+        """The outputs for a leaf, computed without compilation."""
         with at_path(job.path):
             return self.compute(broadcast, job.leaf)
 
@@ -95,7 +94,7 @@ class Kernel:
         scalars, arrays, number = split(traced, len(operands.leaves))
         out = jax.tree.structure(shape)
         hoists = self.hoists.setdefault(operands.token, {})
-        same = signature_of(scalars)  # mostly for all shapes
+        same = signature_of(scalars)  # mostly equal for all shapes
         if same not in hoists:
             hoists[same] = jax.jit(jaxpr_as_fun(scalars), inline=True)
         make = separated(arrays, number)
@@ -109,7 +108,7 @@ class Kernel:
 
 
 def _type_of(x: Any) -> Any:
-    """As `jax.typeof`, which for a plain array takes longer than all the rest here."""
+    """As `jax.typeof`, which takes longer for a plain array than all the rest here."""
     is_plain = not isinstance(x, Tracer) and isinstance(x, jax.Array)
     if is_plain and type(x.sharding) is SingleDeviceSharding:
         return x.aval

@@ -1,7 +1,7 @@
-"""`init`: the first state, for arrays or for shapes.
+"""`init`: the initial state, for arrays or for shapes.
 
-It is a flat dict: `count`; by name one tree a slot, with the structure of the
-parameters; one scalar a whole-tree value; one pytree a slot of a tree rule.
+The state is a flat dict: `count`, one tree per slot with the structure of the
+parameters, one scalar per whole-tree value, one pytree per slot of a tree rule.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gradtx.core.state import State
 
 
 def init(bound: FactoryCall, params: Any) -> State:
-    """The state of a transformation for `params`; shapes for shapes."""
+    """The initial state of a transformation for `params`; shapes for shapes."""
     if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(params)):
         return _shapes(bound, params)
     leaves = Leaves(bound.factory.name, params, None)
@@ -43,11 +43,11 @@ def shapes_of(tree: Any) -> Any:
 
 
 def _shapes(bound: FactoryCall, params: Any) -> State:
-    """The state for shapes. What is the same of leaves that look alike is made once."""
+    """The state for shapes; equal parts of equal kinds of leaves are made once."""
     noted: list[Any] = []
 
     def look(params: Any) -> Any:
-        """Note which leaves go through what; masks see tracers, as in `jax.jit`."""
+        """Store the operations of each leaf; masks get tracers, as in `jax.jit`."""
         leaves = Leaves(bound.factory.name, params, None)
         program = first_program(bound)
         active = active_of(program, params, leaves.treedef)
@@ -68,7 +68,7 @@ def _state(
     treedef: Any,
     make: _Values | _Shapes,
 ) -> State:
-    """The state, made of values or of shapes."""
+    """The state, from values or shapes."""
     state = State(count=make.value(jnp.zeros([], jnp.int32)))
     pairs = zip(active, arrays, strict=True)
     first = [make.slots(program, on, array) for on, array in pairs]
@@ -82,7 +82,7 @@ def _state(
                 state[keys[name]] = make.shared(scalar, present)
             for name, slot in op.slots.items():
                 if isinstance(op.node, Rule):
-                    tree = [s.get(keys[name]) for s in first]  # of all groups
+                    tree = [s.get(keys[name]) for s in first]  # merged over groups
                     if keys[name] not in state:
                         state[keys[name]] = treedef.unflatten(map(make.value, tree))
                 else:
@@ -98,7 +98,7 @@ def _state(
 
 
 def first_slots(program: Program, active: Active, array: Any) -> dict[str, Any]:
-    """The first values of one leaf's slots, by key."""
+    """The initial values of one leaf's slots, by key."""
     if not jnp.issubdtype(array.dtype, jnp.inexact):
         return {}
     flow = {0: wide(array)}
@@ -115,7 +115,7 @@ def first_slots(program: Program, active: Active, array: Any) -> dict[str, Any]:
 
 
 def measured_nothing(op: Op) -> Any:
-    """What an operation measures where there are no leaves: zeros."""
+    """The measurements of an operation without leaves: zeros."""
 
     def measure(u: Any) -> Any:
         assert op.node.measure is not None
@@ -144,7 +144,7 @@ def measured_nothing(op: Op) -> Any:
 
 
 class _Values:
-    """Makes each value strongly typed, in a buffer that nothing else has."""
+    """Makes each value strongly typed, in a separate buffer."""
 
     def __init__(self, taken: Sequence[Any]):
         self.taken = {id(x): x for x in taken}
@@ -170,7 +170,7 @@ class _Values:
 
 
 class _Shapes:
-    """Makes the shapes of the same; of leaves that look alike once."""
+    """Makes the shapes of the values, once for equal kinds of leaves."""
 
     def __init__(self):
         self.known: dict[Any, dict[str, Any]] = {}
@@ -200,16 +200,16 @@ class _Shapes:
 
 
 def _strong(shape: Any) -> Any:
-    """The shape of what has its own dtype."""
+    """A strongly typed shape."""
     return shape.update(weak_type=False) if shape.weak_type else shape
 
 
 def keep_tree(state: dict[str, Any], op: Op, key: str, slot: Any) -> None:
-    """Keep what a tree rule keeps; of a foreign one nothing, if it keeps nothing."""
+    """Add the slot of a tree rule to the state, unless it is an empty foreign state."""
     if op.bound is not None or not is_nothing(slot):
         state[key] = slot
 
 
 def is_nothing(state: Any) -> bool:
-    """Whether a state of optax is made of `EmptyState`s only."""
+    """Whether a state of optax contains only `EmptyState`s."""
     return state is None or (isinstance(state, tuple) and all(map(is_nothing, state)))

@@ -1,4 +1,4 @@
-"""The inventory of a transformation's numbers: their places and values now."""
+"""Inventory of a transformation's numbers: their places and current values."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from gradtx.core.call import FactoryCall, FactoryValue
 from gradtx.core.numbers import DecayValue, is_number, scheduled
 
 Where = tuple[int, ...]
-"""A leaf of a transformation: by index in its arguments, there in those of a member."""
+"""A leaf of a transformation: its index in the arguments, then in those of a member."""
 
 
 class Number(NamedTuple):
     """A number of a transformation.
 
     Attributes:
-        trail: What is around it, and the argument that it is.
-        where: Which leaf it is.
-        role: What it must be.
-        given: The number, or its schedule; None if it is in a state that is not there.
-        count: The count that its schedule sees.
+        trail: The factories around it, and its argument.
+        where: The leaf of the transformation.
+        role: Its role.
+        given: The number, or its schedule; None if it is in a state that is missing.
+        count: The count for its schedule.
         is_kept: Whether it is in the state.
     """
 
@@ -43,22 +43,22 @@ class Number(NamedTuple):
 
     @property
     def argument(self) -> str:
-        """The argument that it is, or a part of."""
+        """Its argument, or the argument that contains it."""
         return self.trail[-1].text
 
     @property
     def is_read(self) -> bool:
-        """Whether `update` reads it from the transformation, and from no state."""
+        """Whether `update` reads it from the transformation, not from a state."""
         return _is_read(self.role) and not self.is_kept
 
     @property
     def is_scheduled(self) -> bool:
-        """Whether a schedule gives it."""
+        """Whether it is given by a schedule."""
         return not is_number(self.given)
 
     @property
     def value(self) -> Any:
-        """The number, a schedule's at its count."""
+        """The number, or the value of its schedule at the count."""
         if self.is_scheduled:
             return scheduled(self.given, self.count)
         return self.given.value if isinstance(self.given, DecayValue) else self.given
@@ -69,14 +69,14 @@ Labels = tuple[str, ...]
 
 
 class Place:
-    """Where the numbers of a transformation are: its state, which has the counts."""
+    """The source of the numbers of a transformation: its state, with the counts."""
 
     def __init__(self, bound: FactoryCall | None = None, state: Any = None):
         self.count: Any = 0
         self.steps: dict[int, Any] = {}
         self.found: list[tuple[set[int], Labels, Any, Any]] = []
         if bound is None:
-            return  # before any update
+            return  # no state yet
         has_count = is_state(state)
         self.count = jnp.asarray(state["count"]) if has_count else None
         program = first_program(bound) if has_count else program_of(bound, None)
@@ -94,10 +94,10 @@ class Place:
                 self.steps[id(parts[0].bound)] = state[keys[op.node.clock]]
 
     def take(self, bound: FactoryCall, labels: Labels, member: Any = None) -> Any:
-        """A member as it is run and its state, or the slots with the numbers.
+        """The member that runs and its state, or the slots with the numbers.
 
-        Asked once for each: the next one of an equal place is another. None twice if
-        there are none.
+        Call it once per member: the next call for an equal place returns the next one.
+        Returns None twice without a state.
         """
         for i, (around, where, it, value) in enumerate(self.found):
             is_there = id(bound) in around and where == labels
@@ -108,7 +108,7 @@ class Place:
 
 
 def _is_run_as(member: Any, it: Any) -> bool:
-    """Whether this is a member, or what `editable` makes of it."""
+    """Whether `it` is the member, or the member in the form that `editable` runs."""
     if it is member or it is None or member is None:
         return it is member
     return isinstance(it, FactoryValue) and it == changing(member)
@@ -133,7 +133,7 @@ def _numbers(
         return
     spec = bound.spec
     places = zip(spec.roles, bound.leaves(), spec.names, spec.paths(), strict=True)
-    names: dict[Any, str] = {}  # of members of a named chain, which are in pairs
+    names: dict[Any, str] = {}  # members of a named chain, which are pairs
     for i, (role, leaf, name, path) in enumerate(places):
         at = (*where, i)
         if path and isinstance(leaf, str):
@@ -155,7 +155,7 @@ def numbers_inside(
     bound: FactoryCall, leaf: Any, trail: Trail, place: Place,
     labels: Labels, groups: Labels, where: Where,
 ) -> Iterator[Number]:  # fmt: skip
-    """The numbers of a member, which may have a state of its own."""
+    """The numbers of a member, which may have its own state."""
     it, state = place.take(bound, labels, leaf)
     if it is None:
         return _numbers(leaf.bound, trail, place, (*labels, *groups), where)
@@ -163,14 +163,14 @@ def numbers_inside(
 
 
 def is_ours(leaf: Any) -> bool:
-    """Whether a leaf is a transformation of ours, and no schedule or condition."""
+    """Whether a leaf is one of our transformations, not a schedule or condition."""
     return isinstance(leaf, FactoryValue) and isinstance(
         leaf, optax.GradientTransformation
     )
 
 
 def units_of(tx: Any, where: Where, name: str | None = None) -> Trail:
-    """What a transformation adds to the names of its numbers."""
+    """The units that a transformation adds to the names of its numbers."""
     facts = tx.bound.factory.facts
     if facts.pins:
         own = Unit(tx.arguments[facts.pins], where)
@@ -180,8 +180,8 @@ def units_of(tx: Any, where: Where, name: str | None = None) -> Trail:
 
 
 def _count(role: Any, bound: FactoryCall, place: Place) -> Any:
-    """The count that a schedule sees."""
-    if role.keeps_schedule:  # of `accumulate`: its own
+    """The count for a schedule."""
+    if role.keeps_schedule:  # `accumulate` has its own count
         return place.steps.get(id(bound), place.count)
     return None if place.count is None else place.count + role.steps_ahead
 
@@ -196,19 +196,19 @@ def _is_number(role: Role, leaf: Any) -> bool:
 
 
 def keeps_numbers(bound: FactoryCall) -> bool:
-    """Whether the state has the numbers of what a factory makes."""
+    """Whether the state has the numbers of a factory call."""
     return bound.factory.facts.lists_numbers is not None
 
 
 def keys_of(numbers: Sequence[Number], start: int = 0) -> dict[Where, str]:
     """The keys under which `editable` keeps numbers that `update` reads.
 
-    They are in states that were saved: an argument, or, where several have one,
-    `qualified` from outside, without chains.
+    Saved states contain these keys, so they must not change: an argument's name, or for
+    several of one name the `qualified` name from outside, without chains.
 
     Args:
-        numbers: Those of the transformation in it.
-        start: How many units are around that.
+        numbers: The numbers of the transformation in `editable`.
+        start: Number of units around that transformation.
     """
     own = [number for number in numbers if not number.is_kept]
     by_argument: dict[str, list[Number]] = {}
@@ -225,28 +225,28 @@ def keys_of(numbers: Sequence[Number], start: int = 0) -> dict[Where, str]:
 
 
 def float32(value: Any) -> jax.Array:
-    """A number as a state keeps it."""
+    """A number in the form of the state."""
     return jnp.asarray(value).astype(jnp.float32)
 
 
 def follows(written: Any, given: Any) -> Any:
-    """Whether a number is as the transformation says: NaN asks for that."""
+    """Whether to use the transformation's number: if unchanged, or NaN."""
     written = float32(written)
     return (written == given) | jnp.isnan(written)
 
 
 def now(number: Number, written: Any, given: Any) -> Any:
-    """A number in the state as it is used next."""
+    """The value of a number in the state for the next update."""
     own, written = float32(number.value), float32(written)
     return jnp.where(follows(written, given), own, written)
 
 
 def changing(tx: Any, arguments: Collection[str] | None = None) -> Any:
-    """The same transformation, where every decay that `update` reads may change.
+    """The transformation, with decays that `update` reads marked as changing.
 
     Args:
         tx: A transformation of ours.
-        arguments: Those of its arguments that may, if it is not all, at any depth.
+        arguments: Names of the arguments that may change, at any depth; all if None.
     """
 
     def one(role: Role, leaf: Any, name: str) -> Any:

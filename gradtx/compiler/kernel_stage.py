@@ -1,4 +1,4 @@
-"""A stage of rules: run its kernel on every leaf, and keep what it gives."""
+"""A stage of rules: run its kernel on every leaf, and store the outputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run_kernels(run: Run, stage: Stage) -> None:
 
 
 class _Kernels:
-    """A stage on its way through the leaves."""
+    """One run of a stage on all leaves."""
 
     def __init__(self, run: Run, stage: Stage):
         self.run, self.stage = run, stage
@@ -68,7 +68,7 @@ class _Kernels:
         shared = {k: self._settle(k, totals.get(k), before[k]) for k in before}
         broadcast = broadcast._replace(totals=totals, shared=shared)
         made = run_jobs(broadcast, self._jobs(update_kernel))
-        for op in self.ops.values():  # as they are, where nothing runs
+        for op in self.ops.values():  # unchanged for leaves without operations
             run.registers[op.out] = [*run.registers[op.inputs[0]]]
         columns = {active: self._written(active) for active in self.acting}
         for i, values in zip(self.running, made, strict=True):
@@ -82,7 +82,7 @@ class _Kernels:
         return {need: self.run.extra[need] for k in ops for need in self.ops[k].needs}
 
     def _jobs(self, make: Callable[..., Any]) -> list[Job]:
-        """What each leaf has to do."""
+        """The jobs of all leaves."""
         run, kernels, jobs = self.run, self.stage.kernels, []
         read = {active: self._read(active) for active in self.acting}
         for i in self.running:
@@ -100,7 +100,7 @@ class _Kernels:
         return jobs
 
     def _read(self, active: Active) -> tuple[list[Any], Any]:
-        """The columns that leaves read which go through some operations."""
+        """The columns read by leaves with these operations."""
         run = self.run
         columns = LeafInput(
             tuple([run.registers[r] for r in self.stage.reads]),
@@ -111,7 +111,7 @@ class _Kernels:
         return jax.tree.flatten(columns, is_leaf=_is_column)
 
     def _written(self, active: Active) -> list[Any]:
-        """The columns that they write."""
+        """The columns written by leaves with these operations."""
         registers = tuple([self.run.registers[r] for r in self.stage.writes])
         columns = LeafOutput(registers, self._slots_of(active))
         return jax.tree.leaves(columns, is_leaf=_is_column)
@@ -124,7 +124,7 @@ class _Kernels:
         }
 
     def _check_slots(self, i: int) -> None:
-        """Where a slot has nothing, that must be what its rule wants there."""
+        """Raise for a slot of None unless `init` of the rule gives None too."""
         run, program = self.run, self.run.program
         array = run.leaves.updates[i]
         which = run.active[i], array.shape
@@ -140,13 +140,13 @@ class _Kernels:
                 )
 
     def _measure(self, broadcast: Broadcast) -> dict[int, Any]:
-        """What the operations measure, summed over the leaves."""
+        """The measurements of the operations, summed over the leaves."""
         if not any(op.measures for op in self.ops.values()):
             return {}
         return total(run_jobs(broadcast, self._jobs(measure_kernel)))
 
     def _settle(self, k: int, total: Any, before: Mapping[str, Any]) -> dict[str, Any]:
-        """The whole-tree values for this update, which are kept for the next."""
+        """The whole-tree values for this update, stored for the next one."""
         run, op, keys = self.run, self.ops[k], self.keys[k]
         own = {name: before[name] for name in op.node.shared}
         if op.has_key:

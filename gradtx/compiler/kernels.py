@@ -2,7 +2,7 @@
 
 The cache key is the computation: rules without their numbers, their registers, the
 masks of the leaf, dtypes. `hoist.py` keeps the traces by shape. Numbers enter as traced
-scalars, so a new number compiles nothing.
+scalars, so a new number does not recompile.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gradtx.core.trees import is_none
 
 
 class LeafInput(NamedTuple):
-    """What one leaf gets: its registers, slots by operation, its place for each."""
+    """The inputs of one leaf: its registers, slots and places by operation."""
 
     registers: tuple[Any, ...]
     slots: dict[int, dict[str, Any]]
@@ -37,14 +37,14 @@ class LeafInput(NamedTuple):
 
 
 class LeafOutput(NamedTuple):
-    """What an update makes for one leaf."""
+    """The outputs for one leaf."""
 
     registers: tuple[Any, ...]
     slots: dict[int, dict[str, Any]]
 
 
 class _LeafRun:
-    """One leaf on its way through a stage."""
+    """One run of a stage on a leaf."""
 
     def __init__(
         self,
@@ -154,19 +154,19 @@ def measure_kernel(stage: Stage, active: Active, precision: LeafDTypes) -> Kerne
 
 
 def select(is_due: Any, new: Any, old: Any) -> Any:
-    """The new where an update is due, or no condition is put on it."""
+    """The new value where an update is due or unconditional, else the old one."""
     return new if is_due is None else lax.select_n(is_due, old, new)
 
 
 def zero_unless(is_due: Any, u: Any) -> Any:
-    """The update, or zeros if it is not due: derivatives would show its NaN."""
+    """The update, or zeros if it is not due, so that derivatives have no NaN."""
     return u if is_due is None else lax.select_n(is_due, jnp.zeros_like(u), u)
 
 
 def keep_if(is_due: Any, u: Any, slots: Any, before: Any) -> tuple[Any, Any]:
-    """The update and the slots of a rule, selected from the old ones if it is not due.
+    """The update and slots of a rule, or the old ones if it is not due.
 
-    If the update is a new slot value, the stored one leaves, so that XLA computes it
+    If the update *is* a new slot value, return the stored one, so that XLA computes it
     once: a second computation would read the old slot, which is overwritten.
     """
     kept = {
@@ -177,14 +177,14 @@ def keep_if(is_due: Any, u: Any, slots: Any, before: Any) -> tuple[Any, Any]:
 
 
 def check_slots(owner: str, slots: Collection[str], known: Collection[str]) -> None:
-    """Raise unless a rule returned all slots that it keeps, and no other."""
+    """Raise unless a rule returned all of its slots, and no other."""
     if {*slots} != {*known}:
         given = f"but its update returned {sorted(slots)}"
         raise ValueError(f"{owner}: keeps {sorted(known)}, {given}")
 
 
 def like_before(slots: Any, before: dict[str, Any], owner: str) -> dict[str, Any]:
-    """New slots in the dtype they are stored in; another shape or name is an error."""
+    """New slots in their storage dtypes; raise for another shape or name."""
     check_slots(owner, slots, before)
     stored: dict[str, Any] = {}
     for name, old in before.items():

@@ -1,12 +1,11 @@
-"""Layouts: programs whose numbers change, made once for un-jitted updates.
+"""Layouts: lowered programs with changing numbers, reused by un-jitted updates.
 
-Otherwise a recipe would run at every update: its schedules give other numbers, or the
-transformation is another one with other numbers, as `editable` makes. So the numbers
-are compiled as a function of the count and of the arrays among the numbers, which is
-how a jitted step has them. At an update, only the rules are made, of these numbers.
+Otherwise a recipe would run at every update, since its schedules have other values or
+`editable` makes a transformation with other numbers. So the numbers are compiled as a
+function of the count and of the arrays among the numbers, as in a jitted step. Each
+update then only makes rules with these numbers.
 
-A transformation has its layouts to itself, and shares them with those that are made of
-it by other numbers.
+A transformation shares its layouts with copies that differ in numbers only.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ from gradtx.core.numbers import is_concrete
 from gradtx.core.rule import Rule
 
 GAP = object()
-"""Marks, among leaves, the place of one that is given later."""
+"""Placeholder for a leaf that is filled in later."""
 MOST = 16
-"""How many layouts a transformation may have."""
+"""Largest number of layouts of a transformation."""
 
 
 class Gapped(NamedTuple):
-    """A tree in which some leaves are given later."""
+    """A tree with gaps for leaves that are filled in later."""
 
     treedef: Any
     leaves: list[Any]
 
     @classmethod
     def of(cls, tree: Any, is_gap: Callable[[Any], bool]) -> tuple[Gapped, list[Any]]:
-        """The tree without some of its leaves, and these."""
+        """The tree without some of its leaves, and those leaves."""
         leaves, treedef = jax.tree.flatten(tree)
         kept = [GAP if is_gap(leaf) else leaf for leaf in leaves]
         return cls(treedef, kept), [leaf for leaf in leaves if is_gap(leaf)]
@@ -53,7 +52,7 @@ class Gapped(NamedTuple):
 
 
 def program_at(bound: FactoryCall, count: Any) -> Program:
-    """As `program_of`; from the second update on, by the layout of the first."""
+    """As `program_of`, but with the first update's layout from the second one on."""
     if bound.program is not None or not is_concrete(count):
         return program_of(bound, count)
     leaves, treedef = jax.tree.flatten(bound.children)
@@ -64,7 +63,7 @@ def program_at(bound: FactoryCall, count: Any) -> Program:
         try:
             if program := layout.at([*filter(_may_change, leaves)], count):
                 return program
-        except Exception:  # a recipe looks at its numbers, which a trace has not
+        except Exception:  # a recipe reads values of numbers, unknown in a trace
             layout.is_usable = False
     program = program_of(bound, count)
     if layout is not None:
@@ -73,7 +72,7 @@ def program_at(bound: FactoryCall, count: Any) -> Program:
 
 
 def _layout_of(bound: FactoryCall, leaves: list[Any], treedef: Any) -> Layout | None:
-    """The layout of a call; None if JAX does not know one of its numbers."""
+    """The layout of a call; None if a number has no JAX type."""
     try:
         kinds = tuple([*map(_kind, leaves)])
         key = bound.spec, treedef, kinds, token_of_context(())
@@ -88,7 +87,7 @@ def _layout_of(bound: FactoryCall, leaves: list[Any], treedef: Any) -> Layout | 
 
 
 def _may_change(leaf: Any) -> bool:
-    """Whether the program is the same for another number: not for a constant 0."""
+    """Whether the program is the same for another number; false for a constant 0."""
     is_zero = isinstance(leaf, np.generic) and leaf == 0
     return isinstance(leaf, jax.Array | np.ndarray | np.generic) and not is_zero
 
@@ -97,7 +96,7 @@ def _kind(leaf: Any) -> Hashable:
     """The type of a number, if it may change; else its type and value."""
     if _may_change(leaf):
         return jax.typeof(leaf)
-    is_float = isinstance(leaf, float)  # -0.0 is not 0.0, and NaN equals itself
+    is_float = isinstance(leaf, float)  # distinguishes -0.0, and NaN equals itself
     return type(leaf), leaf.hex() if is_float else leaf
 
 
@@ -105,7 +104,7 @@ class Layout:
     """A program whose numbers are compiled.
 
     Attributes:
-        is_usable: Whether it may make programs: one was seen, and all went well.
+        is_usable: Whether it can make programs: one was noted, without failures.
     """
 
     def __init__(self, bound: FactoryCall):
@@ -118,7 +117,7 @@ class Layout:
         spec = bound.spec
 
         def numbers(arrays: Any, count: Any) -> dict[int, list[Any]] | None:
-            """For each operation its numbers that depend on those given, if traced."""
+            """The traced numbers of each operation."""
             if not isinstance(count, Tracer):
                 return None  # under `jax.disable_jit`
             program = program_of(FactoryCall(spec, children.filled(arrays)), count)
@@ -134,14 +133,14 @@ class Layout:
         self._numbers = jax.jit(numbers)
 
     def note(self, program: Program) -> None:
-        """Note a program that was made without it: the first says if it may be used."""
+        """Note a program made without the layout; the first decides if it is usable."""
         if not self._is_seen:
             is_changing = program.is_timed or self._has_arrays
             self.is_usable = program.is_pure and is_changing
         self._is_seen = True
 
     def at(self, arrays: Any, count: Any) -> Program | None:
-        """The program at a count; None in a staged computation, and without any."""
+        """The program at a count; None during a trace, or without a noted program."""
         numbers = self._numbers(arrays, count)
         if numbers is None or _is_traced(numbers):
             return None
@@ -149,7 +148,7 @@ class Layout:
         return dataclasses.replace(self._program, ops=tuple(ops), layout=self)
 
     def _op(self, k: int, numbers: dict[int, list[Any]]) -> Op:
-        """An operation; one whose numbers stay is made once, outside of the trace."""
+        """An operation; one with constant numbers is made once, outside of a trace."""
         op = self._program.ops[k]
         if k in numbers:
             children = self._gapped[k].filled(numbers[k])
@@ -160,7 +159,7 @@ class Layout:
 
 
 def _without_numbers(program: Program, traced: dict[int, Gapped]) -> Program:
-    """A program without what is of its trace: operations are made anew."""
+    """A program without values of its trace."""
 
     def bare(k: int, op: Op) -> Op:
         if op.bound is None:

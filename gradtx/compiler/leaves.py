@@ -1,4 +1,4 @@
-"""Leaves: the trees that `update` is given, flattened in one order."""
+"""Leaves: the arguments of `update`, flattened in the same order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradtx.core.trees import is_none
 
 
 def floats(tree: Any, owner: str) -> Any:
-    """The tree, its leaves as arrays; raises `TypeError` at one that is no float."""
+    """The tree with arrays as leaves; raises `TypeError` for a non-float leaf."""
 
     def one(path: Any, leaf: Any) -> jax.Array:
         leaf = jnp.asarray(leaf)
@@ -30,15 +30,15 @@ def floats(tree: Any, owner: str) -> Any:
 class Leaves:
     """Updates and parameters, leaf by leaf.
 
-    The structure is that of the parameters, or of the updates where there are none. It
-    is taken with `None` as a leaf only where the trees differ: then a `None` beside a
-    leaf, or beside a tree of them, says that these are skipped.
+    The structure is that of the parameters, or of the updates without parameters. If
+    the trees differ, `None` is a leaf: a `None` for a leaf or a subtree means that it
+    is skipped.
 
     Attributes:
         reference: The tree that gives the structure.
         treedef: The structure.
         updates: The leaves of the updates: arrays, or None.
-        params: As many leaves of the parameters; all None without parameters.
+        params: The leaves of the parameters; all None without parameters.
     """
 
     def __init__(self, owner: str, updates: Any, params: Any):
@@ -54,26 +54,26 @@ class Leaves:
         param_leaves, treedef = jax.tree.flatten(params)
         if treedef != self.treedef:
             self._admit_none()
-            with contextlib.suppress(ValueError):  # whose error names no paths
+            with contextlib.suppress(ValueError):  # JAX's error names no paths
                 updates, self._is_widened = widened(updates, params), True
             leaves = self.flatten(updates, "the updates")
             param_leaves = self.treedef.flatten_up_to(params)
         self.updates = [self._array(i, x) for i, x in enumerate(leaves)]
-        self.params = [  # beside None there may be anything, as in equinox's modules
+        self.params = [  # for None any leaf, as in modules of equinox
             p if u is None else self._array(i, p)
             for i, (u, p) in enumerate(zip(self.updates, param_leaves, strict=True))
         ]
 
     def admit_none(self, slots: Iterable[Any], others: Iterable[Any]) -> None:
-        """Without parameters: where the updates are None beside a slot, skip them.
+        """Without parameters, skip leaves whose update is None but whose slot is not.
 
         Args:
             slots: Trees like the updates.
-            others: What may be one, and may be something else.
+            others: Trees that may be like the updates.
         """
         is_wider = False
         for tree in (*slots, *others):
-            with contextlib.suppress(ValueError):  # it has another structure
+            with contextlib.suppress(ValueError):  # another structure
                 self.reference = widened(self.reference, tree)
                 is_wider |= not _fits(self.treedef, tree)
         if is_wider:
@@ -83,7 +83,7 @@ class Leaves:
             self.params = [None] * len(self.updates)
 
     def as_given(self, updates: Sequence[Any]) -> Any:
-        """A tree of updates, with None for a tree of them where that was given."""
+        """A tree of updates, with None for subtrees that were given as None."""
         tree = self.treedef.unflatten(updates)
         if not self._is_widened:
             return tree
@@ -94,7 +94,7 @@ class Leaves:
         return jax.tree.map(narrow, self.given, tree, is_leaf=is_none)
 
     def flatten(self, tree: Any, what: str) -> list[Any]:
-        """The leaves of a tree with the same structure, or an error with the paths."""
+        """The leaves of a tree; raise for another structure, with the paths."""
         try:
             leaves = self.treedef.flatten_up_to(tree)
         except ValueError:
@@ -109,14 +109,14 @@ class Leaves:
         return leaves
 
     def split(self, tree: Any, active: Sequence[bool]) -> Any:
-        """A tree like the parameters with None where a leaf is off; others whole."""
+        """A tree like the parameters with None for inactive leaves; others as given."""
         if jax.tree.structure(tree) != jax.tree.structure(self.reference):
             return tree
         pairs = zip(self.treedef.flatten_up_to(tree), active, strict=True)
         return self.treedef.unflatten([x if is_on else None for x, is_on in pairs])
 
     def path(self, i: int) -> str:
-        """Where leaf i is."""
+        """The path of leaf i."""
         is_leaf = is_none if self._admits_none else None
         return names_of(self.reference, is_leaf)[i]
 
@@ -134,7 +134,7 @@ class Leaves:
 
 
 def no_array(owner: str, path: str, x: Any) -> TypeError:
-    """The error for a leaf that is no array."""
+    """The error for a leaf that is not an array."""
     return TypeError(
         f"{owner}: the leaf at {path!r} must be an array, got {short_repr(x)}"
     )
@@ -153,12 +153,12 @@ def _is_leaf(x: Any) -> bool:
 
 
 def is_float0(x: Any) -> bool:
-    """Whether this is the gradient of something that has none."""
+    """Whether this is the gradient of a non-differentiable array."""
     return getattr(x, "dtype", None) == jax.dtypes.float0
 
 
 def trees_in(state: Any) -> Iterator[Any]:
-    """What a state holds, and the states in it."""
+    """The values of a state, and of nested states."""
     for part in state.values() if is_state(state) else (state,):
         yield from trees_in(part) if is_state(part) else (part,)
 

@@ -1,7 +1,7 @@
 """Lowering: evaluate schedules, run recipes, lay out their rules as a program.
 
 Numbers are resolved first (schedules are evaluated at the count), then recipes run, and
-what they are made of is laid out as operations on registers.
+their parts become operations on registers.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from gradtx.core.rule import Rule, TreeRule
 def program_of(bound: FactoryCall, count: Any) -> Program:
     """The program of a transformation, its schedules evaluated at `count`.
 
-    It is kept with the transformation, but for two cases: numbers that depend on the
-    count, and a staged computation, where whatever a recipe computes is a tracer.
+    It is stored with the transformation, except in two cases: if numbers depend on the
+    count, and during a trace, where numbers computed by a recipe are tracers.
     """
     if bound.program is None:
         program = _Lowering(count).run(bound)
@@ -42,8 +42,8 @@ def program_of(bound: FactoryCall, count: Any) -> Program:
 def first_program(bound: FactoryCall) -> Program:
     """The program of a transformation before any update.
 
-    It is kept where schedules give numbers, too: for `init`, and for all that no number
-    decides.
+    It is stored even if numbers are scheduled: for `init`, and for all that does not
+    depend on numbers.
     """
     if bound.first_program is None:
         program = program_of(bound, jnp.zeros([], jnp.int32))
@@ -54,7 +54,7 @@ def first_program(bound: FactoryCall) -> Program:
 
 
 def programs_in(tx: Any) -> Iterator[Program]:
-    """The programs of a transformation, and of those whose states it keeps whole."""
+    """The programs of a transformation and of those inside its tree rules."""
     if not isinstance(tx, FactoryValue):
         return
     program = first_program(tx.bound)
@@ -81,7 +81,7 @@ class _Scope:
     within: int | None = None
 
     def mark(self, name: Any, register: int) -> _Scope:
-        """The same with one more named register."""
+        """The scope with one more named register."""
         marks = tuple((dict(self.marks) | {name: register}).items())
         return dataclasses.replace(self, marks=marks)
 
@@ -110,14 +110,14 @@ class _Lowering:
         )
 
     def lower(self, tx: Any, u: int, scope: _Scope) -> int:
-        """Add a transformation that reads register u; the register that it writes."""
+        """Add a transformation that reads register u; return its output register."""
         if isinstance(tx, FactoryValue):
             return self.remembered(tx.bound, u, scope)
         scope = self.part(None, scope)
         return self.emit(None, rule_of_foreign(tx), (u,), scope, name_of_foreign(tx))
 
     def part(self, bound: FactoryCall | None, scope: _Scope) -> _Scope:
-        """Note one more part; the scope inside it."""
+        """Add a part; return the scope inside it."""
         self.parts.append(Origin(bound, scope.part, scope.label))
         return dataclasses.replace(scope, part=len(self.parts) - 1, label=None)
 
@@ -140,7 +140,7 @@ class _Lowering:
                 start = dict(scope.marks).get("grad", u) if measures else u
                 inner = scope.mark("flowing", u) if measures else scope
                 outs = [self.lower(branch, start, inner) for branch in branches]
-                # The branches are laid out: only the join's own numbers go with it.
+                # The branches are lowered: the join keeps its own numbers only.
                 own = bound.without_members()
                 return self.emit(own, node, (u, *outs), scope, name)
             case Let(mark, value, body):
@@ -152,7 +152,7 @@ class _Lowering:
                     raise ValueError(
                         f"recall: expected a let of {str(mark)!r} around it, got none"
                     )
-                if scope.masks:  # what they switch off gets what reaches this
+                if scope.masks:  # excluded leaves get the input
                     return self.emit(bound, node, (u,), scope, name)
                 return registers[mark]
             case Masked(inner, mask, splits_extra, freezes, hides):
@@ -185,7 +185,7 @@ class _Lowering:
         )
 
     def only_scales(self, member: Any) -> bool:
-        """Whether a member is a scale by itself: others then pass, as in optax."""
+        """Whether a member is a single scale: excluded leaves pass, as in optax."""
         bound = getattr(member, "bound", None)
         if bound is None or (bound.is_scheduled and self.count is None):
             return False
@@ -200,7 +200,7 @@ class _Lowering:
         return dataclasses.replace(scope, masks=masks, splits_extra=splits_extra)
 
     def pinned(self, scope: _Scope, key: str) -> _Scope:
-        """A scope whose slots' names have one more in front."""
+        """A scope with one more prefix of slot names."""
         self.pins += 1
         key = key if scope.pin is None else f"{scope.pin.key}.{key}"
         pin = Pin(key, self.pins, len(scope.trail), scope.within)
@@ -221,7 +221,7 @@ class _Lowering:
             for tx in node.inner.values()
             if isinstance(tx, FactoryValue)
         )
-        # Users know the recipe around a private factory, and not that.
+        # Messages name the recipe around a private factory.
         is_part = bound is not None and bound.factory.facts.is_part and scope.trail
         trail = scope.trail if is_part else (*scope.trail, name)
         self.ops.append(
@@ -243,7 +243,7 @@ class _Lowering:
 
 
 def _is_pure(schedule: Any) -> bool:
-    """Whether a schedule, and those that it is made of, remember their arguments."""
+    """Whether a schedule and its parts all remember their arguments."""
     if not isinstance(schedule, FactoryValue):
         return False
     return all(_is_pure(part) for part in schedule.bound.leaves() if callable(part))

@@ -1,4 +1,4 @@
-"""Masks and groups: the leaves that each operation acts on."""
+"""Masks and groups: the leaves of each operation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gradtx.core.trees import is_none
 def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool]]:
     """Each of the program's masks, leaf by leaf."""
     masks: list[list[bool]] = []
-    told: dict[Any, list[Any]] = {}  # once for all groups of a grouping
+    told: dict[Any, list[Any]] = {}  # once per grouping
     for mask in program.masks:
         is_label = mask.label is not None
         around = [m for m in mask.within if is_label or program.masks[m].hides]
@@ -34,7 +34,7 @@ def masks_of(program: Program, leaves_like: Any, treedef: Any) -> list[list[bool
 
 
 def places_of(program: Program, leaves_like: Any, treedef: Any) -> dict[int, Any]:
-    """For each operation that draws, each leaf's place among those that it is shown."""
+    """Per random operation, each leaf's index among the leaves of the operation."""
     drawing = [k for k, op in enumerate(program.ops) if op.has_key]
     masks = masks_of(program, leaves_like, treedef) if drawing else []
     places = {}
@@ -48,7 +48,7 @@ def places_of(program: Program, leaves_like: Any, treedef: Any) -> dict[int, Any
 
 
 def _within(tree: Any, treedef: Any, masks: Sequence[Sequence[Any]]) -> Any:
-    """A tree with None where a mask is off."""
+    """A tree with None where a mask is false."""
     if not masks:
         return tree
     pairs = zip(treedef.flatten_up_to(tree), zip(*masks, strict=True), strict=True)
@@ -56,7 +56,7 @@ def _within(tree: Any, treedef: Any, masks: Sequence[Sequence[Any]]) -> Any:
 
 
 def _told_by(mask: Mask, leaves_like: Any, treedef: Any) -> list[Any]:
-    """What the tree of a mask has for each leaf."""
+    """The value of a mask's tree for each leaf."""
     tree = mask_tree(mask.given, leaves_like)
     try:
         whole = jax.tree.broadcast(tree, leaves_like, is_leaf=is_none)
@@ -80,17 +80,17 @@ def _told_by(mask: Mask, leaves_like: Any, treedef: Any) -> list[Any]:
 
 
 def mask_tree(mask: Any, params: Any) -> Any:
-    """A mask, or what a function makes of the parameters; a module may be callable."""
+    """A mask, or the result of a mask function; callable modules are masks."""
     return mask(params) if is_function(mask) else mask
 
 
 def is_function(given: Any) -> bool:
-    """Whether this is a function and no tree: modules of equinox may be callable."""
+    """Whether this is a function, not a tree such as a callable module of equinox."""
     return callable(given) and jax.tree_util.all_leaves([given])
 
 
 def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
-    """What each leaf goes through; nothing is asked where there are none."""
+    """The operations of each leaf; without leaves no mask is evaluated."""
     if not treedef.num_leaves:
         return []
     masks = masks_of(program, leaves_like, treedef)
@@ -121,7 +121,7 @@ def active_of(program: Program, leaves_like: Any, treedef: Any) -> list[Active]:
 
 
 def check_averages(program: Program, acting: Iterable[Active]) -> None:
-    """Nothing changes updates behind what averages the parameters they lead to."""
+    """Raise for an operation that changes updates after an average of parameters."""
     for active in acting if program.averages else ():
         pairs = zip(program.ops, active, strict=True)
         ops = [op for op, on in pairs if on and "flowing" not in dict(op.marks)]
@@ -139,7 +139,7 @@ def check_averages(program: Program, acting: Iterable[Active]) -> None:
 
 
 def seen_by(k: int, tree: Any, treedef: Any, active: list[Active] | None) -> Any:
-    """What an operation sees of a tree, None elsewhere: groups may share a slot."""
+    """The part of a tree for an operation, None elsewhere; groups may share a slot."""
     if tree is None or active is None:
         return None
     pairs = zip(treedef.flatten_up_to(tree), active, strict=True)
@@ -149,19 +149,19 @@ def seen_by(k: int, tree: Any, treedef: Any, active: list[Active] | None) -> Any
 def members_of(
     program: Program, params: Any, treedef: Any, active: list[Active]
 ) -> Iterator[tuple[Any, Any]]:
-    """The transformations inside tree rules, and what each sees of the parameters."""
+    """The transformations inside tree rules, and the parameters of each."""
     for k, op in enumerate(program.ops):
         for slot, inner in op.node.inner.items():
-            if slot not in op.node.slots:  # else a state of other parameters
+            if slot not in op.node.slots:  # otherwise it has other parameters
                 yield inner, seen_by(k, params, treedef, active)
 
 
 def exact_leaves(
     program: Program, params: Any, treedef: Any, active: list[Active]
 ) -> list[bool]:
-    """For each leaf whether its update is an exact difference, see `is_exact`.
+    """Per leaf, whether its update is an exact difference, see `is_exact`.
 
-    Masks and groups inside the operation that made it count, too.
+    Masks and groups inside the operation that made the update are considered too.
     """
     made = [made_by(program, on) for on in active]
     exact = [is_exact(program, on) for on in active]
@@ -174,7 +174,7 @@ def exact_leaves(
         for slot, inner in zip(slots, op.inside, strict=True):
             if not inner.may_be_exact:
                 continue
-            if slot in op.node.slots:  # a state of other parameters
+            if slot in op.node.slots:  # it has other parameters
                 more = [is_exact(inner, inner.everything)] * len(active)
             else:
                 acting = active_of(inner, seen, treedef)

@@ -15,9 +15,9 @@ class Unit(NamedTuple):
     """One part of a name: a factory, a group, a name in a chain; last the argument.
 
     Attributes:
-        text: What it is called.
-        where: Which one it is: its place in the transformation.
-        is_in_keys: Whether the keys have it under which `editable` keeps numbers.
+        text: The name.
+        where: Its place in the transformation.
+        is_in_keys: Whether it is part of the keys of `editable`.
     """
 
     text: str
@@ -26,15 +26,15 @@ class Unit(NamedTuple):
 
 
 Trail = tuple[Unit, ...]
-"""What is around a number, outermost first, and its argument."""
+"""The units around a number, outermost first, and its argument."""
 
 
 def shortest(trails: Sequence[Trail]) -> list[str]:
-    """For each number the shortest end of its trail that no other number's has.
+    """The shortest unique suffix of each number's trail.
 
-    Only what is inside of what they have in common tells numbers apart: so a wrapper
-    put around all of them changes no name. Those that nothing tells apart get their
-    place among their equals, and how many these are.
+    Common outer parts of the trails are ignored, so that a wrapper around all numbers
+    changes no name. Numbers with equal trails get an index among them, and their
+    number.
     """
     parts = [_parts(trail) for trail in trails]
     names = [""] * len(trails)
@@ -43,7 +43,7 @@ def shortest(trails: Sequence[Trail]) -> list[str]:
         return ".".join(text for text, _ in parts[i][-length:])
 
     def settle(group: list[int], length: int, first: int) -> None:
-        """Name numbers of one end, which are these since it was of length `first`."""
+        """Name the numbers with a common suffix; a group since length `first`."""
         if len(group) == 1:
             names[group[0]] = end(group[0], first)
             return
@@ -68,25 +68,25 @@ def shortest(trails: Sequence[Trail]) -> list[str]:
 
 
 def _parts(trail: Trail) -> list[tuple[str, Any]]:
-    """The parts of a full name, and whose they are: a group's name may have several."""
+    """The parts of a full name with their units; a group's name may have several."""
     *around, argument = trail
     pairs = [(text, unit.where) for unit in around for text in unit.text.split(".")]
     return [*pairs, (argument.text, argument.where)]
 
 
 def _common(trails: Sequence[Any]) -> int:
-    """How many parts all have in common, from outside."""
+    """The number of outer parts that all trails have in common."""
     first, last = min(trails), max(trails)
     pairs = enumerate(zip(first, last, strict=False))
     return next((n for n, (a, b) in pairs if a != b), min(len(first), len(last)))
 
 
 class Names:
-    """The names of some numbers.
+    """The names of numbers.
 
     Attributes:
-        shortest: For each its shortest name.
-        full: For each the parts of its full name.
+        shortest: The shortest name of each number.
+        full: The parts of each full name.
     """
 
     def __init__(self, trails: Sequence[Trail]):
@@ -100,10 +100,10 @@ class Names:
         return hash(self.full)
 
     def find(self, name: str) -> list[int]:
-        """Those that have a name: one, several, or none.
+        """The numbers of a name: one, several, or none.
 
-        A name is the shortest; or an end of the full one; or, if it is none's, some
-        parts of the full one in their order, to the last.
+        A name is a shortest name, a suffix of a full name, or otherwise some parts of a
+        full name in order, including the last.
         """
         if name in self.shortest:
             return [self.shortest.index(name)]
@@ -115,19 +115,19 @@ class Names:
         return ends or [i for i in places if _has_in_order(name, self.full[i])]
 
     def several(self, name: str, found: Iterable[int]) -> str:
-        """What to say of a name that is that of several numbers."""
+        """The message for a name of several numbers."""
         names = [self.shortest[i] for i in found]
         return (
             f"{len(names)} numbers are called {name!r}; write one of {first_few(names)}"
         )
 
     def near(self) -> list[str]:
-        """What may have been meant: the shortest names, and those with a factory's."""
+        """Names to suggest: the shortest ones, and those with a factory's name."""
         return [*self.shortest, *(".".join(parts[-2:]) for parts in self.full)]
 
 
 def _has_in_order(name: str, full: tuple[str, ...]) -> bool:
-    """Whether the parts of a name are among those of a full name, the last its last."""
+    """Whether the parts of a name are in a full name, in order and to its end."""
     *around, argument = full
     if name != argument and not name.endswith(f".{argument}"):
         return False
@@ -137,10 +137,10 @@ def _has_in_order(name: str, full: tuple[str, ...]) -> bool:
 
 
 class Numbers(dict[str, Any]):
-    """Numbers by their shortest names; any longer name of one finds it, too.
+    """Numbers by shortest name; longer names work too.
 
     Raises:
-        KeyError: There is no such number, or several have the name.
+        KeyError: No number, or several, have the name.
     """
 
     __slots__ = ("names",)

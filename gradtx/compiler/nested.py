@@ -1,6 +1,6 @@
-"""Nested transformations: run inside a tree rule, also under a condition.
+"""Nested transformations: run them inside a tree rule, also under a condition.
 
-Through a condition go the inner state, which is not copied, and the updates.
+The operands of a condition are the inner state, which is not copied, and the updates.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from gradtx.core.trees import is_none, like, zeros
 
 
 def run(transform: Any, updates: Any, state: Any, tree: Tree) -> tuple[Any, Any]:
-    """What a transformation inside a tree rule makes of updates.
+    """Run a transformation inside a tree rule.
 
-    Ours skips leaves without an update by itself, and keeps the dtypes of its state.
+    Our own ones skip leaves without an update, and keep the dtypes of their states.
     """
     if isinstance(transform, FactoryValue):
         ours: Any = transform
@@ -36,18 +36,18 @@ def run(transform: Any, updates: Any, state: Any, tree: Tree) -> tuple[Any, Any]
 
 
 def anew(transform: Any, params: Any, state: Any) -> Any:
-    """The first state of a transformation, with the types and dtypes of another one."""
+    """The initial state of a transformation, with the types of a given state."""
     first = jax.tree.leaves(transform.init(params), is_leaf=is_none)
     return like(jax.tree.structure(state, is_leaf=is_none).unflatten(first), state)
 
 
 def trained(transform: Any, tree: Any, params: Any = None) -> Any:
-    """A tree with None where a transformation freezes what it gets.
+    """A tree with None where a transformation freezes the parameters.
 
     Args:
         transform: The transformation.
         tree: A tree like its parameters.
-        params: Its parameters, or None: then the tree is like those.
+        params: Its parameters; the tree if None.
     """
     params = tree if params is None else params
     treedef = jax.tree.structure(params)
@@ -59,9 +59,9 @@ def trained(transform: Any, tree: Any, params: Any = None) -> Any:
 
 
 def _frozen(transform: Any, params: Any, treedef: Any) -> list[bool]:
-    """For each parameter whether a transformation freezes it, and nothing else sees it.
+    """Per parameter, whether a transformation freezes it and no tree rule gets it.
 
-    Inside of others, too: of those that are all there is.
+    Also looks inside a tree rule that is the only operation.
     """
     frozen = [False] * treedef.num_leaves
     programs = programs_in(transform)
@@ -85,7 +85,7 @@ def _frozen(transform: Any, params: Any, treedef: Any) -> list[bool]:
 def run_when(
     is_due: Any, transform: Any, updates: Any, state: Any, tree: Tree, *otherwise: Any
 ) -> tuple[Any, Any]:
-    """The same, or what is made of the updates otherwise, and the state as it is."""
+    """Run it if due, otherwise map the updates, and leave the state unchanged."""
 
     def step(given: Any, before: Any) -> tuple[Any, Any]:
         return run(transform, given, before, tree)
@@ -96,7 +96,7 @@ def run_when(
 def run_unless(
     is_skipped: Any, transform: Any, updates: Any, state: Any, tree: Tree
 ) -> tuple[Any, Any]:
-    """The same, for a condition that rarely holds, and zeros where it does."""
+    """Run it unless a rarely true condition holds; then return zeros."""
     if not isinstance(transform, FactoryValue):
         return run_when(~is_skipped, transform, updates, state, tree, zeros)
     return update_if(transform.bound, ~is_skipped, updates, state, tree.own, tree.extra)

@@ -1,7 +1,7 @@
 """Programs: operations on registers, their stages and their slots.
 
-Register 0 holds what enters `update`. Consecutive rules form a stage, which is one
-kernel a leaf. `lower.py` makes programs.
+Register 0 holds the argument of `update`. Consecutive rules form a stage, which is one
+kernel per leaf. `lower.py` makes programs.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from gradtx.core.rule import Rule, Slot, TreeRule, scalar_of, slot_of
 
 
 class Pin(NamedTuple):
-    """A name in front of those of the slots of a transformation.
+    """A prefix of the names of a transformation's slots.
 
     Attributes:
-        key: The name, behind those around it.
-        scope: Which pin this is: two may have one name.
-        start: How many factories are around it.
-        within: The recipe, or the grouping, that it is part of, by that one's part; if
-            None, it stands in the whole itself.
+        key: The prefix, including outer prefixes.
+        scope: The identity of the pin: two may have the same name.
+        start: Number of factories around it.
+        within: Index of the part of the recipe or grouping that contains it; None in
+            the top-level transformation.
     """
 
     key: str
@@ -38,20 +38,20 @@ class Pin(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Op:
-    """One operation: what it does, what it reads, where it keeps what it keeps.
+    """One operation: its computation, inputs and slots.
 
     Attributes:
-        bound: The primitive, its numbers resolved; None if it is foreign.
-        node: What the primitive is written as.
+        bound: The primitive, with resolved numbers; None if it is foreign.
+        node: The node of the primitive.
         inputs: Registers: the update, then the branches of a fork.
-        marks: The registers that have a name: "grad", "flowing", and what is let.
-        out: The register that this writes.
+        marks: Named registers: "grad", "flowing", and those of `let`.
+        out: The output register.
         masks: Masks (by index) that a leaf must satisfy.
         trail: Names of the factories around it, outermost first.
-        pin: A pinned name for its slots, and who pinned it.
-        inside: The programs of those transformations whose states it keeps whole.
-        splits_extra: Whether a mask around it splits the extra arguments, too.
-        part: The part of the transformation that it is, by index.
+        pin: The pinned prefix of its slots.
+        inside: The programs of transformations whose whole states are its slots.
+        splits_extra: Whether a mask around it splits the extra arguments too.
+        part: The index of its part of the transformation.
     """
 
     bound: FactoryCall | None
@@ -73,19 +73,19 @@ class Op:
 
     @functools.cached_property
     def reads(self) -> set[int]:
-        """The registers that this reads."""
+        """The registers that it reads."""
         return {*self.inputs, *(register for _, register in self.marks)}
 
     @functools.cached_property
     def slots(self) -> dict[str, Slot]:
-        """The slots by name; those with the whole state of a transformation first."""
+        """The slots by name; whole states of transformations first."""
         inner = {name: Slot(tx.init) for name, tx in self.node.inner.items()}
         given = self.node.slots.items()
         return inner | {name: slot_of(self.name, name, it) for name, it in given}
 
     @functools.cached_property
     def shared(self) -> dict[str, Slot]:
-        """The whole-tree scalars by name; the key is one."""
+        """The whole-tree scalars by name, including the PRNG key."""
         given, key = self.node.shared.items(), self.node.key
         shared = {name: scalar_of(self.name, name, it) for name, it in given}
         if key is not None:
@@ -93,17 +93,17 @@ class Op:
         return shared
 
     def keeps_by_leaf(self, name: str) -> bool:
-        """Whether a slot has a value for each leaf, and is not one for the tree."""
+        """Whether a slot has a value per leaf, not one for the tree."""
         return isinstance(self.node, Rule) and name in self.slots
 
     @property
     def holds_foreign(self) -> bool:
-        """Whether this is a foreign transformation, or has one in it."""
+        """Whether this is, or contains, a foreign transformation."""
         return self.bound is None or self.bound.holds_foreign
 
     @functools.cached_property
     def average(self) -> Rule | None:
-        """The rule, itself or inside, that averages what its updates lead to."""
+        """The rule, possibly nested, that averages the parameters."""
         if isinstance(self.node, Rule) and self.node.evaluate is not None:
             return self.node
         inner = (op.average for program in self.inside for op in program.ops)
@@ -111,31 +111,31 @@ class Op:
 
     @property
     def has_key(self) -> bool:
-        """Whether this draws random numbers."""
+        """Whether it draws random numbers."""
         return self.node.key is not None
 
     @property
     def measures(self) -> bool:
-        """Whether this needs numbers over the whole tree."""
+        """Whether it needs measurements of the whole tree."""
         return self.node.measure is not None
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The extra arguments that this needs."""
+        """The extra arguments that it needs."""
         return self.node.needs
 
 
 class Mask(NamedTuple):
-    """Which leaves a transformation acts on.
+    """The leaves that a transformation acts on.
 
     Attributes:
         owner: The name of the transformation, for messages.
         given: A tree of bools, or of labels; or a function from the parameters to one.
-        label: What the tree has for these leaves; None if it holds bools.
-        freezes: Whether it freezes the others, if what makes a step is kept from them.
+        label: The label of these leaves in the tree; None for bools.
+        freezes: Whether it freezes the other leaves if it excludes them from a step.
         within: The masks, by index, around it.
-        hides: Whether the transformation sees these leaves only, as in optax: functions
-            that give masks get None elsewhere, and random draws number what is left.
+        hides: Whether the transformation gets only these leaves, as in optax: mask
+            functions get None elsewhere, and random draws count the remaining leaves.
     """
 
     owner: str
@@ -146,17 +146,17 @@ class Mask(NamedTuple):
     hides: bool = False
 
     def excludes(self, other: Mask) -> bool:
-        """Whether no leaf is in both: they are two groups of one grouping."""
+        """Whether both are different groups of one grouping, without common leaves."""
         return self.given is other.given and self.label != other.label
 
 
 class Origin(NamedTuple):
-    """What a factory made, in a transformation.
+    """The origin of a part of a transformation: the factory call that made it.
 
     Attributes:
-        bound: The factory and its arguments, as they were given; None if it is foreign.
-        around: The part around it, by index; None for the whole.
-        label: The group that it is, if it is one of `groups`.
+        bound: The factory and its arguments, as given; None if it is foreign.
+        around: The index of the part around it; None for the whole.
+        label: Its group, if it is a member of `groups`.
     """
 
     bound: FactoryCall | None
@@ -166,24 +166,24 @@ class Origin(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What a transformation does, in order.
+    """The operations of a transformation, in order.
 
     Attributes:
         name: The transformation's name.
         ops: All operations.
-        stages: How they run.
-        keys: For each operation, the state's key for each of its slots.
+        stages: The stages that run them.
+        keys: The keys of each operation's slots in the state.
         masks: The masks that operations refer to.
-        parts: What factories made, each behind what is around it.
-        out: The register that leaves.
+        parts: The results of factories, each after the one around it.
+        out: The output register.
         is_timed: Whether numbers depend on the count.
-        is_pure: Whether they depend on nothing else: all its schedules remember what
-            they are made of. A plain function may look at more.
-        layout: The `Layout` that made it, if one did.
-        frozen: Whether leaves that go through the same operations are frozen.
-        made: Which operation made the updates of such leaves.
-        exact: Whether these are exact differences.
-        first_slots: Those of leaves of one shape that go through the same.
+        is_pure: Whether numbers depend on nothing else, since all schedules remember
+            their arguments. A plain function may depend on more.
+        layout: The `Layout` that made it, or None.
+        frozen: Cache: whether leaves with the same operations are frozen.
+        made: Cache: the operation that made the updates of such leaves.
+        exact: Cache: whether these updates are exact differences.
+        first_slots: Cache: initial slots by shape and operations.
     """
 
     name: str
@@ -205,11 +205,11 @@ class Program:
 
     @functools.cached_property
     def everything(self) -> Active:
-        """What a leaf goes through that goes through all operations."""
+        """The `Active` of a leaf with all operations."""
         return (True,) * len(self.ops)
 
     def around(self, op: Op) -> Iterator[Origin]:
-        """The part that an operation is, and those around it, outwards."""
+        """The part of an operation, and the parts around it, outwards."""
         at: int | None = op.part
         while at is not None:
             yield self.parts[at]
@@ -217,17 +217,17 @@ class Program:
 
     @functools.cached_property
     def takes_batch(self) -> bool:
-        """Whether something in it consumes a leading example axis."""
+        """Whether an operation consumes a leading example axis."""
         return any(op.node.takes_batch for op in self.ops)
 
     @functools.cached_property
     def may_freeze(self) -> bool:
-        """Whether there is a leaf that may get no step."""
+        """Whether a leaf may be frozen."""
         return bool(self.freezing) or any(op.node.freezes for op in self.ops)
 
     @functools.cached_property
     def may_be_exact(self) -> bool:
-        """Whether something in it, also inside, gives exact differences."""
+        """Whether an operation, possibly nested, returns exact differences."""
         inside = (program for op in self.ops for program in op.inside)
         return any(op.node.is_exact for op in self.ops) or any(
             program.may_be_exact for program in inside
@@ -235,17 +235,17 @@ class Program:
 
     @functools.cached_property
     def freezing(self) -> set[int]:
-        """The masks, by index, that freeze what they leave without a step."""
+        """The masks, by index, that freeze leaves which they exclude from a step."""
         return {m for m, mask in enumerate(self.masks) if mask.freezes}
 
     @functools.cached_property
     def averages(self) -> bool:
-        """Whether something in it averages what its updates lead to."""
+        """Whether an operation averages the parameters."""
         return any(op.average is not None for op in self.ops)
 
     @property
     def period(self) -> Any:
-        """The common period of what happens every so many updates, None of nothing."""
+        """The common period of periodic operations; None without any."""
         periods = [op.node.period for op in self.ops]
         return common_period([period for period in periods if period is not None])
 
@@ -265,7 +265,7 @@ class Program:
         return "**" in self.foreign_arguments
 
     def ignores(self, state: Mapping[str, Any]) -> bool:
-        """Whether a state is not of this, which keeps nothing of its own."""
+        """Whether this keeps nothing of its own and the state is another program's."""
         keys = {key for keys in self.keys for key in keys.values()}
         return keys <= self.foreign_keys and not state.keys() <= keys | {"count"}
 
@@ -277,12 +277,12 @@ class Program:
 
     @property
     def needs(self) -> dict[str, str]:
-        """The extra arguments that are needed, each with who needs it."""
+        """The required extra arguments, each with the name of its operation."""
         return {need: op.name for op in self.ops for need in op.needs}
 
 
 def recovered(program: Program) -> Iterator[tuple[int, str, str | None, Any]]:
-    """Weights of averages: the operation, the slot, the key if it is kept, which."""
+    """Weights of averages: the operation, slot, key (if stored) and weight of each."""
     for k, (op, keys) in enumerate(zip(program.ops, program.keys, strict=True)):
         for slot, weight in op.node.recovered.items():
             yield k, slot, keys.get(slot), weight

@@ -1,4 +1,4 @@
-"""`replace`: another transformation with some numbers inside it changed."""
+"""`replace`: copy a transformation with some numbers inside it changed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gradtx.core.errors import first_few
 
 
 def replaced(tx: Any, changes: Mapping[str, Any]) -> Any:
-    """As `GradientTransformation.replace` says.
+    """See `GradientTransformation.replace`.
 
-    What is an argument of the whole is that; any other name is a number's.
+    A name is an argument of the whole if there is one, otherwise a number.
     """
     parameters = tx.bound.factory.signature.parameters
     plain = {name: x for name, x in changes.items() if name in parameters}
@@ -40,7 +40,7 @@ def replaced(tx: Any, changes: Mapping[str, Any]) -> Any:
 
 
 def _one(tx: Any, names: Names, name: str) -> int:
-    """The number that has a name, by index."""
+    """The index of the number of a name."""
     found = names.find(name)
     if len(found) == 1:
         return found[0]
@@ -53,7 +53,7 @@ def _one(tx: Any, names: Names, name: str) -> int:
 
 
 def _checked(bound: FactoryCall, number: Number, value: Any) -> Any:
-    """A value for a number, as its factory checks it."""
+    """A value for a number, checked by its factory."""
     for i in number.where[:-1]:
         bound = bound.leaves()[i].bound
     owner, argument = bound.factory.name, number.argument
@@ -71,7 +71,7 @@ def _checked(bound: FactoryCall, number: Number, value: Any) -> Any:
 
 
 def _rebuilt(tx: Any, values: Mapping[tuple[int, ...], Any]) -> Any:
-    """The transformation with other leaves, each factory called with its own anew."""
+    """The transformation with other leaves, with each factory called again."""
     bound, inside = tx.bound, {}
     leaves = bound.leaves()
     for (i, *rest), value in values.items():

@@ -1,4 +1,4 @@
-"""One call of `update`: its registers and slots, leaf by leaf, and what leaves."""
+"""One call of `update`: its registers, slots and results, leaf by leaf."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from gradtx.core.rule import Rule
 
 
 class Run:
-    """One call of `update` on its way through the stages.
+    """One call of `update`.
 
     Attributes:
-        program: What is run.
-        leaves: The updates and parameters that it was given.
-        state: The state that it was given.
-        count: How many updates there were before; None without a state.
+        program: The program.
+        leaves: The updates and parameters of the call.
+        state: The state of the call.
+        count: The number of past updates; None without a state.
         extra: The extra arguments.
-        is_due: Whether the update takes place, a traced bool; None: it does.
-        active: For each leaf what it goes through.
-        places: For each operation that draws, each leaf's place.
-        precisions: For each leaf its dtypes; None where nothing computes on it.
-        out_dtypes: The same, where an exact difference leaves in the dtype of rules.
-        registers: For each register a column: a list with a value for each leaf.
-        slots: For each key of a rule's slot a column.
-        new_state: The state that `update` returns, as far as it is made.
+        is_due: Whether the update takes place, a traced bool; None means yes.
+        active: The operations of each leaf.
+        places: Each leaf's index per random operation.
+        precisions: The dtypes of each leaf; None for leaves without operations.
+        out_dtypes: The same for outputs, with the dtype of rules for exact differences.
+        registers: A column per register: a list with a value for each leaf.
+        slots: A column per key of a rule's slot.
+        new_state: The state to return, filled by the stages.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class Run:
         }
 
     def _precision(self, i: int) -> LeafDTypes | None:
-        """The precision of leaf i; None where nothing computes on it."""
+        """The precision of leaf i; None without operations."""
         u, p = self.leaves.updates[i], self.leaves.params[i]
         if u is None or not any(self.active[i]) or self._freezes(i):
             return None
         dtypes = u.dtype, None if p is None else p.dtype
-        # Leaves alike that go through the same are checked once; examples, each.
+        # Equal kinds of leaves are checked once; per-example leaves each.
         alike = *dtypes, self.active[i]
         is_plain = p is not None and p.shape == u.shape
         if is_plain and alike in self._checked and not self.program.takes_batch:
@@ -109,11 +109,11 @@ class Run:
         ]
 
     def _freezes(self, i: int) -> bool:
-        """Whether leaf i gets no step, as far as no number decides."""
+        """Whether leaf i gets no step, if that does not depend on numbers."""
         return self.program.may_freeze and is_frozen(self.program, self.active[i])
 
     def _ops_of(self, i: int) -> list[Op]:
-        """The operations that leaf i goes through."""
+        """The operations of leaf i."""
         pairs = zip(self.program.ops, self.active[i], strict=True)
         return [op for op, is_active in pairs if is_active]
 
@@ -121,7 +121,7 @@ class Run:
         return any(op.node.takes_batch for op in self._ops_of(i))
 
     def _is_due(self, active: Active) -> Any:
-        """Whether a leaf's update leaves: not its gradient as one, by the factors."""
+        """Whether a leaf's update is returned, by the factors; false for a gradient."""
         if not self.program.freezing or None not in active:
             return self.is_due
         if active not in self._due:
@@ -134,7 +134,7 @@ class Run:
         return self._due[active]
 
     def results(self) -> Any:
-        """The updates that leave: a skipped leaf as it came, float0 as zeros."""
+        """The returned updates: skipped leaves unchanged, zeros for float0."""
         outs = []
         for i, (u, p) in enumerate(
             zip(self.leaves.updates, self.leaves.params, strict=True)
@@ -165,5 +165,5 @@ _next_count = jax.jit(next_count, inline=True)
 
 
 def cast(dtype: Any, x: Any) -> Any:
-    """An array in a dtype; itself, if it has that."""
+    """Cast an array to a dtype; the same array if it has that dtype."""
     return x if x.dtype == dtype else x.astype(dtype)

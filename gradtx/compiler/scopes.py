@@ -13,10 +13,10 @@ from gradtx.core.errors import current_path, dtype_and_shape
 
 @contextlib.contextmanager
 def error_scope(name: str, slots: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Names what runs inside, in the compiled module and in errors.
+    """Context: name the computations inside, in the compiled module and in errors.
 
-    Inside, any promotion is allowed, whatever the user forbids: the engine has brought
-    all that a rule sees to one precision, and casts what it gives.
+    Any dtype promotion is allowed inside, even if the user forbids it: the compiler
+    casts the inputs of a rule to one precision, and casts its outputs.
     """
     standard, any_rank = (
         jax.numpy_dtype_promotion("standard"),
@@ -39,5 +39,5 @@ def error_scope(name: str, slots: Mapping[str, Any] | None = None) -> Iterator[N
 
 
 def whole_tree() -> str:
-    """The path of what is no leaf."""
+    """The path for errors that are not about a leaf."""
     return "<root>"

@@ -1,4 +1,4 @@
-"""Slot names: the key of the state that each operation keeps a slot under."""
+"""Slot names: the keys of the operations' slots in the state."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ def settle_keys(
 ) -> tuple[dict[str, str], ...]:
     """The state's key for each slot of each operation.
 
-    A slot's own name, unless several hold it: then all are `qualified`. So an edit that
-    makes or ends a clash is a missing key. Behind a pinned name they are qualified by
-    what is inside of it; where several recipes or groupings pin one name, by what is
-    around. Slots of different groups of leaves do not clash: they are one tree.
+    The key is the slot's own name, unless several slots have it: then all are
+    `qualified`, so an edit that makes or ends a clash shows as a missing key. After a
+    pinned prefix the factories inside the pin qualify them; if several recipes or
+    groupings pin the same name, the factories around it. Slots of different groups of
+    leaves are one tree and do not clash.
     """
     holders = [
         (i, name) for i, op in enumerate(ops) for name in (*op.slots, *op.shared)
@@ -34,7 +35,7 @@ def settle_keys(
         return by_key
 
     def are_apart(one: Holder, other: Holder) -> bool:
-        """Whether no leaf has both."""
+        """Whether no leaf has both slots."""
         if not all(ops[i].keeps_by_leaf(name) for i, name in (one, other)):
             return False
         mine, theirs = ([masks[m] for m in ops[i].masks] for i, _ in (one, other))
@@ -45,7 +46,7 @@ def settle_keys(
         return not all(itertools.starmap(are_apart, pairs))
 
     def title(i: int, name: str) -> str:
-        """The name, behind that of the slot which it is about."""
+        """The name, prefixed by the slot that it belongs to."""
         op = makers.get(ops[i].inputs[0]) if ops[i].node.is_of_input else None
         while op is not None and not op.slots:
             op = makers.get(op.inputs[0])
@@ -66,7 +67,7 @@ def settle_keys(
         for (i, own), key in zip(group, told, strict=True):
             keys[i][own] = key if pin is None else f"{pin.key}.{key}"
     for key, group in shared().items():
-        # A user chose the pinned names that stand in the whole itself.
+        # Pinned names in the top-level transformation are the user's.
         others = [(i, n) for i, n in group if ops[i].pin and ops[i].pin.within]
         pins = {ops[i].pin for i, _ in others}
         if clash(group) and len({pin.within for pin in pins}) == len(pins):
@@ -82,10 +83,10 @@ def settle_keys(
 
 
 def qualified(name: str, trails: Sequence[tuple[str, ...]]) -> list[str]:
-    """Distinct names for several things of one name, each in a trail of factories.
+    """Distinct names for several slots of one name, from their trails of factories.
 
-    Each gets the trail down to where theirs differ, and those that differ nowhere their
-    place among their equals and how many these are.
+    Each gets its trail down to the first difference. Equal trails get an index among
+    them, and their number.
     """
     names = [""] * len(trails)
 

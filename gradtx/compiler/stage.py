@@ -1,6 +1,6 @@
-"""Stages: all that is static of operations that run together, and their numbers.
+"""Stages: the static parts of operations that run together, and their numbers.
 
-The numbers of a stage are packed as one vector, and unpacked inside its kernels.
+The numbers of a stage are packed into one vector, and unpacked inside its kernels.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from gradtx.core.rule import TreeRule
 
 
 class Static(NamedTuple):
-    """What a rule has for one leaf."""
+    """The static value of a rule for one leaf."""
 
     value: Any
 
 
 Active = tuple[bool | Static | None, ...]
-"""For each operation, whether a leaf goes through it, or with which static; None where
-it would, but for a mask that freezes."""
+"""Per operation, whether a leaf has it, or its `Static`; None if a freezing mask
+excludes it."""
 
 
 class Broadcast(NamedTuple):
-    """What all leaves of a stage get.
+    """The shared inputs of all leaves of a stage.
 
     All scalar numbers are one vector: one operand of an un-jitted call, not many.
     """
@@ -53,12 +53,12 @@ class StaticOp:
     """The static part of an operation: `Op` without its numbers.
 
     Attributes:
-        index: Its place in the program.
+        index: Its index in the program.
         spec: The call of its factory, without the numbers.
-        name: For messages.
+        name: Its name, for messages.
         inputs: The registers that it reads.
-        marks: The registers that have a name.
-        out: The register that it writes.
+        marks: The named registers.
+        out: The output register.
     """
 
     index: int
@@ -71,19 +71,19 @@ class StaticOp:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Rules that run together, as one kernel a leaf. Equal ones share kernels.
+    """Rules that run together, as one kernel per leaf. Equal stages share kernels.
 
     Attributes:
         ops: The static part of each operation.
         reads: The registers that the stage reads.
         writes: The registers that it writes for later stages.
-        out: The register that leaves the program.
+        out: The output register of the program.
         treedef: The structure of the numbers of all operations.
-        places: For each number, where it is passed: at an index of the vector (a
-            decay's complement behind it), or, if negative, of the arrays.
-        changes: For each number, whether it changes if it is a decay, else None.
-        owners: For each number, whose it is, by its place in `ops`.
-        kernels: Those made so far, by their maker, what a leaf goes through, dtypes.
+        places: The place of each number: an index of the vector (followed by a
+            decay's complement), or, if negative, of the arrays.
+        changes: For a decay whether it changes, else None; per number.
+        owners: The index in `ops` of each number's operation.
+        kernels: Cache of kernels, by maker, operations of a leaf, and dtypes.
     """
 
     ops: tuple[StaticOp, ...]
@@ -99,15 +99,15 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class TreeStage:
-    """A single rule that needs the whole tree: the operation of this index."""
+    """A single rule that needs the whole tree, by the index of its operation."""
 
     index: int
 
 
 def stages_of(ops: Sequence[Any], out: int) -> tuple[Stage | TreeStage, ...]:
-    """The stages of operations, of which one writes the register that leaves.
+    """The stages of operations, for a given output register.
 
-    A rule that measures something computed in its own stage begins a new one.
+    A rule that measures a value computed in the current stage begins a new stage.
     """
     groups: list[list[int]] = []
     written: set[int] = set()
@@ -191,7 +191,7 @@ def pack(stage: Stage, ops: Sequence[Any]) -> tuple[Any, tuple[Any, ...]]:
             scalars += parts
     if any(isinstance(x, jax.Array) for x in scalars):
         return _stack(scalars), tuple(arrays)
-    with np.errstate(over="ignore"):  # beyond float32's range is infinite there
+    with np.errstate(over="ignore"):  # out of range of float32 becomes infinite
         return np.asarray(scalars, default_float()), tuple(arrays)
 
 
@@ -205,9 +205,9 @@ def unpack(stage: Stage, broadcast: Broadcast, active: Active) -> list[Any]:
 
     Args:
         stage: The stage.
-        broadcast: Holds its numbers.
-        active: For each operation of the stage, whether the leaf goes through it; if
-            not, its numbers are None.
+        broadcast: The shared inputs, with the numbers.
+        active: Whether the leaf has each operation of the stage; if not, its numbers
+            are None.
     """
 
     def scalar(i: int) -> Any:

@@ -1,7 +1,8 @@
-"""Steps: where a direction becomes an update; frozen leaves, exact updates.
+"""Steps: the place where a direction becomes an update; frozen leaves, exact updates.
 
-A rule declares it (`is_step`), or the number that it multiplies by (`factor`), which
-turns a direction into an update if it is negative. Programs are followed from there.
+A rule declares that it makes a step (`is_step`), or the number that it multiplies by
+(`factor`), which turns a direction into an update if it is negative. These functions
+follow directions through a program.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from gradtx.core.nodes import Fork, Recall
 
 
 class Flow(NamedTuple):
-    """What became of a direction on its way to a register.
+    """The rules applied to a direction on its paths to a register.
 
     Attributes:
-        is_step: Whether a rule on the way declares that it makes a step.
-        ways: For each way that leads there the factors on it, if no rule declares it.
-        is_known: Whether nothing foreign is on the way.
+        is_step: Whether a rule on a path declares a step.
+        ways: The factors on each path.
+        is_known: Whether no foreign transformation is on a path.
     """
 
     is_step: bool = False
@@ -33,19 +34,19 @@ class Flow(NamedTuple):
 
     @property
     def is_direction(self) -> bool:
-        """Whether it is still a direction, for all that can be known."""
+        """Whether it is certainly still a direction."""
         return self.is_known and not (self.is_step or any(self.ways))
 
     @property
     def is_update(self) -> Any:
-        """Whether it is an update, by the factors: an array where one of them is."""
+        """Whether it is an update, by the factors; an array if a factor is one."""
         turned = (
             functools.reduce(_differ, map(_is_negative, w), False) for w in self.ways
         )
         return self.is_step or functools.reduce(_either, turned, False)
 
     def then(self, other: Flow) -> Flow:
-        """What becomes of it on one more way."""
+        """This flow, followed by another one."""
         return Flow(
             self.is_step or other.is_step,
             tuple((*a, *b) for a in self.ways for b in other.ways),
@@ -54,7 +55,7 @@ class Flow(NamedTuple):
 
 
 def _is_negative(factor: Any) -> Any:
-    """Whether a factor turns signs: also -0, as a warmup's first."""
+    """Whether a factor changes signs, including -0, the first factor of a warmup."""
     if isinstance(factor, jax.Array):
         return jnp.all(jnp.signbit(factor))
     return bool(np.all(np.signbit(factor)))
@@ -71,12 +72,12 @@ def _either(a: Any, b: Any) -> Any:
 
 
 def flow(program: Program, active: Active, *, through: bool = False) -> Flow:
-    """What becomes of a direction that a leaf enters with.
+    """The flow of a leaf's direction through a program.
 
     Args:
         program: The program.
-        active: What the leaf goes through.
-        through: Whether it also goes through what a mask that freezes keeps it from.
+        active: The operations of the leaf.
+        through: Whether to include operations that a freezing mask excludes.
     """
     found = {0: Flow()}
     for op, on in zip(program.ops, active, strict=True):
@@ -87,7 +88,7 @@ def flow(program: Program, active: Active, *, through: bool = False) -> Flow:
 
 
 def _behind(op: Op, before: Flow, found: dict[int, Flow]) -> Flow:
-    """What is in the register that an operation writes."""
+    """The flow in the output register of an operation."""
     node = op.node
     if node.is_step:
         return Flow(is_step=True)
@@ -108,15 +109,15 @@ def _behind(op: Op, before: Flow, found: dict[int, Flow]) -> Flow:
 
 
 def whole_flow(program: Program) -> Flow:
-    """What becomes of a direction that goes through all of a program."""
+    """The flow of a direction through all operations of a program."""
     return flow(program, program.everything)
 
 
 def is_frozen(program: Program, active: Active) -> bool:
-    """Whether a leaf gets no step, which is known without looking at a number.
+    """Whether a leaf gets no step, if that does not depend on numbers.
 
-    That is, a rule freezes it; or what it goes through leaves a direction, where but
-    for a mask that freezes it would end as a step.
+    True if a rule freezes it, or if its operations leave a direction that would become
+    an update without a freezing mask.
     """
     if active not in program.frozen:
         pairs = zip(program.ops, active, strict=True)
@@ -129,9 +130,9 @@ def is_frozen(program: Program, active: Active) -> bool:
 
 
 def is_left_out(program: Program, active: Active) -> Any:
-    """The same, by factors: an array where one of them is.
+    """As `is_frozen`, by factors; an array if a factor is one.
 
-    A leaf on which something else has a factor passes, whichever sign that has.
+    A leaf with another factor passes, whatever the sign of that factor.
     """
     own = flow(program, active)
     if own.is_step or any(own.ways):
@@ -140,9 +141,9 @@ def is_left_out(program: Program, active: Active) -> Any:
 
 
 def made_by(program: Program, active: Active) -> int | None:
-    """The index of the operation that made a leaf's update, and did not pass it on.
+    """The index of the last operation that changed a leaf's update.
 
-    None if the update leaves as it came.
+    None if the update is unchanged.
     """
     if active not in program.made:
         writers = {op.out: k for k, op in enumerate(program.ops)}
@@ -161,10 +162,10 @@ def made_by(program: Program, active: Active) -> int | None:
 
 
 def is_exact(program: Program, active: Active) -> bool:
-    """Whether a leaf's update is an exact difference, which nothing casts.
+    """Whether a leaf's update is an exact difference, which must not be cast.
 
-    That is, the operation that made it is, or has a program inside that is for a leaf
-    that goes through all of it.
+    True if the operation that made it declares it, or contains a program that is exact
+    for a leaf with all operations.
     """
     if active not in program.exact:
         made = made_by(program, active)

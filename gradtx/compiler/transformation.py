@@ -1,4 +1,4 @@
-"""`GradientTransformation`, the one type, and the decorator `@transformation`."""
+"""The type `GradientTransformation` and the decorator `@transformation`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ P = ParamSpec("P")
 
 
 class _OfEither(type):
-    """What optax made is an instance, too: the name stands for both libraries' kind.
+    """Metaclass: transformations of optax are instances of our class too.
 
-    Programs that change one import go on to ask `isinstance(tx,
-    optax.GradientTransformation)`, and may hold members of both libraries. Only a
-    metaclass answers for classes that are not ours. `type(tx) is` tells ours apart.
+    After changing an import, programs still check `isinstance(tx,
+    optax.GradientTransformation)`, and may use both libraries. Only a metaclass can
+    include classes of others. Use `type(tx) is` to identify our own.
     """
 
     def __instancecheck__(cls, instance: Any) -> bool:
@@ -34,17 +34,18 @@ class _OfEither(type):
 class GradientTransformation(
     FactoryValue, optax.GradientTransformationExtraArgs, metaclass=_OfEither
 ):
-    """A pure pair `(init, update)` that remembers what it was built from.
+    """A pure pair `(init, update)` that remembers its factory and arguments.
 
-    Unpacks as optax's transformations do, and is one of them. It is also a pytree
-    whose leaves are its numbers: pass it through `jax.jit`, stack it for `jax.vmap`,
-    differentiate with respect to it. Equal ones are `==` and hash alike.
+    It is a transformation of optax, and unpacks like one. It is also a pytree whose
+    leaves are its numbers: pass it through `jax.jit`, stack it for `jax.vmap`,
+    differentiate with respect to it. Equal transformations are `==` and have equal
+    hashes.
 
     Attributes:
-        init: `init(params) -> state`, a flat `State`: `count`, a tree for each slot.
+        init: `init(params) -> state`, a flat `State`: `count`, and a tree per slot.
         update: `update(updates, state, params=None, **extra) -> (updates, state)`.
-        arguments: What the factory was called with, by name.
-        name: The factory's name.
+        arguments: The arguments of the factory, by name.
+        name: The name of the factory.
 
     Examples:
         >>> tx = gradtx.sgd(0.5, momentum=0.9)
@@ -60,9 +61,9 @@ class GradientTransformation(
     bound: FactoryCall
 
     def __new__(cls, *given: Any, **named: Any) -> Any:
-        """Make the pair around a bound factory; users call factories instead.
+        """Make the pair from a factory call; users call factories instead.
 
-        Two functions, `init` and `update`, give a transformation of optax, as there.
+        Two functions, `init` and `update`, make a transformation of optax.
         """
         if named or len(given) == 2:
             return optax.GradientTransformation(*given, **named)
@@ -78,30 +79,30 @@ class GradientTransformation(
         return self
 
     def replace(self, **changes: Any) -> Self:
-        """The same with some arguments, or numbers inside it, changed.
+        """Copy the transformation with some arguments, or numbers inside it, changed.
 
-        `tx.replace(learning_rate=0.1)`; inside a chain, a wrapper or a group by the
-        names of `gradtx.hyperparams`, or longer ones:
-        `tx.replace(**{"adamw.learning_rate": 3e-4})`. An argument of this goes first.
+        `tx.replace(learning_rate=0.1)`. Numbers inside a chain, a wrapper or a group
+        have the names of `gradtx.hyperparams`, or longer ones:
+        `tx.replace(**{"adamw.learning_rate": 3e-4})`. Own arguments take precedence.
 
         Args:
-            changes: Values by name, checked as if newly given; for a number also a
-                schedule. In a jitted step another number compiles nothing.
+            changes: Values by name, checked as in a new call; for a number also a
+                schedule. In a jitted step another number does not recompile.
 
         Raises:
-            TypeError: There is no such argument and no such number.
+            TypeError: An unknown argument or number.
             ValueError: Several numbers have the name, or a value is out of range.
         """
         return replaced(self, changes)
 
     def expand(self, step: int | None = None) -> GradientTransformation:
-        """What this is made of, down to primitives: equal in every number to this.
+        """Expand recipes down to primitives, with the same numerical results.
 
         Args:
-            step: If given, schedules are shown at their value there, from 0.
+            step: If given, schedules are replaced by their values there, from 0.
 
         Raises:
-            TypeError: No step is given, and a recipe computes with a scheduled number.
+            TypeError: A recipe computes with a scheduled number, and `step` is None.
         """
         bound = self.bound if step is None else self.bound.at(step)
         try:
@@ -125,7 +126,7 @@ class GradientTransformation(
 
 
 def _flat(members: list[Any]) -> tuple[Any, ...]:
-    """Members, with those of plain chains among them in their places."""
+    """Members, with plain chains replaced by their members."""
     flat: list[Any] = []
     for member in members:
         node = member.bound.call() if isinstance(member, FactoryValue) else member
@@ -140,21 +141,21 @@ register_pytree(GradientTransformation)
 
 
 def transformation(factory: Callable[P, Any]) -> Callable[P, GradientTransformation]:
-    """Make a factory whose results remember it and its arguments.
+    """Decorate a factory, so that it makes a `GradientTransformation`.
 
     The body returns another transformation (a recipe), or a `Rule` (a primitive). It
-    must be pure, for it runs often: at the call, for its errors; when the result is
-    lowered, its schedules evaluated; and in the trace of each kernel, where numbers are
-    tracers and members are placeholders that it can only pass on. So it may branch on
-    other arguments only. Annotations (`Scalar`, `NonNegative`, `Decay`, ...) say which
-    parameters are numbers; these take schedules and become traced leaves.
+    must be pure, since it runs often: at the call, for its errors; when the result is
+    lowered, with schedules evaluated; and in the trace of each kernel, where numbers
+    are tracers and members are placeholders that it can only pass on. So it may branch
+    on other arguments only. Annotations (`Scalar`, `NonNegative`, `Decay`, ...) declare
+    numbers, which take schedules and become traced leaves.
 
     Args:
         factory: The function; its name is that of the transformation.
 
     Raises:
         TypeError, ValueError: At the call of the factory: an unexpected argument, or a
-            number that is none or is out of the range that its annotation declares.
+            number of a wrong type or out of the range of its annotation.
 
     Examples:
         >>> @gradtx.transformation

@@ -1,4 +1,4 @@
-"""A stage of one rule that needs the whole tree."""
+"""Stages of one rule that needs the whole tree."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def run_tree_rule(run: Run, stage: TreeStage) -> None:
 
 
 def _as_seen(op: Op, x: Any, precision: LeafDTypes | None) -> Any:
-    """An update in the dtype in which an operation sees it.
+    """An update in the dtype for an operation.
 
-    A foreign one gets the dtype that it would get in a chain of optax.
+    A foreign operation gets the dtype that it would get in a chain of optax.
     """
     if precision is None or not precision.is_float:
         return x
@@ -85,7 +85,7 @@ def _as_seen(op: Op, x: Any, precision: LeafDTypes | None) -> Any:
 
 
 def _slots(run: Run, op: Op, keys: dict[str, str], like: Any) -> dict[str, Any]:
-    """The slots of an operation; the state holds none where nothing is kept."""
+    """The slots of an operation; without one in the state, the empty slot."""
     slots = {}
     for name, first in op.slots.items():
         key = keys[name]

@@ -1,4 +1,4 @@
-"""`update`: run a program, and make the next state of the one before."""
+"""`update`: run a program, and make the next state."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from gradtx.core.state import typed_as
 def update(
     bound: FactoryCall, /, updates: Any, state: Any, params: Any = None, **extra: Any
 ) -> tuple[Any, Any]:
-    """Transform updates (at first gradients), and make the new state.
+    """Transform gradients, and make the new state.
 
-    The state keeps its type: a plain dict stays one. As in optax, what keeps and counts
-    nothing takes anything as its state, and gives it back.
+    The state keeps its type: a plain dict stays one. As in optax, a stateless
+    transformation takes any object as its state, and returns it.
     """
     return update_if(bound, None, updates, state, params, extra)
 
@@ -34,10 +34,11 @@ def update(
 def update_if(
     bound: FactoryCall, is_due: Any, updates: Any, state: Any, params: Any, extra: Any
 ) -> tuple[Any, Any]:
-    """The same where a traced bool is true; else zeros, and the state as it is.
+    """As `update` where a traced bool is true; otherwise zeros and the old state.
 
-    Each kernel selects what it keeps, which costs nothing: it reads the old anyway. So
-    this is for a condition that mostly holds. Tree rules run under it, or do not.
+    Each kernel selects between old and new slots, which costs nothing, since it reads
+    the old ones anyway. So this is for a condition that is mostly true. Tree rules run
+    under the condition.
     """
 
     def run(program: Program, kept: Any, count: Any) -> tuple[Any, Any]:
@@ -63,8 +64,8 @@ def update_if(
                 if program.layout is None:
                     raise
             if made is None:
-                # A recipe may have put a number, then of a trace, where none is made
-                # anew: such as into a function of its own. Else this fails as well.
+                # A recipe may have stored a traced number where the layout cannot
+                # replace it, as in a closure. Other errors are raised again here.
                 made = run(program_of(bound, count), state, count)
                 program.layout.is_usable = False
             return made[0], typed_as(state, made[1])

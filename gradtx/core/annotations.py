@@ -1,4 +1,4 @@
-"""Annotations of factories: what an argument is, and the range of a number.
+"""Annotations of factories: the kind of an argument, and the range of a number.
 
 Only declared numbers become traced leaves and take schedules. Eight kinds of numbers
 (`Scalar`, `Positive`, `NonNegative`, `NonPositive`, `Fraction`, `Decay`, `OpenDecay`,
@@ -25,12 +25,12 @@ from gradtx.core.arguments import (
 
 T = TypeVar("T")
 
-# `Any`, because one argument is a number or a schedule where the user gives it, a
-# number where a recipe computes with it, and a `DecayValue` where a rule reads it.
+# `Any`, because an argument is a number or a schedule for the user, a number in a
+# recipe, and a `DecayValue` in a rule.
 Scalar = Annotated[Any, NumberRole()]
 """A number of any sign and size, or a schedule of it."""
 ScalarOrSchedule = Scalar
-"""The same, under optax's name for learning rates."""
+"""`Scalar` under optax's name for learning rates."""
 Positive = Annotated[Any, NumberRole("positive", low=0, is_open=True)]
 """A number above 0, or a schedule of it."""
 NonNegative = Annotated[Any, NumberRole("at least 0", low=0)]
@@ -41,20 +41,20 @@ Fraction = Annotated[Any, NumberRole("in [0, 1]", low=0, high=1)]
 """A number in [0, 1], or a schedule of it."""
 _DECAY = NumberRole("in [0, 1)", low=0, high=1, is_decay=True)
 Decay = Annotated[Any, _DECAY]
-"""A number in [0, 1), or a schedule of it; a rule gets it with its `complement`."""
+"""A number in [0, 1), or a schedule of it; rules get it with its `complement`."""
 OpenDecay = Annotated[
     Any, NumberRole("in (0, 1)", low=0, high=1, is_open=True, is_decay=True)
 ]
-"""A number in (0, 1), or a schedule of it; else as `Decay`."""
+"""A number in (0, 1), or a schedule of it; otherwise as `Decay`."""
 _WHOLE = NumberRole("whole and at least 1", low=1, is_count=True, is_whole=True)
 PositiveInt = Annotated[Any, _WHOLE]
 """A whole number of at least 1, or a schedule of it."""
 
 Fixed = Annotated[T, FIXED]
-"""`Fixed[Positive]`: the same number, but no schedule, for what only `init` reads."""
+"""`Fixed[Positive]`: a number without schedules, for example one that `init` reads."""
 
 Member = Annotated[optax.GradientTransformation, MemberRole()]
-"""A transformation, gradtx's or a foreign one; no schedule."""
+"""A transformation, of gradtx or foreign; no schedule."""
 DType = Annotated[Any, DTypeRole()]
 """A dtype of floats, such as `jnp.bfloat16` or "bfloat16"; no schedule."""
 Key = Annotated[Any, KeyRole()]
@@ -62,7 +62,7 @@ Key = Annotated[Any, KeyRole()]
 Size = Annotated[int, SizeRole()]
 """An int of at least 1 that fixes shapes; no schedule, and no tracer."""
 
-# Of one or two factories each.
+# Each is used by one or two factories.
 Ahead = Annotated[Any, NumberRole(steps_ahead=1)]
 Growth = Annotated[Any, NumberRole("at least 1", low=1)]
 Length = Annotated[Any, NumberRole("at least 4", low=4)]
@@ -72,14 +72,14 @@ PositiveIntAtItsOwnCount = Annotated[
 DecayAtItsOwnCount = Annotated[Any, dataclasses.replace(_DECAY, keeps_schedule=True)]
 SubSchedule = Annotated[Any, ScheduleRole()]
 
-# Counts of updates that schedules are made of: fractions are fine, and are shown.
+# Counts of updates in schedules: fractions are allowed, and are shown.
 Count = Fixed[Annotated[Any, NumberRole(is_count=True)]]
 Steps = Fixed[Annotated[Any, NumberRole("at least 0", low=0, is_count=True)]]
 Duration = Fixed[
     Annotated[Any, NumberRole("positive", low=0, is_open=True, is_count=True)]
 ]
 
-# The names that these had up to 0.6.0.
+# Their names up to 0.6.0.
 Share = Fraction
 """The older name of `Fraction`."""
 Every = PositiveInt

@@ -1,4 +1,4 @@
-"""Parameters after their updates."""
+"""Application of updates to parameters."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gradtx.core.trees import map_with_none
 
 
 def apply_updates(params: Any, updates: Any) -> Any:
-    """The parameters and their updates, in the parameters' dtypes.
+    """Add updates to parameters, in the parameters' dtypes.
 
     Same arguments, defaults and numbers as `optax.apply_updates`.
 
-    Where either is None the parameters stay (in optax, an update of None beside one is
-    an error), a whole tree of them if it is beside one.
+    Where either is None, the parameters do not change (in optax an update of None for a
+    parameter is an error). None also stands for a whole tree of updates.
 
     Args:
         params: A tree of parameters.
-        updates: A tree of updates like it, as `update` gives them.
+        updates: A tree of updates like it, as `update` returns.
 
     Examples:
         >>> params = {"w": jnp.array([1.0, 2.0], "bfloat16")}

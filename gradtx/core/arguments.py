@@ -1,4 +1,4 @@
-"""Arguments of factories: their kinds, as annotations declare them, and their checks.
+"""Arguments of factories: their kinds, from annotations, and their checks.
 
 A factory annotates its numbers (`b1: Decay`, `eps: NonNegative`), also inside a tuple
 or a dict (`weights: Sequence[Scalar]`), its member transformations and its dtypes.
@@ -33,16 +33,16 @@ from gradtx.core.prng import is_key
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """A plain argument: static, whatever it is.
+    """A plain argument of any type, which is static.
 
     Attributes:
-        is_optional: Whether None may stand in its place.
+        is_optional: Whether None is allowed.
     """
 
     is_optional: bool = dataclasses.field(default=True, kw_only=True)
 
     def is_leaf(self, value: Any) -> bool:
-        """Whether a part of the argument is one value, beside what JAX says."""
+        """Whether a part of the argument is one value, in addition to JAX's leaves."""
         return isinstance(value, optax.GradientTransformation)
 
     def is_child(self, value: Any) -> bool:
@@ -50,25 +50,25 @@ class Role:
         return False
 
     def is_schedule(self, value: Any) -> bool:
-        """Whether the value is a schedule in the place of a number."""
+        """Whether the value is a schedule instead of a number."""
         return False
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
-        """Check one value where it is given, and bring it to the form that is kept."""
+        """Check a value, and convert it to the stored form."""
         return value
 
     def check_none(self, owner: str, argument: str) -> None:
-        """Raise where None is given and may not be."""
+        """Raise for a None that is not allowed."""
         if not self.is_optional:
             self.bind(None, owner, argument)
 
     def check_whole(self, value: Any, owner: str, argument: str) -> None:
-        """Raise where an argument as a whole is not as its annotation says."""
+        """Raise if a whole argument does not fit its annotation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DTypeRole(Role):
-    """A dtype of floats: "bfloat16" and jnp.bfloat16 are one."""
+    """A dtype of floats: "bfloat16" and jnp.bfloat16 are equal."""
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
         """The dtype as NumPy's."""
@@ -80,13 +80,13 @@ class DTypeRole(Role):
 
 @dataclasses.dataclass(frozen=True)
 class WordRole(Role):
-    """One of a few words: what `Literal` declares."""
+    """One of a few words, declared by `Literal`."""
 
     choices: tuple[Any, ...]
     is_optional: bool = dataclasses.field(default=False, kw_only=True)
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
-        """The word, or an error that lists those there are."""
+        """The word; raise for others, with a list of the words."""
         if value in self.choices:
             return value
         words = " or ".join(map(repr, self.choices))
@@ -98,11 +98,11 @@ class BoolRole(Role):
     """True or False."""
 
     def is_leaf(self, value: Any) -> bool:
-        """Whatever is given is one value."""
+        """Always true: any argument is one value."""
         return True
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
-        """The bool, or an error that names what was given instead."""
+        """The bool; raise for other types."""
         is_scalar = is_concrete(value) and np.ndim(value) == 0
         if is_scalar and not isinstance(value, str) and value in (0, 1):
             return bool(value)
@@ -114,11 +114,11 @@ class KeyRole(Role):
     """A seed, or a PRNG key, typed or raw."""
 
     def is_child(self, value: Any) -> bool:
-        """A key is data; a seed is written down in the program."""
+        """True for a key, which is data; a seed is a constant of the program."""
         return hasattr(value, "dtype")
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
-        """The seed as it is, a key as a raw one."""
+        """The seed unchanged, a key as a raw key."""
         if isinstance(value, int) and not isinstance(value, bool):
             return value
         key: Any = jax.random.key_data(value) if is_key(value) else value
@@ -140,7 +140,7 @@ class SizeRole(Role):
     is_optional: bool = dataclasses.field(default=False, kw_only=True)
 
     def is_leaf(self, value: Any) -> bool:
-        """Whatever is given is one value."""
+        """Always true: any argument is one value."""
         return True
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
@@ -163,11 +163,11 @@ class MemberRole(Role):
     is_optional: bool = dataclasses.field(default=False, kw_only=True)
 
     def is_leaf(self, value: Any) -> bool:
-        """None stands for no transformation, and is refused as one."""
+        """True for None too, which `bind` then rejects."""
         return value is None or isinstance(value, AbsentMember) or is_member(value)
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
-        """The transformation, or an error that names what was given instead."""
+        """The transformation; raise for other types."""
         if isinstance(value, AbsentMember):
             return value
         if is_member(value):
@@ -180,7 +180,7 @@ class MemberRole(Role):
 
 @dataclasses.dataclass(frozen=True)
 class NumberRole(Role):
-    """A number, or a schedule in its place.
+    """A number, or a schedule of it.
 
     Attributes:
         words: The range in words.
@@ -188,14 +188,14 @@ class NumberRole(Role):
         high: The largest number, excluded if the number is a decay.
         is_open: Whether `low` is excluded.
         is_decay: Whether rules need the complement.
-        takes_schedule: Whether a schedule may stand in its place.
-        is_count: Whether it counts steps, and is shown without a decimal point.
+        takes_schedule: Whether a schedule is allowed.
+        is_count: Whether it is a number of steps, shown without a decimal point.
         is_whole: Whether it has no fraction.
         is_container: Whether the argument is a container of such numbers.
-        keeps_schedule: Whether a schedule stays one, for the rule to evaluate.
-        steps_ahead: The count that a schedule sees, less that of other numbers.
-        choices: Words that may stand beside or in the place of numbers.
-        kinds: The kinds of a container's parts, if these are a fixed number.
+        keeps_schedule: Whether the rule gets a schedule itself, to evaluate it.
+        steps_ahead: The count of its schedule minus the count of other schedules.
+        choices: Words that are allowed besides or instead of numbers.
+        kinds: The kinds of a container's parts, if their number is fixed.
     """
 
     words: str = "a number"
@@ -214,20 +214,20 @@ class NumberRole(Role):
     kinds: tuple[str, ...] = ()
 
     def is_child(self, value: Any) -> bool:
-        """Numbers are."""
+        """True for numbers."""
         return is_number(value)
 
     def is_schedule(self, value: Any) -> bool:
-        """Whatever is no number, nor one of the words."""
+        """True for all but numbers and the words."""
         is_number_or_word = is_number(value) or value in self.choices
         return not (self.keeps_schedule or is_number_or_word)
 
     def is_leaf(self, value: Any) -> bool:
-        """Containers hold numbers, where the annotation is one."""
+        """False for containers of numbers, if the annotation is a container."""
         return not (self.is_container and isinstance(value, tuple | list | dict))
 
     def check_whole(self, value: Any, owner: str, argument: str) -> None:
-        """A container is none of its numbers; of a fixed number it holds that many."""
+        """Raise unless a container has the annotated type and length."""
         is_one = is_number(value) and np.ndim(value) == 0
         if self.is_container and not self.kinds and is_one:
             raise TypeError(
@@ -241,10 +241,10 @@ class NumberRole(Role):
                 raise TypeError(f"{owner}: {argument} must be a {kinds}, got {value!r}")
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
-        """The number as it is kept; a schedule as it is.
+        """The number in its stored form; a schedule unchanged.
 
-        Concrete scalars of jax become NumPy's (a host that forbids arrays in a
-        transformation sees none), ints become floats (`sgd(1)` is `sgd(1.0)`).
+        Concrete scalars of jax become NumPy's (for hosts that forbid arrays in a
+        transformation), ints become floats (`sgd(1)` equals `sgd(1.0)`).
         """
         if isinstance(value, DecayValue):
             return value if self.is_decay else value.value
@@ -267,7 +267,7 @@ class NumberRole(Role):
         return self._with_complement(value)
 
     def take(self, value: Any, owner: str, argument: str) -> Any:
-        """The number that a schedule gave; no array is fetched to check it."""
+        """The value of a schedule; arrays are not fetched for the check."""
         if not is_number(value):
             raise TypeError(
                 f"{owner}: {argument} must be {self.words}, "
@@ -284,7 +284,7 @@ class NumberRole(Role):
         return DecayValue.of(value) if self.is_decay else value
 
     def _admits(self, value: np.ndarray) -> bool:
-        """Whether every element lies in the range. NaN lies in none."""
+        """Whether every element is in the range; false for NaN."""
         above = value > self.low if self.is_open else value >= self.low
         below = value < self.high if self.is_decay else value <= self.high
         is_whole = value == np.round(value) if self.is_whole else True
@@ -304,14 +304,14 @@ class NumberRole(Role):
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleRole(Role):
-    """A schedule that is kept as one: a part of another schedule."""
+    """A schedule as part of another schedule, not evaluated."""
 
     def is_leaf(self, value: Any) -> bool:
-        """Containers hold schedules; whatever else is one."""
+        """False for containers of schedules, true for all else."""
         return not isinstance(value, tuple | list)
 
     def bind(self, value: Any, owner: str, argument: str) -> Any:
-        """The schedule, or an error that names what was given instead."""
+        """The schedule; raise for other types."""
         if callable(value):
             return value
         raise TypeError(f"{owner}: {argument} must be a schedule, got {value!r}")
@@ -323,7 +323,7 @@ FIXED = object()
 
 
 def role_of(annotation: Any) -> Role:
-    """The role that an annotation declares, at any depth."""
+    """The role declared by an annotation, at any depth."""
     for item in getattr(annotation, "__metadata__", ()):
         if isinstance(item, NumberRole) and FIXED in annotation.__metadata__:
             return dataclasses.replace(item, takes_schedule=False)

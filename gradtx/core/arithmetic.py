@@ -1,4 +1,4 @@
-"""Arithmetic whose values and derivatives are finite where they should be."""
+"""Arithmetic with finite values and derivatives at 0."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jax import numpy as jnp
 
 
 def abs2(x: Any) -> Any:
-    """|x|**2, real also for complex x."""
+    """|x|**2, real for complex x too."""
     if jnp.iscomplexobj(x):
         return jnp.square(x.real) + jnp.square(x.imag)
     return jnp.square(x)
@@ -25,8 +25,8 @@ def safe_sqrt(x: Any) -> Any:
 def bare_sqrt(x: Any) -> Any:
     """The root of an x of at least 0, with derivative 0 at 0.
 
-    As `safe_sqrt`, but nothing is selected: inside a sum that would be a pass over the
-    array of its own.
+    As `safe_sqrt` without a `where`, which inside a sum would be a separate pass over
+    the array.
     """
     return jnp.sqrt(x)
 
@@ -38,23 +38,23 @@ def _(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
 
 
 def whole(number: Any) -> Any:
-    """A number without a fraction as an int32, to count with."""
+    """A whole number as an int32, for arithmetic with counts."""
     return jnp.asarray(number).astype(jnp.int32)
 
 
 def is_first_of(count: Any, period: Any) -> Any:
-    """Whether a count is the first of every so many."""
+    """Whether a count is the first of its period."""
     return count % whole(period) == 0
 
 
 def is_last_of(count: Any, period: Any) -> Any:
-    """Whether a count is the last of every so many."""
+    """Whether a count is the last of its period."""
     return count % whole(period) == whole(period) - 1
 
 
 @jax.custom_jvp
 def ratio(x: Any, y: Any) -> Any:
-    """X / y for reals, its derivative without the square of y, which may underflow."""
+    """`x / y` for reals, with a derivative without y squared, which may underflow."""
     return x / y
 
 
@@ -65,20 +65,20 @@ def _(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 def safe_ratio(x: Any, y: Any) -> Any:
-    """X / y, 0 with derivative 0 where y is 0."""
+    """`x / y`, or 0 with derivative 0 where y is 0."""
     is_zero = y == 0
     return jnp.where(is_zero, 0, x / jnp.where(is_zero, 1, y))
 
 
 def inner(x: Any, y: Any) -> Any:
-    """The real inner product of two arrays of one shape."""
+    """The real inner product of two arrays of equal shape."""
     return jnp.sum(jnp.real(jnp.conj(x) * y))
 
 
 def replicated(x: jax.Array) -> jax.Array:
-    """The array laid out on every device whole, where its type says that it is not.
+    """The array, replicated on every device if its type is sharded.
 
-    On a mesh of explicit axes, arrays of different layouts cannot be put together.
+    On a mesh of explicit axes, arrays of different shardings cannot be concatenated.
     """
     spec = jax.typeof(x).sharding.spec
     return jax.sharding.reshard(x, jax.P(*[None] * x.ndim)) if any(spec) else x

@@ -1,7 +1,7 @@
-"""The call of a factory, which a transformation remembers.
+"""Calls of factories, which transformations remember.
 
-It is split in two: `children` (numbers, nested transformations, schedules), which JAX
-may trace, stack and differentiate, and a `CallSpec` (all else), which is hashable.
+A call has two parts: `children` (numbers, nested transformations, schedules), which JAX
+may trace, stack and differentiate, and a hashable `CallSpec` of all else.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 CHILD = object()
-"""Marks, in a spec, the place of a leaf that is a child."""
+"""Placeholder in a spec for a leaf that is a child."""
 ONLY_ITSELF = (
     "functions and foreign transformations are equal only to themselves: "
     "make it once, for both"
@@ -38,14 +38,14 @@ ONLY_ITSELF = (
 
 
 class CallSpec:
-    """The static part of a bound factory; equal specs build the same program.
+    """The static part of a factory call; equal specs make the same program.
 
     Attributes:
         factory: The factory.
         treedefs: The structure of each argument.
-        statics: For each leaf of the arguments its value, or `CHILD`.
-        roles: For each leaf its role.
-        names: For each leaf the argument that it belongs to.
+        statics: The value of each leaf of the arguments, or `CHILD`.
+        roles: The role of each leaf.
+        names: The argument of each leaf.
     """
 
     __slots__ = (
@@ -73,7 +73,7 @@ class CallSpec:
         self._hash = hash((factory, treedefs, *map(hash_of, statics)))
 
     def paths(self) -> list[Any]:
-        """For each leaf its path in its argument."""
+        """The path of each leaf in its argument."""
         trees = [jax.tree.unflatten(t, range(t.num_leaves)) for t in self.treedefs]
         pairs = [
             pair for tree in trees for pair in jax.tree_util.tree_leaves_with_path(tree)
@@ -93,17 +93,17 @@ class CallSpec:
             and self.treedefs == other.treedefs
             and all(map(same, self.statics, other.statics))
         )
-        if not is_same:  # JAX then shows both: each says where it differs
+        if not is_same:  # JAX then prints both: each shows its differences
             self._unlike, other._unlike = weakref.ref(other), weakref.ref(self)
         return is_same
 
     def __repr__(self) -> str:
-        """The arguments, and where they differ from those it was last unequal to."""
+        """The arguments, and their differences from the last unequal spec."""
         arguments = ", ".join(f"{k}={_shown(x)}" for k, x in self._arguments().items())
         return f"{self.factory.name}({arguments}){self._difference()}"
 
     def _arguments(self) -> dict[str, Any]:
-        """What is static, by argument and path; `...` for what JAX sees as a child."""
+        """The static values, by argument and path; `...` for children."""
         found: dict[str, dict[str, Any]] = {
             n: {} for n in self.factory.signature.parameters
         }
@@ -133,12 +133,12 @@ class CallSpec:
 
 
 def _has_no_value(x: Any) -> bool:
-    """Whether two of these, made alike, are not equal."""
+    """Whether equal copies of this compare as unequal."""
     return inspect.isfunction(x) or isinstance(x, optax.GradientTransformation)
 
 
 def _shown(value: Any) -> str:
-    """A static argument; of a function where it is from."""
+    """A static argument as text; for a function its module too."""
     if value is ...:
         return "..."
     if inspect.isfunction(value):
@@ -152,15 +152,15 @@ in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("body", default=F
 
 
 class FactoryCall:
-    """A factory bound to its arguments.
+    """A call of a factory: the factory and its arguments.
 
     Attributes:
-        spec: What is static.
-        children: What JAX may trace: numbers, members, schedules.
-        program: What the transformation is lowered to, if no schedule gives numbers.
-        first_program: That before any update.
-        layouts: Of un-jitted updates, see `compiler/layout.py`; shared with calls that
-            are made of this one by other numbers.
+        spec: The static part.
+        children: The parts that JAX may trace: numbers, members, schedules.
+        program: The program of the transformation, if no number is scheduled.
+        first_program: The program before any update.
+        layouts: Layouts of un-jitted updates, see `compiler/layout.py`; shared with
+            calls that differ from this one in numbers only.
     """
 
     def __init__(self, spec: CallSpec, children: tuple[Any, ...]):
@@ -171,11 +171,11 @@ class FactoryCall:
 
     @property
     def factory(self) -> Factory:
-        """The factory that this was bound by."""
+        """The factory."""
         return self.spec.factory
 
     def leaves(self) -> list[Any]:
-        """The leaves of all arguments, children in their places."""
+        """The leaves of all arguments, including children."""
         children = iter(self.children)
         return [next(children) if s is CHILD else s for s in self.spec.statics]
 
@@ -205,7 +205,7 @@ class FactoryCall:
             in_body.reset(token)
 
     def without_members(self) -> FactoryCall:
-        """The same with a placeholder for each transformation in it."""
+        """The call with a placeholder for each nested transformation."""
         absent = AbsentMember(self.factory.name)
         is_member = optax.GradientTransformation
         kept = [absent if isinstance(x, is_member) else x for x in self.children]
@@ -223,16 +223,16 @@ class FactoryCall:
 
     @property
     def is_scheduled(self) -> bool:
-        """Whether a schedule stands in the place of a number."""
+        """Whether a number is given by a schedule."""
         return bool(self.schedules())
 
     def schedules(self) -> list[Any]:
-        """The schedules in the places of numbers."""
+        """The schedules of numbers."""
         pairs = zip(self.spec.roles, self.leaves(), strict=True)
         return [leaf for role, leaf in pairs if role.is_schedule(leaf)]
 
     def at(self, count: Any) -> FactoryCall:
-        """The same with every number that a schedule gives evaluated at `count`."""
+        """The call with every schedule of a number evaluated at `count`."""
 
         def resolve(role: Role, leaf: Any, name: str) -> Any:
             if not (isinstance(role, NumberRole) and role.is_schedule(leaf)):
@@ -243,7 +243,7 @@ class FactoryCall:
         return self.mapped(resolve)
 
     def mapped(self, function: Callable[[Role, Any, str], Any]) -> FactoryCall:
-        """The same with each leaf as `(role, leaf, argument)` gives it."""
+        """The call with each leaf replaced by `function(role, leaf, argument)`."""
         spec, statics, children = self.spec, [], []
         triples = zip(spec.roles, self.leaves(), spec.names, strict=True)
         for role, *leaf in triples:
@@ -263,12 +263,12 @@ class FactoryCall:
 
 @stable
 def remade(public: Any, values: list[Any]) -> Any:
-    """What a factory makes of one value for each parameter: pickles call it."""
+    """Call a factory with one value for each parameter; used by pickles."""
     return public.factory.make(values)
 
 
 class FactoryValue:
-    """What a transformation and a schedule have because they remember their factory."""
+    """Base of transformations and schedules, which remember their factory."""
 
     bound: FactoryCall
 
@@ -279,7 +279,7 @@ class FactoryValue:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Each argument by name, as it was given; a decay as its number."""
+        """The arguments by name, as given; a decay as its number."""
         factory = self.bound.factory
         given = zip(factory.roles, self.bound.values(), strict=True)
         plain = (
@@ -293,7 +293,7 @@ class FactoryValue:
         return dict(zip(factory.signature.parameters, plain, strict=True))
 
     def replace(self, **changes: Any) -> typing.Self:
-        """The same with some arguments changed, checked as if newly given."""
+        """A copy with some arguments changed, checked as in a new call."""
         factory = self.bound.factory
         parameters = factory.signature.parameters
         values = dict(zip(parameters, self.bound.values(), strict=True))
@@ -333,7 +333,7 @@ class FactoryValue:
 
 
 def _plain(is_count: bool, value: Any) -> Any:
-    """A number as it was given: a decay without its complement, a count as an int."""
+    """A number as given: a decay without its complement, a count as an int."""
     if isinstance(value, DecayValue):
         return value.value
     is_whole = isinstance(value, float) and value.is_integer()

@@ -1,4 +1,4 @@
-"""The context of a rule: what it may look at, and errors where that is missing."""
+"""The context of a rule: the values that it may read, and errors for missing ones."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Slots = Mapping[str, Any]
 
 
 class NoStateError(ValueError):
-    """There is no state, where something is kept or counted."""
+    """A state of None for a transformation that keeps or counts something."""
 
 
 def no_state(owner: str, what: str) -> NoStateError:
-    """The error for None as the state of what keeps or counts something."""
+    """The error for a state of None where something is kept or counted."""
     return NoStateError(f"{owner}: {what}; give the state that init makes, not None")
 
 
 def no_params(owner: str, *more: str) -> ValueError:
-    """The error for no parameters, where they are needed, with the call to write."""
+    """The error for missing parameters, with the call to write."""
     call = ", ".join(["updates, state, params", *more])
     return ValueError(f"{owner}: missing parameters; call update({call})")
 
@@ -35,7 +35,7 @@ def no_params(owner: str, *more: str) -> ValueError:
 @stable
 @dataclasses.dataclass(frozen=True)
 class Private:
-    """A name that a recipe lets for itself: no string of a user's equals it."""
+    """A private name in a recipe's `let`, which no user's string equals."""
 
     name: str
 
@@ -45,10 +45,10 @@ class Private:
 
 @dataclasses.dataclass(frozen=True)
 class SettleContext:
-    """What `settle` may look at beside what was measured and kept.
+    """The context of `settle`, besides its measurements and scalars.
 
     Attributes:
-        count: The number of updates before this one, an int32.
+        count: The number of past updates, an int32.
         extra: The extra arguments that the rule needs.
 
     Examples:
@@ -74,22 +74,22 @@ class SettleContext:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Leaf:
-    """What a rule may look at beside the update and its slots.
+    """The context of a rule, besides the update and its slots.
 
     Attributes:
         owner: The name of the transformation, for messages.
-        grad: The update that entered the enclosing `moments`; outside one, the update
-            that reaches the rule.
-        flowing: In an estimator, the update that flows past it; elsewhere as `grad`.
-        marks: What the enclosing `let`s gave names to.
-        clock: The number of updates before this one, an int32; None without a state.
-        total: What the rule measured, summed over the tree.
+        grad: The update that entered the enclosing `moments`; without one, the input
+            of the rule.
+        flowing: In an estimator, the update to divide; elsewhere the same as `grad`.
+        marks: The values named by enclosing `let`s.
+        clock: The number of past updates, an int32; None without a state.
+        total: The rule's measurements, summed over the tree.
         shared: The rule's whole-tree scalars, settled for this update.
-        before: The same as they were before this update.
+        before: The scalars before this update.
         key: A PRNG key (raw uint32) for this leaf and update, if the rule has one.
         extra: The extra arguments that the rule needs.
-        static: The leaf's, if the rule has one for each.
-        array: The parameter, or None: see `param`.
+        static: The static value of this leaf, if the rule has them.
+        array: The parameter, or None; see `param`.
 
     Examples:
         >>> @gradtx.transformation
@@ -116,7 +116,7 @@ class Leaf:
 
     @property
     def count(self) -> Any:
-        """The number of updates before this one, an int32."""
+        """The number of past updates, an int32."""
         if self.clock is None:
             raise no_state(self.owner, "counts updates")
         return self.clock
@@ -134,7 +134,7 @@ class Leaf:
         return self.array
 
     def recall(self, name: str | Private) -> Any:
-        """What an enclosing `let` has under a name."""
+        """The value that an enclosing `let` has named."""
         if name not in self.marks:
             raise ValueError(
                 f"{self.owner}: expected a let of {str(name)!r} around it, got none"
@@ -143,12 +143,12 @@ class Leaf:
 
     @property
     def path(self) -> str:
-        """Where the leaf is, for messages: leaves that share a kernel share a path."""
+        """The path of the leaf, for messages; leaves with one kernel share a path."""
         return current_path.get(lambda: "?")()
 
 
 def refuse_complex(u: Any, leaf: Leaf) -> None:
-    """Raise `TypeError` if the update is complex, for rules that order numbers."""
+    """Raise `TypeError` if the update is complex, for rules that compare numbers."""
     if jnp.iscomplexobj(u):
         raise TypeError(
             f"{leaf.owner}: complex numbers have no order, "
@@ -158,16 +158,16 @@ def refuse_complex(u: Any, leaf: Leaf) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """What a tree rule may look at beside the updates.
+    """The context of a tree rule, besides the updates.
 
     Attributes:
-        params: The parameters that it updates, None elsewhere; None without any.
-        own: Also those of its leaves that have no update.
-        whole: All parameters, for what calls a function of them.
+        params: The parameters that it updates, None elsewhere; None without parameters.
+        own: `params`, and parameters of its leaves without an update.
+        whole: All parameters, for calls of a function of them.
         grad: The update that entered the enclosing `moments`.
-        count: How many updates there were before.
+        count: The number of past updates.
         extra: The extra arguments of `update`.
-        is_skipped: A bool, whether this update is; always False for what does not wait.
+        is_skipped: Whether this update is skipped; False unless the rule `waits`.
 
     Examples:
         >>> def difference(updates, slots, tree):
@@ -189,7 +189,7 @@ class Tree:
     is_skipped: Any = False
 
     def filled(self, params: Any) -> Any:
-        """Parameters, with those that it does not update in the places of None."""
+        """Parameters, with None replaced by those that the rule does not update."""
 
         def one(mine: Any, whole: Any) -> Any:
             return whole if mine is None else mine
@@ -197,7 +197,7 @@ class Tree:
         return jax.tree.map(one, params, self.whole, is_leaf=is_none)
 
     def at(self, own: Any) -> Tree:
-        """The same where its own parameters are others."""
+        """The context with other `own` parameters."""
         params = jax.tree.map(
             lambda p, o: None if p is None else o, self.params, own, is_leaf=is_none
         )

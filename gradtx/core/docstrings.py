@@ -1,4 +1,4 @@
-"""Docstrings: arguments that several factories share are described once."""
+"""Docstrings: describe arguments shared by several factories once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENTRY = re.compile(r"^ {4}(\*{0,2}\w+(?:, \*{0,2}\w+)*):", re.MULTILINE)
 
 
 def arguments_in(doc: str) -> dict[str, str]:
-    """For each argument that a docstring describes, its entry under `Args`."""
+    """The entries under `Args` of a docstring, by argument."""
     section = SECTION.search(doc + "\n")
     if section is None:
         return {}
@@ -31,11 +31,11 @@ def arguments_in(doc: str) -> dict[str, str]:
 
 
 def described_by(*sources: Any, **names: str) -> Callable[[T], T]:
-    """A decorator, above that of a factory: entries for arguments that have none.
+    """Decorator, above that of a factory: add missing entries for arguments.
 
     Args:
-        sources: Functions whose docstrings describe such arguments, the nearest first.
-        names: For arguments that a source calls otherwise, their names there.
+        sources: Functions whose docstrings describe the arguments, nearest first.
+        names: Names in the sources, by argument, where they differ.
     """
 
     def described(public: T) -> T:
@@ -63,7 +63,7 @@ def _entry(name: str, text: str) -> str:
 
 
 def _with_section(doc: str, section: str) -> str:
-    """A docstring with another `Args`; where it had none, before what it keeps."""
+    """A docstring with another `Args` section; a new one precedes `Keeps`."""
     if SECTION.search(doc + "\n"):
         return SECTION.sub(lambda _: section + "\n", doc + "\n").rstrip()
     later = re.search(r"^(?:Keeps\b|Returns:|Raises:|Examples:)", doc, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Dtypes of a leaf: rules compute in one, and the update leaves in another."""
+"""Dtypes of a leaf: of the computation in rules, and of the returned update."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def default_float() -> np.dtype:
 
 
 class LeafDTypes(NamedTuple):
-    """The dtypes of a leaf: rules compute in one, the update leaves in the other.
+    """The dtypes of a leaf: of the computation in rules, and of the returned update.
 
-    Integers stay integers, and what foreign transformations make of them as it is.
+    Integers stay integers; outputs of foreign transformations for them are unchanged.
     """
 
     compute: np.dtype
@@ -28,11 +28,11 @@ class LeafDTypes(NamedTuple):
 
     @property
     def real(self) -> np.dtype:
-        """The real dtype of the precision that rules compute in."""
+        """The real dtype of the computation."""
         return jnp.finfo(self.compute).dtype
 
     def cast(self, x: Any) -> Any:
-        """Bring a float to the precision of the leaf, real or complex as it is."""
+        """Cast a real or complex array to the precision of the leaf."""
         x = jnp.asarray(x)
         if not (self.is_float and jnp.issubdtype(x.dtype, jnp.inexact)):
             return x
@@ -42,7 +42,7 @@ class LeafDTypes(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def leaf_dtypes_of(update: Any, param: Any) -> LeafDTypes:
-    """The precision for dtypes of an update and its parameter (None without params)."""
+    """The dtypes of a leaf from those of its update and parameter (or None)."""
     dtypes = update, update if param is None else param
     if not all(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
         return LeafDTypes(update, update, is_float=False)
@@ -52,10 +52,10 @@ def leaf_dtypes_of(update: Any, param: Any) -> LeafDTypes:
 
 
 def holding(array: Any, dtype: Any) -> Any:
-    """The dtype that a slot like an array has where one is asked for, or None.
+    """The dtype of a slot like an array, for a requested dtype or None.
 
-    Complex numbers do not fit into a real one: they stay as they are, but for 16 bits,
-    of which there are no complex ones. Those are refused at the first update.
+    A complex array keeps its dtype if a real one is requested, except for 16 bits:
+    there are no complex dtypes of that size, and the first update raises.
     """
     if dtype is None or not jnp.iscomplexobj(array):
         return dtype or array.dtype
@@ -64,7 +64,7 @@ def holding(array: Any, dtype: Any) -> Any:
 
 
 def wide(array: Any) -> Any:
-    """An array in the precision that rules compute in."""
+    """An array in the precision of the computation in rules."""
     is_float = jnp.issubdtype(array.dtype, jnp.inexact)
     dtype = leaf_dtypes_of(array.dtype, None).compute if is_float else jnp.float32
     return array.astype(dtype)

@@ -1,6 +1,6 @@
 """Equality and hashes of the arguments of transformations.
 
-Mappings of all kinds are one kind of container.
+Mappings of all types are equal containers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _is_array(value: Any) -> bool:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two leaves are interchangeable: by type and value, never guessed.
+    """Whether two leaves are interchangeable, by type and value.
 
     Arrays compare by dtype, shape and bytes, tracers by identity, floats so that NaN
     equals itself and -0.0 is not 0.0, a partial function by its parts, other objects by
@@ -51,13 +51,13 @@ def same(a: Any, b: Any) -> bool:
 
 
 def _parts(function: functools.partial) -> tuple[Any, ...]:
-    """What a partial function is made of."""
+    """The function and arguments of a partial function."""
     keywords = (x for pair in sorted(function.keywords.items()) for x in pair)
     return function.func, *function.args, *keywords
 
 
 def hash_of(leaf: Any) -> int:
-    """A hash that goes with `same` and never touches the value of an array."""
+    """A hash consistent with `same`, which never reads the values of an array."""
     if isinstance(leaf, DecayValue):
         leaf = leaf.value
     if isinstance(leaf, functools.partial):
@@ -71,7 +71,7 @@ def hash_of(leaf: Any) -> int:
 
 
 def with_dicts(value: Any) -> Any:
-    """Mappings of other kinds, which JAX takes for leaves, as dicts."""
+    """Convert mappings of other types, which JAX treats as leaves, to dicts."""
     if isinstance(value, tuple) and any(isinstance(x, Mapping) for x in value):
         return tuple(map(with_dicts, value))
     return dict(value) if isinstance(value, Mapping) else value

@@ -1,4 +1,4 @@
-"""Words that error messages share: names, near misses, shapes and dtypes."""
+"""Shared parts of error messages: names, near misses, shapes and dtypes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 MOST = 5
-"""How many names an error lists."""
+"""Largest number of names in an error."""
 LONGEST = 80
-"""How long a value is shown as it is."""
+"""Largest length of a value's repr in an error."""
 
 
 def first_few(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and the number of others."""
     shown = ", ".join(map(repr, names[:MOST]))
     return shown + (f" and {len(names) - MOST} more" if len(names) > MOST else "")
 
 
 def set_difference(given: Iterable[str], known: Iterable[str]) -> str:
-    """Where two sets of names differ: `missing: 'a'; unexpected: 'b'`."""
+    """The difference of two sets of names: `missing: 'a'; unexpected: 'b'`."""
     given, known = set(given), set(known)
     both = (("missing", known - given), ("unexpected", given - known))
     return "; ".join(
@@ -30,13 +30,13 @@ def set_difference(given: Iterable[str], known: Iterable[str]) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for a near miss of a known name, else nothing."""
+    """`; did you mean 'x'?` for a near miss of a known name, else an empty text."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def hint_for(value: Any) -> str:
-    """What makes a transformation of what is nearly one."""
+    """A hint how to make a transformation of a value."""
     if isinstance(value, list | tuple):
         return "; give them one by one"
     return "; call it to make one" if hasattr(value, "factory") else ""
@@ -48,7 +48,7 @@ def dtype_and_shape(array: Any) -> str:
 
 
 def short_repr(value: Any) -> str:
-    """A value as it is, or what it is: no error prints a tree of parameters."""
+    """The repr of a value if short, else its type, so no error prints parameters."""
     text = repr(value)
     if len(text) <= LONGEST and "\n" not in text:
         return text
@@ -63,7 +63,7 @@ current_path: contextvars.ContextVar[Callable[[], str]] = contextvars.ContextVar
 
 @contextlib.contextmanager
 def at_path(path: Callable[[], str]) -> Iterator[None]:
-    """What runs inside is about the leaf at this path."""
+    """Context: errors inside are about the leaf at this path."""
     token = current_path.set(path)
     try:
         yield

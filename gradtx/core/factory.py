@@ -1,7 +1,7 @@
 """Factories that remember their arguments.
 
-From a factory and its arguments come repr, equality, hashing, pickling, `replace` and
-the pytree registration of every transformation and schedule.
+The factory and its arguments give every transformation and schedule its repr, equality,
+hash, pickles, `replace` and pytree registration.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What a factory declares of itself, for tools that show or name transformations.
+    """Declarations of a factory, for tools that show or name transformations.
 
     Attributes:
-        is_part: Whether users know only the recipe around it, which errors then name.
-        is_sequence: Whether it only puts members one after the other: it is no name.
-        pins: The argument that names what is inside, if there is one.
-        lists_numbers: How its numbers are listed, if the state keeps them.
+        is_part: Whether it is internal to a recipe, whose name errors then use.
+        is_sequence: Whether it only chains members, so that names omit it.
+        pins: The argument that names its contents, or None.
+        lists_numbers: Function that lists its numbers, if the state keeps them.
     """
 
     is_part: bool = False
@@ -44,13 +44,13 @@ class Facts:
 
 
 class Factory:
-    """A function that makes transformations or schedules, and what its signature says.
+    """A function that makes transformations or schedules, and its signature.
 
     Attributes:
-        function: The body as it was written.
-        cls: What it makes.
-        public: The function that users call; pickles go by its qualified name.
-        facts: What it declares of itself.
+        function: The undecorated function.
+        cls: The class of its results.
+        public: The function that users call; pickles refer to its qualified name.
+        facts: Its declarations.
     """
 
     def __init__(self, function: Callable, cls: Callable[[FactoryCall], Any]):
@@ -61,17 +61,17 @@ class Factory:
 
     @functools.cached_property
     def signature(self) -> inspect.Signature:
-        """The signature that a user sees."""
+        """The signature for users."""
         return inspect.signature(self.function)
 
     @functools.cached_property
     def roles(self) -> tuple[Role, ...]:
-        """A role for each parameter."""
+        """The role of each parameter."""
         hints = typing.get_type_hints(self.function, include_extras=True)
         return tuple(role_of(hints.get(name)) for name in self.signature.parameters)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Check the arguments, and make what remembers them."""
+        """Check the arguments, and make the result."""
         parameters = self.signature.parameters
         for name in kwargs:
             if name not in parameters:
@@ -84,14 +84,14 @@ class Factory:
         return self.make(list(arguments.arguments.values()))
 
     def make(self, values: list[Any]) -> Any:
-        """What the factory makes of one value for each parameter, all checked."""
+        """Make the result from one value for each parameter, all checked."""
         bound = self.bind(values)
         if not in_body.get() and not bound.is_scheduled:
-            bound.call()  # so that what the body checks is checked here
+            bound.call()  # for the checks in the body
         return self.cls(bound)
 
     def bind(self, values: list[Any]) -> FactoryCall:
-        """One value for each parameter, split into a spec and children."""
+        """Split one value for each parameter into a spec and children."""
         statics, children, treedefs, roles, names = [], [], [], [], []
         parameters = self.signature.parameters
         for name, role, value in zip(parameters, self.roles, values, strict=True):
@@ -108,7 +108,7 @@ class Factory:
             role.check_whole(value, self.name, name)
             try:
                 leaves, treedef = jax.tree.flatten(value, is_leaf=is_leaf)
-            except ValueError as error:  # keys that cannot be sorted
+            except ValueError as error:  # unsortable keys
                 keys = sorted(map(repr, value)) if isinstance(value, Mapping) else value
                 message = f"{self.name}: {name} must be a tree, got {keys}: {error}"
                 raise TypeError(message) from None
@@ -128,12 +128,12 @@ class Factory:
         return FactoryCall(spec, tuple(children))
 
     def unknown(self, name: str, near: Sequence[str] = (), more: str = "") -> TypeError:
-        """The error for an argument that the factory does not have.
+        """The error for an unknown argument.
 
         Args:
             name: The argument.
-            near: Other names that may have been meant.
-            more: What else there is, beside arguments.
+            near: Other names to suggest.
+            more: Text about other possible names.
         """
         known = list(self.signature.parameters)
         hint = did_you_mean(name, [*known, *near])
@@ -146,7 +146,7 @@ class Factory:
 
 @stable
 def factory_of(public: Any) -> Factory:
-    """What a function that users call is a factory by; pickles of factories call it."""
+    """The factory of a public function; used by pickles of factories."""
     return public.factory
 
 
@@ -155,7 +155,7 @@ def _is_value(role: Role, value: Any) -> bool:
 
 
 def _frozen(leaf: Any) -> Any:
-    """The leaf, or a copy of an array that its owner could change."""
+    """The leaf, copied if it is a mutable array."""
     if isinstance(leaf, np.ndarray):
         leaf = leaf.copy()
         leaf.flags.writeable = False
@@ -163,7 +163,7 @@ def _frozen(leaf: Any) -> Any:
 
 
 def remember(function: Callable, cls: Callable[[FactoryCall], Any]) -> Any:
-    """Turn a factory into one whose results are `cls` and remember their arguments."""
+    """Turn a function into a factory of `cls`, which remembers its arguments."""
     factory = Factory(function, cls)
 
     @functools.wraps(function)
@@ -176,7 +176,7 @@ def remember(function: Callable, cls: Callable[[FactoryCall], Any]) -> Any:
 
 
 def declare(**facts: Any) -> Callable[[T], T]:
-    """A decorator, above that of a factory: what it declares of itself, see `Facts`."""
+    """Decorator, above that of a factory: its declarations, see `Facts`."""
 
     def declared(public: T) -> T:
         factory: Factory = public.factory  # pyright: ignore[reportAttributeAccessIssue]
@@ -187,12 +187,12 @@ def declare(**facts: Any) -> Callable[[T], T]:
 
 
 def part(public: T) -> T:
-    """A decorator, above that of a factory: of gradtx, and a part of its recipes."""
+    """Decorator, above that of a factory: internal to recipes of gradtx."""
     return stable(declare(is_part=True)(public))
 
 
 def register_pytree(cls: type[FactoryValue]) -> None:
-    """Register a remembered class as a pytree, its leaves keyed by argument."""
+    """Register a class of results as a pytree, with leaves keyed by argument."""
 
     def flatten_with_keys(it: Any) -> tuple[list, CallSpec]:
         spec = it.bound.spec

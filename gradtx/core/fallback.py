@@ -1,4 +1,4 @@
-"""Names that are not ours are optax's, and so are submodules."""
+"""Forwarding of other names and submodules to optax."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import optax
 
 
 def own_or(module: Any, name: str) -> Any:
-    """The definition of a name by gradtx, or else by a module of optax."""
+    """The definition of a name in gradtx, otherwise in a module of optax."""
     own = vars(sys.modules["gradtx"])
     if name in own and not isinstance(own[name], ModuleType):
         return own[name]
@@ -23,10 +23,10 @@ def own_or(module: Any, name: str) -> Any:
 
 
 def register_submodules() -> None:
-    """Make `import gradtx.losses` work: a submodule that is not ours is optax's.
+    """Make `import gradtx.losses` work: forward other submodules to optax.
 
-    `sys.modules` holds each under both names, so that it is one module, and what it
-    defines pickles under optax's name.
+    `sys.modules` has each under both names, so that it is one module, and its
+    definitions pickle under optax's name.
     """
     own = {it.name for it in pkgutil.iter_modules(sys.modules["gradtx"].__path__)}
     for name, module in list(vars(optax).items()):

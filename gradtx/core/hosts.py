@@ -1,4 +1,4 @@
-"""Hosts: all that gradtx knows of the libraries that call it."""
+"""Hosts: all knowledge about libraries that call gradtx."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ HOST_ARGUMENTS = (
 def is_variable(x: Any) -> bool:
     """Whether this is a variable of flax.nnx.
 
-    It is a node of the tree, with one child, its value. `nnx.Optimizer` shows them to
-    `init`, and their values alone to `update`: the names must be the same.
+    It is a node of the tree with one child, its value. `nnx.Optimizer` passes variables
+    to `init`, but their values to `update`: both must have the same names.
     """
     nnx = sys.modules.get("flax.nnx")
     return nnx is not None and isinstance(x, nnx.Variable)
 
 
 def is_norm(x: Any) -> bool:
-    """Whether this is a normalization of equinox, whose own fields are scale and bias.
+    """Whether this is a normalization of equinox, whose fields are scale and bias.
 
-    Its scale is called `weight`, as the matrix of a linear layer is.
+    Its scale is called `weight`, like the matrix of a linear layer.
     """
     return _is_layer(x, "LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm", "WeightNorm")
 
@@ -46,12 +46,12 @@ def _is_layer(x: Any, *names: str) -> bool:
 
 
 def without_variable(name: str) -> str:
-    """A saved path, less the field in which a variable of flax holds its value."""
+    """A saved path without the field for the value of a flax variable."""
     return name.removesuffix("/value")
 
 
 def _register_with_flax(serialization: Any) -> None:
-    """Tell flax.serialization of states: it takes them as it takes dicts."""
+    """Register states with flax.serialization, which then treats them as dicts."""
 
     def to(state: State) -> dict[str, Any]:
         return serialization.to_state_dict({**state})
@@ -63,9 +63,9 @@ def _register_with_flax(serialization: Any) -> None:
 
 
 class _WhenImported(importlib.abc.MetaPathFinder):
-    """Waits for the import of flax.serialization, which has no entry points for types.
+    """Hook for the import of flax.serialization, which has no entry points for types.
 
-    To import it here would take seconds, and whoever needs it imports it.
+    Importing it here would take seconds; programs that use it import it themselves.
     """
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:

@@ -1,8 +1,8 @@
-"""JAX's internals: every name that no promise covers, in one place.
+"""JAX's internals: every name without a stability promise, in one place.
 
-`jax.core` and `jax.extend` change without deprecation. Three of their names are used,
-all here. Programs have no public interface either: they are read by their attributes,
-which jax 0.8 to 0.11 share though 0.11 merged `Jaxpr` and `ClosedJaxpr` into one class.
+`jax.core` and `jax.extend` change without deprecation. We use three of their names, all
+here. Programs have no public interface either: we read their attributes, which are the
+same in jax 0.8 to 0.11, though 0.11 merged `Jaxpr` and `ClosedJaxpr` into one class.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jax import lax
 from jax import numpy as jnp
 
 WORKS_WITH = "jax 0.8.0 to 0.10.2"
-"""The versions that the suite was run on."""
+"""The versions that the test suite was run with."""
 
 try:
     from jax.core import Tracer as Tracer
@@ -34,7 +34,7 @@ except ImportError:
 
 
 def xla_options() -> bytes:
-    """The options that XLA compiles with, serialized. Makes XLA read its flags."""
+    """The serialized compile options of XLA. Makes XLA read its flags."""
     if get_compile_options is None:
         raise RuntimeError(
             f"enable_cpu_fusion works with {WORKS_WITH}: jax {jax.__version__} has no "
@@ -64,17 +64,17 @@ def replaced(program: Any, **changes: Any) -> Any:
 
 
 def token_of_context(arguments: Any) -> object:
-    """An object that is the same as long as a trace of such arguments would be.
+    """An object that is the same as long as JAX would reuse a trace of such arguments.
 
-    That is under the same settings, mesh, named axes and all else that JAX's own cache
-    of traces depends on. JAX keeps it, and drops it with its trace.
+    That holds under the same settings, mesh, named axes and all else that JAX's cache
+    of traces depends on. JAX keeps the object, and drops it with its trace.
     """
     return jax.eval_shape(_probe, arguments)
 
 
 @jax.tree_util.register_static
 class _Token:
-    """A result without arrays, which JAX keeps with the trace that made it."""
+    """A result without arrays, which JAX keeps with its trace."""
 
 
 @jax.jit
@@ -83,17 +83,17 @@ def _probe(arguments: Any) -> _Token:
 
 
 def is_staging() -> bool:
-    """Whether what is computed now becomes part of a program, and has no value yet.
+    """Whether computations are being traced, so that their results have no values yet.
 
-    JAX tells nobody whether it traces, but all that is made meanwhile is a tracer.
+    JAX has no function for that, but arrays made during a trace are tracers.
     """
     return isinstance(jnp.zeros(()), Tracer)
 
 
 def weak(array: jax.Array, dtype: np.dtype) -> jax.Array:
-    """An array in a dtype that gives way to those that it meets, as a Python number's.
+    """An array as a weakly typed one of a dtype, like a Python number.
 
-    Public functions make weak only what is a Python number.
+    Public functions make weakly typed arrays of Python numbers only.
     """
     if array.dtype == dtype and array.weak_type:
         return array
@@ -103,11 +103,11 @@ def weak(array: jax.Array, dtype: np.dtype) -> jax.Array:
 
 
 def equations(program: Any, calls: Collection[str]) -> Iterator[tuple[str, bool]]:
-    """For each equation its primitive's name, and whether it touches arrays.
+    """The name of each equation's primitive, and whether it operates on arrays.
 
     Args:
         program: The program.
-        calls: Names of primitives whose programs are looked into instead.
+        calls: Names of primitives to descend into.
     """
     for eqn in program.eqns:
         if eqn.primitive.name in calls:
@@ -119,9 +119,9 @@ def equations(program: Any, calls: Collection[str]) -> Iterator[tuple[str, bool]
 
 
 def split(program: Any, number: int) -> tuple[Any, Any, int]:
-    """A program in two: the first operands make scalars, which the second one takes.
+    """Split a program: the first part computes scalars from the first operands.
 
-    Also returns how many these are.
+    The second part takes these scalars; also returns their number.
     """
     jaxpr = program.jaxpr
     known = dict.fromkeys(jaxpr.invars[:number])
@@ -144,9 +144,9 @@ def split(program: Any, number: int) -> tuple[Any, Any, int]:
 
 
 def signature_of(program: Any) -> Hashable:
-    """What is equal for programs that are; of one with constants, itself.
+    """A key that is equal for equal programs; a program with constants itself.
 
-    The context of an equation (`ctx`) says under which settings it was traced.
+    The context of an equation (`ctx`) has the settings of its trace.
     """
     jaxpr, number = program.jaxpr, itertools.count()
     numbers: dict[Any, int] = dict(zip(jaxpr.invars, number, strict=False))

@@ -1,4 +1,4 @@
-"""Members: the objects that count as a gradient transformation."""
+"""Members: the objects accepted as gradient transformations."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gradtx.core.rule import Node
 
 
 def is_member(value: Any) -> bool:
-    """Whether this is a transformation, or an object such as `MultiSteps` that is one.
+    """Whether this is a transformation, or an object that acts as one (`MultiSteps`).
 
-    As in optax, whatever has `init` and `update` is.
+    As in optax, any object with `init` and `update` is.
     """
     if isinstance(value, optax.GradientTransformation):
         return True
@@ -24,7 +24,7 @@ def is_member(value: Any) -> bool:
 
 
 def member_of(value: Any) -> optax.GradientTransformation:
-    """The transformation that a member is."""
+    """The transformation of a member."""
     if isinstance(value, optax.GradientTransformation):
         return value
     make = getattr(value, "gradient_transformation", None)
@@ -32,7 +32,7 @@ def member_of(value: Any) -> optax.GradientTransformation:
 
 
 def hint_for_member(value: Any) -> str:
-    """What makes a transformation of what is nearly one."""
+    """A hint how to make a transformation of a value."""
     if isinstance(value, Node):
         return "; return it from a function under @transformation"
     return hint_for(value)
@@ -41,10 +41,10 @@ def hint_for_member(value: Any) -> str:
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class AbsentMember:
-    """The place of a member where a factory's body runs inside a kernel.
+    """Placeholder for a member when a factory's body runs inside a kernel.
 
-    The member was laid out as operations of its own before, and only its outcome is
-    there. The body may put the placeholder where it put the member, and no more.
+    The member was lowered to separate operations before; only its output is available.
+    The body may only pass the placeholder on where it passed the member.
 
     Attributes:
         owner: The factory whose member it is.
@@ -53,7 +53,7 @@ class AbsentMember:
     owner: str
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):  # of protocols, asked for before there is an owner
+        if name.startswith("__"):  # a protocol's, read before `owner` is set
             raise AttributeError(name)
         raise AttributeError(
             f"{self.owner}: looks at {name!r} of its member in a kernel, where the "

@@ -1,4 +1,4 @@
-"""Connectives as nodes: chains, branches, masks, groups, named outcomes."""
+"""Connectives as nodes: chains, branches, masks, groups, named outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradtx.core.rule import First, Node
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """Members one after the other; as a scope, all see what entered as `leaf.grad`."""
+    """Members in sequence; in a scope, `leaf.grad` is the update that entered it."""
 
     members: tuple[Any, ...]
     is_scope: bool = False
@@ -20,15 +20,15 @@ class Chain:
 
 @dataclasses.dataclass(frozen=True)
 class Fork(Node):
-    """Branches that get the same input, and what joins them.
+    """Branches with the same input, and a function that joins their outputs.
 
     Attributes:
-        branches: Transformations. Each gets the update, or, if `measures`, `leaf.grad`.
+        branches: Transformations of the update or, if `measures`, of `leaf.grad`.
         join: `(u, outputs, leaf) -> u`, for one array.
         measures: Whether the branches are estimators of the gradient.
-        static: As of a `Rule`.
-        shared: As of a `Rule`.
-        settle: As of a `Rule`.
+        static: See `Rule`.
+        shared: See `Rule`.
+        settle: See `Rule`.
     """
 
     branches: tuple[Any, ...]
@@ -41,7 +41,7 @@ class Fork(Node):
 
 @dataclasses.dataclass(frozen=True)
 class Let:
-    """A transformation inside which the outcome of another one has a name."""
+    """A transformation in which the output of another one has a name."""
 
     name: str | Private
     value: Any
@@ -50,13 +50,13 @@ class Let:
 
 @dataclasses.dataclass(frozen=True)
 class Recall(Node):
-    """The outcome that an enclosing `Let` has under a name."""
+    """The output that an enclosing `Let` has named."""
 
     name: str | Private
     takes_integers: bool = dataclasses.field(default=True, kw_only=True)
 
     def update(self, u: Any, slots: Any, leaf: Leaf) -> tuple[Any, Any]:
-        """As of a rule, for where a mask switches leaves off."""
+        """Like a rule's, for leaves that a mask excludes."""
         return leaf.recall(self.name), slots
 
 
@@ -67,10 +67,10 @@ class Masked:
     Attributes:
         inner: The transformation.
         mask: A tree of bools, or a function from the parameters to one.
-        splits_extra: Whether trees like the parameters among the extra arguments are
-            masked, too.
-        freezes: Whether a leaf gets zeros, if the mask keeps from it what makes a step.
-        hides: Whether the transformation sees these leaves only, as in optax.
+        splits_extra: Whether to mask extra arguments that are trees like the parameters
+            too.
+        freezes: Whether a leaf gets zeros if the mask excludes it from a step.
+        hides: Whether the transformation gets only these leaves, as in optax.
     """
 
     inner: Any
@@ -84,15 +84,15 @@ class Masked:
 class Groups:
     """Transformations of disjoint groups of leaves.
 
-    Since no leaf is in two of them, slots of one name are one tree for all.
+    Since no leaf is in two groups, slots of the same name are one tree for all groups.
 
     Attributes:
-        members: For each label its transformation.
+        members: The transformation of each label.
         labels: `(params) -> tree` of labels, with the structure of the parameters or a
             prefix of it.
-        splits_extra: As of `Masked`.
-        pins: Whether the slots of a member are named after its label.
-        hides: As of `Masked`.
+        splits_extra: See `Masked`.
+        pins: Whether the label prefixes the names of a member's slots.
+        hides: See `Masked`.
     """
 
     members: Mapping[Any, Any]
@@ -104,7 +104,7 @@ class Groups:
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """A transformation whose slots are kept under a pinned name."""
+    """A transformation whose slots have a pinned prefix."""
 
     key: str
     inner: Any

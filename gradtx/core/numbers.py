@@ -17,7 +17,7 @@ from gradtx.core.stable import stable
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number or stands for one (array, tracer, shape)."""
+    """Whether a value is a real number, or an array, tracer or shape of one."""
     if isinstance(value, bool | np.bool_):
         return False
     dtype = getattr(value, "dtype", None)
@@ -27,39 +27,39 @@ def is_number(value: Any) -> bool:
 
 
 def scheduled(schedule: Any, count: Any) -> Any:
-    """What a schedule gives after so many updates.
+    """The value of a schedule at a count.
 
-    Schedules may be a user's own functions, and a count is an int32: where promotion is
-    strict `0.1 * count` is an error.
+    A schedule may be a user's function, and the count is an int32, so under strict
+    promotion `0.1 * count` would be an error.
     """
     with jax.numpy_dtype_promotion("standard"):
         return schedule(count)
 
 
 def ahead(count: Any, steps: int) -> Any:
-    """The count so many steps later; at the end of its dtype it stays."""
+    """The count `steps` later; it saturates at the end of its dtype."""
     if not steps:
         return count
     return jnp.minimum(count, jnp.iinfo(count.dtype).max - steps) + steps
 
 
 def is_concrete(value: Any) -> bool:
-    """Whether the number's value is on the host or can be fetched."""
+    """Whether the number has a value, on the host or a device."""
     return isinstance(value, int | float | np.ndarray | np.generic) or (
         isinstance(value, jax.Array) and not isinstance(value, Tracer)
     )
 
 
 def is_constant_zero(value: Any) -> bool:
-    """Whether this is 0 on the host: neither traced nor what a schedule gave."""
+    """Whether this is 0 on the host, neither traced nor scheduled."""
     return isinstance(value, int | float | np.generic) and bool(value == 0)
 
 
 def as_weak(value: Any) -> Any:
     """The number as a weakly typed scalar of the default float dtype.
 
-    A weak scalar takes the dtype of the array it meets, so one number serves leaves of
-    every dtype, also under strict promotion. Python floats are weak already.
+    A weakly typed scalar takes the dtype of the other operand, so that it works with
+    leaves of any dtype, also under strict promotion. Python floats are weak already.
     """
     if isinstance(value, int | np.generic):
         return float(value)
@@ -69,32 +69,32 @@ def as_weak(value: Any) -> Any:
 
 
 def _of_value(operation: Callable[..., Any]) -> Any:
-    """An operation of a decay, computed with its value."""
+    """An operator on the value of a decay."""
     return lambda decay, *other: operation(decay.value, *other)
 
 
 def _behind(operation: Callable[..., Any]) -> Any:
-    """The same where the decay is the second operand."""
+    """An operator with the decay as second operand."""
     return lambda decay, other: operation(other, decay.value)
 
 
 @stable
 class DecayValue:
-    """A decay b with its complement 1 - b; computes as b does.
+    """A decay b with its complement 1 - b; in arithmetic it acts as b.
 
     In float32 `1 - b` loses digits to the rounding of b: 1.3e-5 of the complement at
-    0.999, 5e-5 at 0.9999. So the complement is taken in double while b is on the host,
-    and goes its own way into the kernels. Two leaves of one number can drift apart
-    (someone maps over a transformation's leaves, or descends on them), so the
-    complement is believed only where it differs from `1 - b` by no more than the
-    rounding of b; its derivative is always that of `1 - b`.
+    0.999, 5e-5 at 0.9999. So the complement is computed in float64 while b is on the
+    host, and passed to kernels separately. The two may become inconsistent (by a map or
+    a gradient step over the leaves of a transformation), so the complement is used only
+    where it differs from `1 - b` by no more than the rounding of b. Its derivative is
+    always that of `1 - b`.
 
     Attributes:
         value: The decay.
         kept: Its complement.
-        changes: Whether later updates may have another decay, as of a schedule.
-        is_settled: Whether the complement is believed as it is: in kernels, where it
-            was settled on the way in.
+        changes: Whether later updates may have another decay, for example scheduled.
+        is_settled: Whether the complement is used without that check: in kernels, whose
+            inputs are checked.
     """
 
     __slots__ = ("changes", "is_settled", "kept", "value")
@@ -107,7 +107,7 @@ class DecayValue:
 
     @classmethod
     def of(cls, value: Any, changes: bool = False) -> DecayValue:
-        """The decay of a number; its complement in double where it is on the host."""
+        """The decay of a number; with a complement in float64 if it is on the host."""
         if isinstance(value, int | float):
             return cls(value, 1.0 - value, changes)
         if is_concrete(value):
@@ -116,7 +116,7 @@ class DecayValue:
 
     @property
     def complement(self) -> Any:
-        """1 - b, as exactly as it is known."""
+        """1 - b, as exactly as known."""
         if self.is_settled:
             return self.kept
         if isinstance(self.value, int | float):
@@ -129,12 +129,12 @@ class DecayValue:
     def weight_after(self, t: Any) -> Any:
         """`1 - b**t`: the weight of t updates in an average that started at zero.
 
-        A difference from 1 loses digits where b is near 1: in float32 6e-5 of it at
-        0.999 and one update. So there it is computed from the complement.
+        The difference from 1 loses digits where b is near 1: in float32 6e-5 of it at
+        0.999 and one update. So it is computed from the complement there.
         """
-        # XLA would fold the logarithm of a constant, to another rounding than it runs.
+        # XLA would fold the logarithm of a constant, with another rounding.
         rest = lax.optimization_barrier(jnp.asarray(self.complement))
-        # Bounded beyond what is taken: at a bound the derivative would be half of it.
+        # A bound outside of the used range, since the derivative is halved at a bound.
         near = -jnp.expm1(t * jnp.log1p(-jnp.minimum(rest, 0.75)))
         return jnp.where(rest > 0.5, 1 - self.value**t, near)
 

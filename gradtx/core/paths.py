@@ -1,7 +1,7 @@
 """Names of leaves, and patterns over them.
 
-A leaf is named by its path: `encoder/layers/0/kernel`. The name is the same whatever
-holds the leaf: a dict, a list, a module of flax, haiku or equinox.
+A leaf is named by its path: `encoder/layers/0/kernel`. The name is the same in a dict,
+a list, or a module of flax, haiku or equinox.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from gradtx.core.hosts import is_variable
 from gradtx.core.trees import is_none
 
 REGEX = "re:"
-"""What a pattern begins with that is a regular expression and no glob."""
+"""Prefix of a pattern that is a regular expression, not a glob."""
 Rank = tuple[float, ...]
-"""How much of a path a pattern spells out; more outranks less."""
+"""How specific a pattern is; larger ranks win."""
 
 
 def widened(tree: Any, whole: Any) -> Any:
-    """A tree with None for each leaf of another one where it has None for them all.
+    """A tree in which None for a subtree becomes None for each of its leaves.
 
     Raises:
-        ValueError: It is no prefix of the other one.
+        ValueError: It is not a prefix of the other one.
     """
 
     def one(x: Any, part: Any) -> Any:
@@ -39,9 +39,9 @@ def widened(tree: Any, whole: Any) -> Any:
 
 
 def name_of(path: Any) -> str:
-    """The name of the leaf at a path of JAX's.
+    """The name of the leaf at a path of JAX.
 
-    Haiku joins the modules of a path itself, with `~` where a method made them.
+    Haiku joins the modules of a path, with `~` for modules made by a method.
     """
     joined = jax.tree_util.keystr(path, simple=True, separator="/")
     parts = [part for part in joined.split("/") if part not in ("", "~")]
@@ -49,7 +49,7 @@ def name_of(path: Any) -> str:
 
 
 def names_of(tree: Any, is_leaf: Any = None) -> list[str]:
-    """The names of all leaves; what a variable of flax holds is named as that."""
+    """The names of all leaves; the value of a flax variable has the variable's name."""
     pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
     whole = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_variable)
     variables = {path for path, x in whole if is_variable(x)}
@@ -59,11 +59,11 @@ def names_of(tree: Any, is_leaf: Any = None) -> list[str]:
 class Pattern:
     """Globs over names, separated by `|`, or `re:` and a regular expression.
 
-    In a glob `*` and `?` stand for any characters in one part of a name, `[ab]` for one
-    of some, and `**` for any number of parts, also none. A pattern matches whole names.
+    In a glob `*` and `?` match any characters in one part of a name, `[ab]` one of
+    several, and `**` any number of parts, including 0. A pattern matches whole names.
 
     Raises:
-        ValueError: An empty glob, or a regular expression that is none.
+        ValueError: An empty glob, or an invalid regular expression.
     """
 
     def __init__(self, text: str):
@@ -82,9 +82,9 @@ class Pattern:
             raise ValueError(f"the pattern {text!r} has an empty glob")
 
     def rank(self, name: str) -> Rank | None:
-        """The rank of what matches a name best; None if nothing does.
+        """The highest rank of the globs that match a name; None if none matches.
 
-        A part without wildcards counts most, then one with some, then `*`; a regular
+        Parts without wildcards count most, then parts with some, then `*`; a regular
         expression outranks every glob.
         """
         if self.regex is not None:
@@ -116,11 +116,11 @@ def _kind(part: str) -> str:
 
 
 def labels_by(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """For each name the pattern of the highest rank that matches it.
+    """The pattern of the highest rank that matches each name.
 
     Raises:
-        ValueError: A name that no pattern matches, or two of one rank; a pattern that
-            matches no name.
+        ValueError: A name matches no pattern, or two of equal rank; a pattern matches
+            no name.
     """
     compiled = {text: Pattern(text) for text in patterns}
     ranks = {
@@ -151,7 +151,7 @@ def labels_by(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
 
 @functools.lru_cache(maxsize=256)
 def matched(owner: str, patterns: tuple[str, ...], treedef: Any) -> list[str]:
-    """For each leaf of a tree the pattern that counts; errors begin with the owner."""
+    """The pattern of each leaf of a tree; errors start with the owner."""
     names = names_of(treedef.unflatten(range(treedef.num_leaves)))
     try:
         return labels_by(patterns, names)

@@ -1,7 +1,7 @@
 """Rules: a primitive for one array, or for a whole tree.
 
-A rule contains no tree map, no counter, no cast and no `None` check; the engine lifts
-it.
+A rule contains no tree map, no counter, no cast and no `None` check; the compiler adds
+these.
 """
 
 from __future__ import annotations
@@ -24,23 +24,22 @@ from gradtx.core.prng import key_of_leaf
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """A tree that a rule keeps, and what others must know of it.
+    """A named tree that a rule keeps, and its declarations.
 
-    A bare function among `slots` or `shared` is a slot that declares nothing else.
+    A function among `slots` or `shared` is a slot without other declarations.
 
     Attributes:
-        init: Its first value, `(array as it arrives) -> array or None`; with `static`,
-            `(array, static)`; of a tree rule `(params) -> pytree`; of a whole-tree
-            scalar `(arrays) -> scalar`.
-        dtype: The dtype that it is stored in (a complex one stays complex); None: the
-            one that `init` gives.
-        is_elementwise: Whether it is an array like the one that reaches the rule, or
-            None, and each new element depends on those in its place and on whole-tree
-            numbers only: then elements may be stored in any encoding.
-        is_param: Whether it is a point among the parameters: a copy, an average.
-        in_optax: The field of optax's state that it is, if that has another name; also
-            `State.field`, or `State.field.key` in a dict, of one type of state.
-        is_only_here: Whether it is kept to be read, and optax has no such field.
+        init: Function of the initial value: `(input array) -> array or None`; with
+            `static`, `(array, static)`; for a tree rule `(params) -> pytree`; for a
+            whole-tree scalar `(arrays) -> scalar`.
+        dtype: Storage dtype (complex slots stay complex); that of `init` if None.
+        is_elementwise: Whether it is None or an array like the rule's input, whose
+            new elements depend only on elements at the same index and on whole-tree
+        scalars: then elements may be stored in any encoding.
+        is_param: Whether it is a point in parameter space, such as a copy or average.
+        in_optax: Name of its field in optax's state, if different; also `State.field`,
+            or `State.field.key` in a dict, for one type of state.
+        is_only_here: Whether it is kept for reading only, without a field in optax.
 
     Examples:
         >>> @gradtx.transformation
@@ -60,7 +59,7 @@ class Slot:
     is_only_here: bool = False
 
     def __call__(self, *given: Any) -> Any:
-        """Its first value, in the dtype that it is stored in."""
+        """The initial value, in the storage dtype."""
         first = self.init(*given)
         return first if self.dtype is None else jax.tree.map(self._stored, first)
 
@@ -71,10 +70,10 @@ class Slot:
 
 
 def slot_of(owner: str, name: str, given: Any) -> Slot:
-    """A slot of the transformation `owner`, as a rule gives it, as a `Slot`.
+    """Convert a slot of a rule of the transformation `owner` to a `Slot`.
 
     Raises:
-        TypeError: This is neither a `Slot` nor a function, or its dtype is unknown.
+        TypeError: Neither a `Slot` nor a function, or an unknown dtype.
         ValueError: Its declarations contradict one another.
     """
     slot = given if isinstance(given, Slot) else Slot(given)
@@ -100,11 +99,11 @@ def slot_of(owner: str, name: str, given: Any) -> Slot:
 
 
 def scalar_of(owner: str, name: str, given: Any) -> Slot:
-    """The same for a whole-tree scalar, which is no array like a parameter.
+    """As `slot_of`, for a whole-tree scalar, which is not like a parameter.
 
     Raises:
         TypeError: As `slot_of`.
-        ValueError: As `slot_of`; or it declares to be like a parameter.
+        ValueError: As `slot_of`; or it is declared like a parameter.
     """
     slot = slot_of(owner, name, given)
     if slot.is_elementwise or slot.is_param:
@@ -117,11 +116,11 @@ def scalar_of(owner: str, name: str, given: Any) -> Slot:
 
 
 First = Slot | Callable[..., Any]
-"""A slot, or only the function that makes its first value."""
+"""A slot, or the function of its initial value."""
 
 
 class _Defaults:
-    """What an operation has that does not say otherwise."""
+    """Defaults of the declarations of an operation."""
 
     slots: Mapping[str, First] = types.MappingProxyType({})
     shared: Mapping[str, First] = types.MappingProxyType({})
@@ -138,26 +137,26 @@ class _Defaults:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Node(_Defaults):
-    """What a rule declares of itself, for others to know.
+    """Declarations of a rule, for the compiler.
 
     Attributes:
-        is_step: Whether an update leaves it, and no longer a direction. A tree rule is
-            one, too, if what is inside makes a step.
-        factor: The number that it multiplies by, if it does no more.
-        passes: Whether updates leave as they came.
-        is_lenient: Whether it averages parameters, and still others may change updates
-            behind it, as in optax, if they do no more than that: no step, no factor.
-        freezes: Whether its leaves get zeros, and nothing else acts on them.
+        is_step: Whether its output is an update, not a direction. A tree rule is a step
+            too if an inner transformation makes one.
+        factor: The number that it multiplies by, if that is all it does.
+        passes: Whether updates are returned unchanged.
+        is_lenient: Whether, though it averages parameters, later rules may change
+            updates as in optax, but not by a step or a factor.
+        freezes: Whether its leaves get zeros, and no other rule acts on them.
         takes_batch: Whether it consumes a leading example axis.
-        takes_integers: Whether leaves of integers go through it, in their dtype.
-        period: The whole number that it takes the count modulo, if it does.
-        sees_entry: Whether `leaf.recall("entered")` gives what entered `update`.
-        recovered: The `Weight`s of averages that it looks at, by scalar, kept or not.
-        is_of_input: Whether keys of scalars begin as the slot that flows in: `mu_...`.
-        is_cyclic_in_optax: Whether optax's count is one modulo its period.
-        is_exact: Whether it gives the difference to add to the parameter, which must
-            not be rounded: it leaves in the precision of rules, at least float32,
-            unless a rule behind it changes it.
+        takes_integers: Whether it accepts integer leaves, in their dtype.
+        period: The whole number modulo which it uses the count, if it does.
+        sees_entry: Whether `leaf.recall("entered")` is the argument of `update`.
+        recovered: The `Weight`s of averages that it reads, by scalar, stored or not.
+        is_of_input: Whether the slot of its input prefixes keys of scalars: `mu_...`.
+        is_cyclic_in_optax: Whether the count in optax is modulo its period.
+        is_exact: Whether it returns an exact difference to add to the parameter. The
+            update is then returned in the precision of rules, at least float32,
+            unless a later rule changes it.
 
     Examples:
         >>> @gradtx.transformation
@@ -185,27 +184,27 @@ class Node(_Defaults):
 
 
 def as_it_comes(array: Any, static: Any = None) -> Any:
-    """The shape and dtype that flow out of a rule which changes neither."""
+    """The output of a rule that changes neither shape nor dtype."""
     return array
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule(Node):
-    """A gradient transformation of one array; what else it declares, see `Node`.
+    """A gradient transformation of one array; for more declarations see `Node`.
 
     Attributes:
         update: `(u, slots, leaf) -> (u, slots)`, u in at least float32.
-        slots: For each name a `Slot`, or the function that makes its first value.
+        slots: Per name a `Slot`, or the function of its initial value.
         measure: `(u, slots, leaf) -> scalars`, summed over its leaves: `leaf.total`.
-        shared: For each whole-tree scalar the same, `(arrays) -> scalar`.
-        settle: `(total, shared, step) -> shared`, once an update, after measuring.
-        needs: Extra arguments of `update` that `leaf.extra` must hold.
+        shared: Per whole-tree scalar a `Slot` or function, `(arrays) -> scalar`.
+        settle: `(total, shared, step) -> shared`, once per update, after `measure`.
+        needs: Extra arguments of `update` that the rule needs in `leaf.extra`.
         key: A seed or a PRNG key: `leaf.key` is `key_of(key of this update, index)`.
-        key_of: As optax splits keys, if not given.
-        out: What flows out, given what flows in, in shape and dtype.
-        static: `(params) -> tree` of `leaf.static`, also given to `slots` and `out`.
-        evaluate: `(param, slots, shared) -> param`, the average to evaluate with, if it
-            averages the parameters: nothing may change updates behind it.
+        key_of: Function of the keys of leaves; optax's split by default.
+        out: Shape and dtype of the output, from those of the input.
+        static: `(params) -> tree` of `leaf.static`, also passed to `slots` and `out`.
+        evaluate: `(param, slots, shared) -> param`, the average to evaluate with, for a
+            rule that averages parameters: no later rule may change updates.
 
     Examples:
         >>> @gradtx.transformation
@@ -237,7 +236,7 @@ def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
 
     Args:
         update: The rule, for one array.
-        more: What `Rule` declares else, by name.
+        more: Other declarations of `Rule`, by name.
 
     Examples:
         >>> @gradtx.transformation
@@ -252,22 +251,22 @@ def memoryless(update: Callable[[Any, Leaf], Any], **more: Any) -> Rule:
 
 @dataclasses.dataclass(frozen=True)
 class TreeRule(Node):
-    """A gradient transformation that truly needs the tree; for the rest see `Node`.
+    """A gradient transformation that needs the whole tree; see also `Node`.
 
     Attributes:
         update: `(updates, slots, tree) -> (updates, slots)`, where `tree` has `params`
             (or None), `grad`, `count` and the extra arguments as `extra`.
-        slots: For each name a `Slot`, or the function that makes its first value.
-        needs: Extra arguments of `update` that must be given.
-        takes: Extra arguments that it knows, given or not; "**" for any.
-        evaluate: `(params, slots) -> params`, what to evaluate with in their place; if
-            None, as the inner transformations say.
-        inner: For each slot that is the whole state of a transformation, which one.
-        waits: Whether it leaves its slots as they are where `tree.is_skipped` is true.
-            Else it is run under a condition, which XLA may copy its slots for.
-        in_optax: The fields of optax's state that states inside are, where names
-            differ; None for the one that is the whole of optax's state.
-        clock: The slot with the count that schedules of its own arguments see.
+        slots: Per name a `Slot`, or the function of its initial value.
+        needs: Required extra arguments of `update`.
+        takes: Optional extra arguments; "**" for any.
+        evaluate: `(params, slots) -> params`, the parameters to evaluate with; if None,
+            those of the inner transformations.
+        inner: The transformation per slot that is its whole state.
+        waits: Whether it leaves its slots unchanged where `tree.is_skipped` is true.
+            Otherwise it runs under a condition, for which XLA may copy its slots.
+        in_optax: The fields of optax's state for the inner states, where names differ;
+            None for an inner state that is optax's whole state.
+        clock: The slot with the count for schedules of its arguments.
 
     Examples:
         >>> def swap(updates, slots, tree):
@@ -292,7 +291,7 @@ class TreeRule(Node):
 
 
 def both(given: Any, owner: str) -> Any:
-    """What leaves a rule and what it keeps, or an error."""
+    """The update and the slots returned by a rule; raise for anything else."""
     if type(given) is tuple and len(given) == 2 and isinstance(given[1], Mapping):
         return given
     raise TypeError(
@@ -301,34 +300,34 @@ def both(given: Any, owner: str) -> Any:
 
 
 def squared_norm(u: Any, slots: Any, leaf: Leaf) -> Any:
-    """Measures the squared norm of the update."""
+    """Measure the squared norm of the update."""
     return jnp.sum(abs2(u))
 
 
 def unchanged(array: Any) -> Any:
-    """The first value of a slot that keeps the first parameters."""
+    """The initial value of a slot that keeps the initial parameters."""
     return array
 
 
 def real_zeros(array: Any) -> Any:
-    """The first value of a slot for sizes of a complex array's elements, too."""
+    """Real zeros, the initial value of a slot of magnitudes."""
     return jnp.zeros_like(array.real)
 
 
 def like_param(dtype: Any = None) -> Slot:
-    """A slot that starts as the parameter, and stays a point among the parameters."""
+    """A slot with the parameter as initial value, a point in parameter space."""
     return Slot(unchanged, dtype=dtype, is_elementwise=True, is_param=True)
 
 
 ZEROS = Slot(jnp.zeros_like, is_elementwise=True)
-"""A slot like the array that reaches the rule: a moment, a sum, a past gradient."""
+"""A slot like the input of the rule: a moment, a sum, a past gradient."""
 REAL_ZEROS = Slot(real_zeros, is_elementwise=True)
-"""The same for sizes of elements, which are real where those are complex."""
+"""A slot of magnitudes, real for complex inputs."""
 
 METRIC = "metrics."
-"""The start of the name of a slot or scalar that `metrics` gives."""
+"""Prefix of the names of slots and scalars that `metrics` returns."""
 
 
 def zero(arrays: Any) -> Any:
-    """The first value of a sum over the tree."""
+    """The initial value of a sum over the tree."""
     return jnp.zeros(())

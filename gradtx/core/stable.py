@@ -1,6 +1,6 @@
-"""Names under which pickles and configs find what gradtx defines.
+"""Names under which pickles and configs find the definitions of gradtx.
 
-None tells the file that it lies in, so that files may move.
+These names do not contain the file, so that files may move.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ DEFINED: dict[str, Any] = {}
 
 
 def stable(definition: T) -> T:
-    """Declare a function or a class to be of gradtx, which is where pickles look.
+    """Declare a function or class as of `gradtx`, the module where pickles find it.
 
-    A decorator for what recipes are made of and is not exported; `gradtx/__init__.py`
-    does it for all that it and `gradtx.transforms` export.
+    A decorator for parts of recipes that are not exported; `gradtx/__init__.py` applies
+    it to all exports of its own and of `gradtx.transforms`.
     """
     name = definition.__name__  # pyright: ignore[reportAttributeAccessIssue]
     definition.__module__ = "gradtx"
@@ -28,7 +28,7 @@ def stable(definition: T) -> T:
 
 
 def is_public(name: str) -> bool:
-    """Whether users find a definition under this name in gradtx's modules."""
+    """Whether the modules of gradtx export a definition under this name."""
     modules = (vars(sys.modules[it]) for it in ("gradtx", "gradtx.transforms"))
     return any(module.get(name) is DEFINED.get(name, ...) for module in modules)
 
@@ -43,12 +43,12 @@ OLD_MODULES = """
     optimizers.schedule_free optimizers.second_order
     schedules.composed schedules.counts schedules.decays schedules.warmups
 """
-"""Where pickles of versions up to 0.6.0 look."""
+"""The modules named in pickles of versions up to 0.6.0."""
 OLD_NAMES = {"_factory_of": "factory_of"}
 
 
 class _OldFactory:
-    """Where pickles of versions up to 0.6.0 find the function to call."""
+    """The function that pickles of versions up to 0.6.0 call."""
 
     @staticmethod
     def make(factory: Any, values: list[Any]) -> Any:
@@ -56,7 +56,7 @@ class _OldFactory:
 
 
 def register_old_modules() -> None:
-    """Let pickles of versions up to 0.6.0 find what was in a file, wherever it is."""
+    """Let pickles of versions up to 0.6.0 find definitions in their old files."""
 
     def find(name: str) -> Any:
         if name == "Factory":

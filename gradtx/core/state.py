@@ -1,4 +1,4 @@
-"""`State`: a dict of slots that is also read as optax's states are."""
+"""`State`: a dict of slots that can also be read like states of optax."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from gradtx.core.errors import did_you_mean, first_few
 
 
 class State(dict[Any, Any]):
-    """The state of a transformation: a dict, whose keys are attributes, too.
+    """The state of a transformation: a dict whose keys are attributes too.
 
-    So programs that are written for optax read it: `state.mu` is `state["mu"]`, and
-    `state[1]` is the state itself, for that of a chain is flat: what a member keeps is
-    in it, whichever place the member has. Methods of dicts stay methods. Writing goes
-    by key, or makes another one: `state | {"mu": mu}`, `state._replace(mu=mu)`.
+    Programs written for optax can read it: `state.mu` is `state["mu"]`, and `state[1]`
+    is the state itself, since the state of a chain is flat and has the slots of each
+    member. Methods of dicts remain methods. Write by key, or make a copy: `state |
+    {"mu": mu}`, `state._replace(mu=mu)`.
 
-    `init` makes it. `update` gives back the type that it was given: for a plain dict,
-    as a serializer makes, a plain dict. To JAX these are two types of pytree.
+    `init` returns a `State`. `update` returns the type that it gets: for a plain dict,
+    as from a serializer, a plain dict. For JAX these are two types of pytree.
 
     Raises:
-        AttributeError, KeyError: There is no such key.
+        AttributeError, KeyError: Unknown key.
 
     Examples:
         >>> state = gradtx.adam(0.1).init(jnp.zeros(2))
@@ -40,7 +40,7 @@ class State(dict[Any, Any]):
     def __getattr__(self, name: str) -> Any:
         if name in self:
             return self[name]
-        if name.startswith("__"):  # of a protocol, which others ask for all the time
+        if name.startswith("__"):  # names of protocols, which are read often
             raise AttributeError(name)
         raise AttributeError(self._without(name), name=name, obj=self)
 
@@ -48,7 +48,7 @@ class State(dict[Any, Any]):
         raise AttributeError(f"write state[{name!r}] = ..., or state._replace(...)")
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if isinstance(key, int):  # a place, as of a tuple, which is not written either
+        if isinstance(key, int):  # an index, read-only as in a tuple
             raise TypeError("write state[name] = ..., or state._replace(name=...)")
         super().__setitem__(key, value)
 
@@ -64,17 +64,17 @@ class State(dict[Any, Any]):
         return State({**self, **other}) if isinstance(other, dict) else NotImplemented
 
     def copy(self) -> State:
-        """Another one with the same values."""
+        """A copy."""
         return State(self)
 
     def _replace(self, **changes: Any) -> State:
-        """Another one with some values changed, as of a state of optax."""
+        """A copy with some values changed, as in states of optax."""
         if unknown := sorted(changes.keys() - self.keys()):
             raise ValueError(self._without(unknown[0]))
         return State({**self, **changes})
 
     def _asdict(self) -> dict[str, Any]:
-        """A plain dict, with plain dicts for the states in it."""
+        """A plain dict, with plain dicts for nested states."""
 
         def plain(x: Any) -> Any:
             return x._asdict() if isinstance(x, State) else x
@@ -85,9 +85,9 @@ class State(dict[Any, Any]):
         }
 
     def _without(self, key: Any) -> str:
-        """What to say of a key that is not there."""
+        """The message for an unknown key."""
         near = sorted(own for own in self if key in own.split("."))
-        if near:  # of one of several that keep it
+        if near:  # a slot that several members keep
             own = " or ".join(f"state[{key!r}]" for key in near)
             return f"the state has no {key!r}; write {own}"
         hint = did_you_mean(key, self) if isinstance(key, str) else ""
@@ -95,7 +95,7 @@ class State(dict[Any, Any]):
 
 
 def typed_as(given: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """A state of the type of another one: what goes through a loop keeps its type."""
+    """A state with the type of another one, as loops require."""
     return State(state) if isinstance(given, State) else state
 
 

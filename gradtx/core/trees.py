@@ -1,4 +1,4 @@
-"""Trees of slots: in at least float32, with None where there is no leaf."""
+"""Trees of slots: in at least float32, with None for absent leaves."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from gradtx.core.dtypes import wide
 
 
 def is_none(x: Any) -> bool:
-    """Whether this is None: where it is a leaf, an absent one."""
+    """Whether this is None, which as a leaf is an absent one."""
     return x is None
 
 
 def map_with_none(function: Callable[..., Any], *trees: Any) -> Any:
-    """What a function makes of the leaves of several trees, None among them."""
+    """Map a function over the leaves of several trees, including None."""
     return jax.tree.map(function, *trees, is_leaf=is_none)
 
 
 def zero_count(params: Any) -> jax.Array:
-    """The first value of a slot that counts."""
+    """The initial value of a count."""
     return jnp.zeros([], jnp.int32)
 
 
 def zeros(tree: Any) -> Any:
-    """Zeros."""
+    """A tree of zeros."""
     return jax.tree.map(jnp.zeros_like, tree)
 
 
 def where(is_chosen: Any, chosen: Any, other: Any) -> Any:
-    """One tree if a bool is true, else the other; where either has None, what has."""
+    """One tree if a bool is true, else the other; never None if either has a leaf."""
 
     def one(a: Any, b: Any) -> Any:
         if a is None or b is None:
@@ -49,7 +49,7 @@ def wide_zeros(params: Any) -> Any:
 
 
 def like(new: Any, old: Any) -> Any:
-    """The new tree in the dtypes of the old, which stays where either has None."""
+    """The new tree in the dtypes of the old; the old leaf where either has None."""
 
     def one(n: Any, o: Any) -> Any:
         if n is None or o is None:

@@ -20,9 +20,9 @@ from gradtx.core.stable import DEFINED, is_public
 T = TypeVar("T", bound=Callable[..., Any])
 
 REGISTERED: dict[str, Any] = {}
-"""What users registered, by name."""
+"""Functions registered by users, by name."""
 TAGS = ("type", "tuple", "array", "pairs", "function", "partial", "private")
-"""First keys of dicts that stand for something else."""
+"""First keys of dicts that encode other objects."""
 
 
 def register(function: T) -> T:

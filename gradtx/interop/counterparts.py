@@ -19,7 +19,7 @@ from gradtx.core.rule import Rule
 from gradtx.interop.optax_fields import rebuild, structure_of
 
 NUMBERS, SCHEDULES = "hyperparams", "hyperparams_states"
-"""Where optax keeps numbers, and the states of the schedules that give some."""
+"""Fields of optax for numbers, and for the states of their schedules."""
 
 
 Path = tuple[str, ...]

@@ -18,9 +18,9 @@ from gradtx.core.prng import is_key, raw_key
 from gradtx.wrappers.layouts import RealAndImaginary
 
 INNER = ("inner_state", "base_optimizer_state", "info")
-"""Fields of optax's states that hold states."""
+"""Fields of optax's states with nested states."""
 COUNTS = ("count", "t", "count_m2", "step_count", "is_initial_step", "is_init_step")
-"""Fields that count updates, those first that say it best."""
+"""Fields that count updates, the most reliable first."""
 ARGUMENTS = ("ns_coeffs",)
 """Fields that hold arguments of the transformation, which are not state here."""
 

@@ -25,7 +25,7 @@ from gradtx.core.rule import METRIC, Rule, Slot, TreeRule, zero
 from gradtx.transforms.combine import chain, identity, let
 
 READ = Slot(zero, is_only_here=True)
-"""A whole-tree scalar that is kept to be read."""
+"""A whole-tree scalar that is kept for reading only."""
 
 
 @transformation

@@ -189,8 +189,7 @@ def only(transform: Member, mask: Any):
             a function from the parameters to one.
 
     Raises:
-        ValueError, TypeError: At `init`: the mask does not fit, or has leaves other
-            than bools.
+        ValueError, TypeError: At `init`: the mask does not fit, or is not of bools.
 
     Examples:
         >>> tx = gradtx.only(gradtx.trace(0.9), {"w": True, "b": False})

@@ -44,8 +44,7 @@ def masked(inner: Member, mask: Any, *, mask_compatible_extra_args: bool = False
             trees like the parameters are masked too, with None where the mask is false.
 
     Raises:
-        ValueError, TypeError: At `init`: the mask does not fit, or has leaves other
-            than bools.
+        ValueError, TypeError: At `init`: the mask does not fit, or is not of bools.
 
     Examples:
         >>> tx = gradtx.masked(gradtx.sgd(0.5), {"w": True, "b": False})
@@ -141,7 +140,7 @@ def _by_label(argument: str, known: tuple[Any, ...], labels: Any, params: Any) -
         try:
             whole = jax.tree.broadcast(labels, params, is_leaf=is_none)
         except ValueError:
-            return labels  # the engine raises an error for a wrong structure
+            return labels  # the compiler raises for a wrong structure
         chosen = treedef.flatten_up_to(whole)
     for name, label in zip(names, chosen, strict=True):
         if label not in known:

@@ -56,7 +56,7 @@ def accumulating(
         transform: The transformation.
         every: Number of gradients per step, or a schedule.
         mean: Whether it gets the mean of the gradients or their sum.
-        dtype: Dtype of the sum; at least float32 if None.
+        dtype: Dtype of the accumulated gradients; at least float32 if None.
         skips: See `should_skip_update_fn` of `MultiSteps`.
         key: The key of the inner state.
         measured: More slots by name, which do not change updates; or None.
@@ -151,7 +151,7 @@ def accumulate(
         every: Number of gradients per step, whole and at least 1; or a schedule, which
             counts steps.
         mean: Whether the transformation gets the mean of the gradients or their sum.
-        dtype: Dtype of the sum; at least float32 if None.
+        dtype: Dtype of the accumulated gradients; at least float32 if None.
 
     A gradient of None counts as zeros; if it is the last of a step, its leaf gets no
     update. Parameters that the transformation freezes are not accumulated.

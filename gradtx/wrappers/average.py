@@ -90,7 +90,7 @@ def lookahead(
     slow_step_size: Fraction,
     reset_state: bool = False,
 ):
-    """Lookahead: periodically move slow weights towards the fast ones, and reset these.
+    """Lookahead: periodically move slow weights towards fast ones, and reset the fast.
 
     Zhang et al. 2019: https://arxiv.org/abs/1907.08610. Same numbers as
     `optax.lookahead`, but on plain parameters instead of `LookaheadParams`: the state

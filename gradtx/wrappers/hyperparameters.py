@@ -146,7 +146,7 @@ def editable(transform: Member):
 
     Write `state["hyperparams"]["learning_rate"] = jnp.float32(3e-4)`: the next update
     uses it without a new trace (a Python number has another type and causes one).
-    Unchanged numbers give the same results as without `editable`. Changed ones are
+    Unchanged numbers give bit for bit the results without `editable`. Changed ones are
     float32, for parameters of any dtype; their range is not checked.
 
     Args:

@@ -26,7 +26,7 @@ from gradtx.core.trees import zero_count
 from gradtx.wrappers.skip import all_finite
 
 KEY = "loss_scale"
-"""The slot that holds the scale, for `loss_scale_of` to find."""
+"""The slot of the scale, which `loss_scale_of` reads."""
 
 
 @transformation

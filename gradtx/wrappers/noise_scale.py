@@ -31,7 +31,7 @@ NOISE_SLOTS: dict[str, Slot] = dict.fromkeys(
     ("micro_square", "grad_square", "noise_trace", NAME),
     Slot(_zero, is_only_here=True),
 )
-"""What is kept: a mean within a step, two averages over steps, and their ratio."""
+"""The slots: a mean within a step, two averages over steps, and their ratio."""
 
 
 def _square(tree: Any) -> jax.Array:
@@ -59,7 +59,7 @@ def accumulate_with_noise_scale(
             counts steps. Steps of one gradient are not measured.
         decay: Decay of averages over steps, in [0, 1), or a schedule that counts steps.
         mean: Whether the transformation gets the mean of the gradients or their sum.
-        dtype: Dtype of the sum; at least float32 if None.
+        dtype: Dtype of the accumulated gradients; at least float32 if None.
 
     `metrics(state)["noise_scale"]` is in micro-batches (times their size: in examples).
     It is initially 0. Negative values call for averages over more steps.
