@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable
 from typing import Any, Literal
 
 import jax
@@ -13,6 +12,7 @@ from gradtx.compiler.transformation import transformation
 from gradtx.core.annotations import (
     Decay,
     DType,
+    Member,
     NonNegative,
     Scalar,
     ScalarOrSchedule,
@@ -22,6 +22,7 @@ from gradtx.core.arithmetic import inner
 from gradtx.core.context import Leaf
 from gradtx.core.docstrings import described_by
 from gradtx.core.factory import part
+from gradtx.core.nodes import Groups
 from gradtx.core.paths import name_of
 from gradtx.core.rule import memoryless
 from gradtx.core.trees import is_none
@@ -30,7 +31,6 @@ from gradtx.matrices.shapes import matrices_of
 from gradtx.optimizers.adam import adamw
 from gradtx.transforms.bias import first_moment
 from gradtx.transforms.combine import chain, moments
-from gradtx.transforms.grouping import partition
 from gradtx.transforms.weight_decay import decayed_step
 
 Preconditioning = Literal["frobenius", "spectral", "aol", "schatten"]
@@ -69,7 +69,7 @@ def scale_by_shape(weight_dimension_numbers: Any, consistent_rms: Any):
     def update(u: Any, leaf: Leaf) -> Any:
         rows, columns = leaf.static.of(u).shape[-2:]
         if consistent_rms is None:
-            return math.sqrt(max(1, columns / rows)) * u
+            return math.sqrt(max(1, columns / max(1, rows))) * u
         return math.sqrt(max(rows, columns)) * consistent_rms * u
 
     return memoryless(update, static=_matrices(weight_dimension_numbers))
@@ -200,11 +200,16 @@ def muon(
         adam_weight_decay,
         nesterov=nesterov,
     )
-    steps: dict[Hashable, Any] = {
-        "muon": decayed_step(direction, weight_decay, weight_decay_mask, learning_rate),
-        "adam": fallback,
-    }
-    return partition(steps, functools.partial(_labels, numbers))
+    muon = decayed_step(direction, weight_decay, weight_decay_mask, learning_rate)
+    return _muon_or_adam(muon, fallback, numbers)
+
+
+@part
+@transformation
+def _muon_or_adam(muon: Member, adam: Member, numbers: Any):
+    """One transformation for matrices, another for all other parameters."""
+    labels = functools.partial(_labels, numbers)
+    return Groups({"muon": muon, "adam": adam}, labels, pins=True, hides=True)
 
 
 def _matrices(numbers: Any) -> Any:
