@@ -11,6 +11,7 @@ from typing import Any as _Any
 import optax as _optax
 from optax import with_extra_args_support as with_extra_args_support
 from optax.contrib import GaLoreDimensionNumbers as GaLoreDimensionNumbers
+from optax.contrib import MuonDimensionNumbers as MuonDimensionNumbers
 
 from gradtx import annotations as annotations
 from gradtx import contrib as contrib
@@ -144,6 +145,8 @@ from gradtx.optimizers.mixed_momentum import (
     scale_by_simplified_ademamix as scale_by_simplified_ademamix,
 )
 from gradtx.optimizers.mixed_momentum import simplified_ademamix as simplified_ademamix
+from gradtx.optimizers.muon import muon as muon
+from gradtx.optimizers.muon import scale_by_muon as scale_by_muon
 from gradtx.optimizers.normalized import adopt as adopt
 from gradtx.optimizers.normalized import laprop as laprop
 from gradtx.optimizers.normalized import scale_by_adopt as scale_by_adopt

@@ -40,7 +40,7 @@ NOT_OURS = {
         ConditionallyMaskState ConditionallyTransformState DAdaptAdamWState
         DifferentiallyPrivateAggregateState DoGState DoWGState EmaState
         EmptyState FactoredState GaLoreState HutchinsonState
-        InjectHyperparamsState LookaheadState MadgradState MaskedNode
+        InjectHyperparamsState LookaheadState MadgradState MaskedNode MuonState
         MaskedState MechanicState MomoAdamState MomoState MonitorState
         MultiStepsState NonNegativeParamsState NormalizeState PartitionState
         ProdigyState ReduceLROnPlateauState SAMState ScaleByAdaDeltaState
@@ -56,11 +56,6 @@ NOT_OURS = {
     """,
 }
 """Public names of optax that gradtx leaves to it, by the reason."""
-
-COMING = {
-    "matrix methods": "MuonDimensionNumbers MuonState muon scale_by_muon",
-}
-"""Public names of optax that gradtx does not have yet, by what they belong to."""
 
 MORE_ARGUMENTS = {
     "torch's variant of the rule": {
@@ -114,8 +109,14 @@ NO_NUMBERS = {
         "memory_size": "lbfgs scale_by_lbfgs",
         "min_dim_size_to_factor": "adafactor scale_by_factored_rms",
         "num_betas": "mechanize",
+        "ns_steps": "muon scale_by_muon",
         "rank": "galore scale_by_galore",
         "sync_period": "sam",
     },
 }
 """Arguments that are numbers in optax and structure here, by the reason."""
+
+TABLES = {
+    "polynomials, which fix the program": {"ns_coeffs": "muon scale_by_muon"},
+}
+"""Arguments that hold constants, by the reason; they check themselves."""

@@ -134,6 +134,7 @@ PARTS = {
     "block_norm": "gives another shape; `scale_by_novograd` has it",
     "main_directions": "gives another shape; `in_subspace` has it",
     "recall": "gives something only inside a `let`, whose example has it",
+    "scale_by_muon": "takes matrices only; `muon` has it",
     "scale_by_model_step": "needs an average that is let; `momo` has it",
 }
 """Transformations that do not stand alone, each with the reason."""

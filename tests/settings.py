@@ -191,6 +191,33 @@ OPTIMIZERS: dict[str, Make] = {
         LINE, 0.8, 0.9, 1e-3, COSINE, is_matrix, 0.1, 0.5, 3
     ),
     "sophia, not clipped": lambda m: m.sophia(0.01, eps=0.1, clip_threshold=None),
+    "muon": lambda m: m.muon(0.01),
+    "muon, scheduled": lambda m: m.muon(
+        LINE,
+        "dion",
+        5,
+        0.9,
+        1e-3,
+        0.1,
+        is_matrix,
+        nesterov=False,
+        adam_b1=0.8,
+        adam_b2=0.95,
+        adam_eps_root=1e-6,
+        adam_weight_decay=0.1,
+        adam_learning_rate=COSINE,
+        consistent_rms=0.2,
+    ),
+    "muon, adaptive": lambda m: m.muon(0.01, adaptive=True, preconditioning="schatten"),
+    "muon, of rows": lambda m: m.muon(0.01, ns_steps=3, preconditioning="aol"),
+    "muon, spectral": lambda m: m.muon(0.01, preconditioning="spectral"),
+    "muon, of given axes": lambda m: m.muon(
+        0.01,
+        muon_weight_dimension_numbers=lambda params: jax.tree.map(
+            lambda p: m.MuonDimensionNumbers((0, 3), (1,)) if p.ndim == 4 else None,
+            params,
+        ),
+    ),
     "galore": lambda m: m.galore(0.01),
     "galore, of rank 2": lambda m: m.galore(
         LINE, 2, 7, 0.5, m.trace(0.9), 0.1, is_matrix

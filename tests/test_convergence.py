@@ -82,6 +82,7 @@ SETTINGS = {
     "momentum": Setting(0.3, 0.01),
     "momo": Setting(),
     "momo_adam": Setting(),
+    "muon": Setting(0.1, 0.1),
     "nadam": Setting(0.1, 0.1),
     "nadamw": Setting(0.1, 0.1),
     "noisy_sgd": Setting(0.1, 0.003),

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 MODULES = {
     "_src": "alias combine factorized float64 linesearch sharding transform",
-    "contrib": "_common _galore _privacy _reduce_on_plateau _sam _schedule_free",
+    "contrib": "_common _galore _muon _privacy _reduce_on_plateau _sam _schedule_free",
     "schedules": "_inject _join _schedule",
     "transforms": "_accumulation _adding _clipping _combining _conditionality "
     "_constraining _freezing _masking _monitoring",
@@ -50,6 +50,8 @@ MUST_FAIL = {
         "mu_dtype_controls_moment_dtype "
         "rank_is_clipped_to_min_dimension",
         "masking_Masked": "masked_state_structure tree_map_params",
+        "muon_Muon": "dim_nums_combinations_aol dim_nums_combinations_frobenius "
+        "dim_nums_combinations_schatten",
     },
     "it gives a state that `init` did not make": {
         "reduce_on_plateau_ReduceLROnPlateau": "learning_rate_is_not_reduced0 "

@@ -92,7 +92,7 @@ def test_names_that_are_not_ours_come_from_optax():
     assert gradtx.losses is optax.losses
     assert gradtx.contrib.prodigy is gradtx.prodigy
     assert gradtx.transforms.trace is gradtx.trace
-    assert gradtx.contrib.muon is optax.contrib.muon
+    assert gradtx.contrib.GaLoreState is optax.contrib.GaLoreState
     with pytest.raises(AttributeError, match=r"nor optax[.]contrib has 'prodgy'"):
         gradtx.contrib.prodgy  # noqa: B018
     assert "l2_loss" in dir(gradtx)

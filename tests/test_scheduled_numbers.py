@@ -155,6 +155,10 @@ TRIALS = {
                 ),
             ),
             Trial("schedule_free_sgd", {"learning_rate": 0.5}),
+            Trial(
+                "scale_by_muon",
+                place=lambda tx: gradtx.groups({"w": tx, "**": gradtx.identity()}),
+            ),
         )
     },
 }

@@ -21,6 +21,8 @@ INNER = ("inner_state", "base_optimizer_state", "info")
 """Fields of optax's states with nested states."""
 COUNTS = ("count", "t", "count_m2", "step_count", "is_initial_step", "is_init_step")
 """Fields that count updates, the most reliable first."""
+ARGUMENTS = ("ns_coeffs",)
+"""Fields that hold arguments of the transformation, which are not state here."""
 
 
 class Field(NamedTuple):

@@ -39,6 +39,7 @@ from gradtx.interop.counterparts import (
     wholes,
 )
 from gradtx.interop.optax_fields import (
+    ARGUMENTS,
     COUNTS,
     Field,
     count_of,
@@ -129,7 +130,8 @@ def _taken(tx: Any, optax_state: Any, like: Any) -> State:
     for path, value in weights(tx, count):
         _put(state, path, value)
     found = _without_numbers(tx, slots, state, found)
-    rest = sorted({x.name for x in found if jax.tree.leaves(x.value)} - {*COUNTS})
+    kept = {x.name for x in found if jax.tree.leaves(x.value)}
+    rest = sorted(kept - {*COUNTS, *ARGUMENTS})
     if rest:
         raise ValueError(f"from_optax: {tx.name}: unexpected in optax's state: {rest}")
     by_leaf = [slot for slot in slots if slot.op.keeps_by_leaf(slot.slot)]
@@ -288,7 +290,7 @@ def to_optax(tx: GradientTransformation, state: State, like: Any) -> Any:
             return constants | _scheduled(tx, last, old, given)
         if at is None and name == SCHEDULES:  # of `editable`
             return jax.tree.map(lambda x: state["count"].astype(x.dtype), old)
-        if at is None and not jax.tree.leaves(old):
+        if at is None and (name in ARGUMENTS or not jax.tree.leaves(old)):
             return old
         if at is None:
             raise ValueError(f"to_optax: {tx.name}: missing in the state: {name!r}")

@@ -89,7 +89,7 @@ def orthogonalize(
         preconditioning: The bound of singular values that divides x: "frobenius",
             "spectral", by rows "aol" (https://arxiv.org/abs/2512.04632), "schatten"
             of order 4 (https://arxiv.org/abs/2506.10935).
-        eps: Added to the norm, at most a thousandth of it. At least 0.
+        eps: Added to the norm, at most a tenth of it. At least 0.
         dtype: Dtype of the products; at least float32 if None.
 
     Raises:
@@ -130,8 +130,26 @@ def rows_of(coefficients: Any, steps: int | None) -> list[Any]:
     """The coefficients of each step; those given may be arrays, also traced.
 
     Raises:
-        ValueError: An unknown name; rows that are not of three; as many rows as steps
-            are not there.
+        ValueError: See `table_of`; steps are not as many as rows.
+    """
+    if steps is not None and steps < 1:
+        raise ValueError(f"orthogonalize: steps must be at least 1, got {steps}")
+    rows = table_of(coefficients)
+    if len(rows) == 1:
+        return rows * (5 if steps is None else steps)
+    if steps is not None and steps != len(rows):
+        raise ValueError(
+            f"orthogonalize: expected {len(rows)} steps for as many rows of "
+            f"coefficients, got {steps}"
+        )
+    return rows
+
+
+def table_of(coefficients: Any) -> list[Any]:
+    """The rows of coefficients, by name or as given.
+
+    Raises:
+        ValueError: An unknown name, or rows that are not of three numbers.
     """
     owner = "orthogonalize: coefficients"
     if isinstance(coefficients, str):
@@ -145,17 +163,7 @@ def rows_of(coefficients: Any, steps: int | None) -> list[Any]:
             f"{owner} must be of shape (3,) or (steps, 3), got "
             f"{short_repr(coefficients)}"
         )
-    if steps is not None and steps < 1:
-        raise ValueError(f"orthogonalize: steps must be at least 1, got {steps}")
-    rows = [coefficients] if len(shape) == 1 else [*coefficients]
-    if len(rows) == 1:
-        return rows * (5 if steps is None else steps)
-    if steps is not None and steps != len(rows):
-        raise ValueError(
-            f"orthogonalize: expected {len(rows)} steps for as many rows of "
-            f"coefficients, got {steps}"
-        )
-    return rows
+    return [coefficients] if len(shape) == 1 else [*coefficients]
 
 
 def _adjoint(x: jax.Array) -> jax.Array:
@@ -177,8 +185,6 @@ def _preconditioned(x: jax.Array, kind: str, eps: Any) -> jax.Array:
         return x * factor.astype(x.dtype)
     if kind == "schatten":
         norm = jnp.sqrt(_norm(x @ _adjoint(x)))
-        least = jnp.sqrt(1e-8) / scale
-        norm = jnp.maximum(norm, jnp.minimum(least, norm / 1000))
     elif kind == "spectral":
         # With the singular vector as a constant, the derivative is finite where
         # singular values are equal.
@@ -187,7 +193,7 @@ def _preconditioned(x: jax.Array, kind: str, eps: Any) -> jax.Array:
     else:
         norm = _norm(x)
     if kind != "schatten":
-        norm = norm + jnp.minimum(eps, norm / 1000)
+        norm = norm + jnp.minimum(eps, norm / 10)
     return x / jnp.where(largest == 0, 1, norm).astype(x.dtype)
 
 

@@ -32,12 +32,12 @@ MORE_BYTES = {
         ("prodigy", "dadapt_adamw", "sm3", "adafactor", "noisy_sgd", "sophia"),
         "they sum, factor or draw, and what several loops read is written out",
     ),
-    **dict.fromkeys(("galore", "lbfgs"), "products of matrices"),
+    **dict.fromkeys(("galore", "lbfgs", "muon"), "products of matrices"),
 }
 """What does not work element by element, or moves more than it keeps, and why."""
 NEEDS_MEMORY = {
     "lamb", "momo_adam", "prodigy", "dadapt_adamw", "sm3", "adafactor", "noisy_sgd",
-    "sophia", "galore", "lbfgs",
+    "sophia", "galore", "lbfgs", "muon",
     "polyak_sgd",  # XLA writes out a zero for two equal leaves, to begin their norm
 }  # fmt: skip
 PARAMETERS = compiled.bytes_of(jax.eval_shape(lambda: fused.arrays(0)))

@@ -39,6 +39,7 @@ def test_no_docstring_sends_the_reader_elsewhere_for_its_arguments(name):
 
 WITHOUT_EXAMPLES = {
     "GaLoreDimensionNumbers": "optax's",
+    "MuonDimensionNumbers": "optax's",
     "with_extra_args_support": "optax's",
     "RateCurve": "a NamedTuple, which the example of `find_learning_rate` shows",
     "Restored": "a NamedTuple, which the example of `restore` shows",

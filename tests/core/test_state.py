@@ -112,6 +112,8 @@ def reads(theirs: Any, ours: Any, path: str = ""):
             yield from reads(member, ours[i], f"{path}[{i}]")
     fields: tuple[str, ...] = getattr(theirs, "_fields", ())
     for field in fields:
+        if field == "inner_states":  # of groups: `state["label.mu"]` here
+            continue
         value, place = getattr(theirs, field), f"{path}.{field}"
         is_own = hasattr(ours, field)
         if not jax.tree.leaves(value):

@@ -15,7 +15,9 @@ def nbytes(tree):
     return sum(x.nbytes for x in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("name", sorted({*registry.factories()} - {"recall"}))
+@pytest.mark.parametrize(
+    "name", sorted({*registry.factories()} - {"recall", "scale_by_muon"})
+)
 def test_memory_is_that_of_the_state_to_the_byte(name):
     tx = registry.example(registry.factories()[name])
     params = {"w": jnp.ones((4, 3)), "b": jnp.ones(3, "bfloat16")}

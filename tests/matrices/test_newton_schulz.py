@@ -93,11 +93,10 @@ def test_it_is_optaxs_in_float64(shape, coefficients, preconditioning):
 @pytest.mark.parametrize("scale", [1e-35, 1e-30, 1e-10, 1.0, 1e20, 1e37])
 def test_a_matrix_of_any_size_has_the_same_factor(scale, preconditioning):
     x = matrix(6, 9)
-    expected = orthogonalize(x, preconditioning=preconditioning, eps=0.0)
-    found = orthogonalize(
-        (x.astype("float64") * scale).astype("float32"), preconditioning=preconditioning
-    )
-    np.testing.assert_allclose(found, expected, atol=3e-3 if scale < 1e-3 else 1e-4)
+    expected = orthogonalize(x, "deepseek", preconditioning=preconditioning)
+    scaled = (x.astype("float64") * scale).astype("float32")
+    found = orthogonalize(scaled, "deepseek", preconditioning=preconditioning)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -31,7 +31,11 @@ def test_an_array_comes_back_from_its_matrix(rows):
 
 
 def test_arrays_of_two_axes_are_matrices_if_nothing_is_said():
-    assert matrices_of(None, PARAMS) == {"w": ((0,), (1,)), "b": None, "k": None}
+    assert matrices_of(None, PARAMS) == {
+        "w": Matrix((0,), (1,)),
+        "b": None,
+        "k": None,
+    }
 
 
 def test_numbers_say_which_axes_are_rows_and_which_are_columns():

@@ -15,7 +15,10 @@ from tests.registry import TRANSFORMATIONS
 from tests.settings import OF_EXAMPLES, PLAIN
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.arange(3.0)}
-IN_DOUBLE = {"apollo": "elements of its projection are small differences"}
+IN_DOUBLE = {
+    "apollo": "elements of its projection are small differences",
+    "muon": "products of matrices magnify small singular values",
+}
 """Optimizers that magnify the rounding of a mean, each with the reason."""
 
 
