@@ -52,8 +52,13 @@ def polar_factor(
     rows = _rows_of(ns_coeffs, ns_steps)
 
     def update(u: Any, leaf: Leaf) -> Any:
-        matrix = leaf.static.of(u)
-        factor = orthogonalize(matrix, rows, preconditioning=preconditioning, eps=eps)
+        factor = orthogonalize(
+            leaf.static.of(u),
+            rows,
+            len(rows),
+            preconditioning=preconditioning,
+            eps=eps,
+        )
         factor = leaf.static.back(factor, u)
         return inner(u, factor).astype(u.dtype) * factor if adaptive else factor
 
@@ -63,7 +68,7 @@ def polar_factor(
 
 @part
 @transformation
-def scale_by_shape(weight_dimension_numbers: Any, consistent_rms: Any):
+def scale_by_shape(weight_dimension_numbers: Any, consistent_rms: Scalar | None):
     """Scale a matrix by `sqrt(max(1, columns / rows))`, or to a root mean square."""
 
     def update(u: Any, leaf: Leaf) -> Any:

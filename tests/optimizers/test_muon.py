@@ -102,6 +102,14 @@ def test_a_table_of_coefficients_has_as_many_steps_as_rows():
         first_update(gradtx.muon(0.1, three, ns_steps=8))
 
 
+@pytest.mark.usefixtures("standard_promotion")
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_a_single_row_is_taken_for_as_many_steps_as_asked(steps):
+    updates, _ = first_update(gradtx.muon(0.1, ns_steps=steps))
+    theirs, _ = first_update(optax.contrib.muon(0.1, ns_steps=steps))
+    chex.assert_trees_all_close(updates, theirs, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "theirs"), [("standard", "standard"), ("you", "dion")]
 )
