@@ -181,32 +181,17 @@ def muon(
         ['adam.mu', 'adam.nu', 'count', 'muon.mu']
     """
     numbers = muon_weight_dimension_numbers
-    direction = chain(
-        scale_by_muon(
-            ns_coeffs,
-            ns_steps,
-            beta,
-            eps,
-            mu_dtype,
-            nesterov=nesterov,
-            adaptive=adaptive,
-            preconditioning=preconditioning,
-            weight_dimension_numbers=numbers,
-        ),
-        scale_by_shape(numbers, consistent_rms),
+    first = ns_coeffs, ns_steps, beta, eps, mu_dtype
+    more = {"preconditioning": preconditioning, "weight_dimension_numbers": numbers}
+    polar = scale_by_muon(*first, nesterov=nesterov, adaptive=adaptive, **more)
+    direction = chain(polar, scale_by_shape(numbers, consistent_rms))
+    rate = learning_rate if adam_learning_rate is None else adam_learning_rate
+    adam = adam_b1, adam_b2, eps, adam_eps_root, mu_dtype, adam_weight_decay
+    return _muon_or_adam(
+        decayed_step(direction, weight_decay, weight_decay_mask, learning_rate),
+        adamw(rate, *adam, nesterov=nesterov),
+        numbers,
     )
-    fallback = adamw(
-        learning_rate if adam_learning_rate is None else adam_learning_rate,
-        adam_b1,
-        adam_b2,
-        eps,
-        adam_eps_root,
-        mu_dtype,
-        adam_weight_decay,
-        nesterov=nesterov,
-    )
-    muon = decayed_step(direction, weight_decay, weight_decay_mask, learning_rate)
-    return _muon_or_adam(muon, fallback, numbers)
 
 
 @part

@@ -131,7 +131,7 @@ def test_check_tells_one_mistake_once():
         testing.check(gradtx.adam(0.1), extra=lambda params, grads: {"valu": 1.0})
     first, most, masked = str(raised.value).splitlines()
     assert first.endswith("breaks 15 of 18 laws:") and most.count("TypeError") == 1
-    assert masked.startswith("  'masked leaves are untouched': TypeError: only: unk")
+    assert masked.startswith("  'masked leaves are untouched': TypeError: only: unexp")
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def test_first_value_takes_a_number_and_no_schedule(make, argument):
     with pytest.raises(TypeError) as caught:
         make(schedule)
     assert str(caught.value) == (
-        f"{tx.name}: {argument} must be a number, not a schedule; "
+        f"{tx.name}: {argument} must be a number, not a schedule, "
         f"got constant_schedule(value=1.0)"
     )
     with pytest.raises(ValueError) as refused:

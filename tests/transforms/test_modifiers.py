@@ -133,7 +133,7 @@ def test_modifiers_go_with_foreign_optimizers_behind_them():
 )
 def test_what_turns_the_sign_is_refused(wrap, step):
     with pytest.raises(
-        TypeError, match=r"expected a direction of gradtx, like scale_by"
+        TypeError, match=r"expected a direction of gradtx, such as scale_by"
     ):
         wrap(step)
 
