@@ -44,7 +44,7 @@ def grow_and_shrink() -> list[Number]:
     start, rprop = np.full(1, 0.5, np.float32), gradtx.rprop(0.1, delayed=False)
     path = gradtx.trajectory(rprop, lambda x: abs(x).sum(), start, 6)
     sizes, slide = abs(np.diff(path.positions[:, 0])), "slides, 32"
-    after = sizes[5] / sizes[3]  # there is none in between
+    after = sizes[5] / sizes[3]  # no size lies between
     return [
         Number("Rprop: step 2 / step 1", sizes[1] / sizes[0], "increases", slide),
         Number("Rprop: after a change of sign", after, "decreases", slide),

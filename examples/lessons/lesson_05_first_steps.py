@@ -3,7 +3,7 @@
 Both averages of Adam start at 0. The second, of squares, starts far lower than the
 first: without correction the first steps are 3 to 7 times too long. RMSProp alone, with
 as long a memory, takes a first step of 32. The corrections make every first step as
-long as the learning rate, whatever the gradient. At small rates the long steps even
+long as the learning rate, for any gradient. At small rates the long steps even
 help; at large ones they throw a network far off, where its units are dead.
 """
 

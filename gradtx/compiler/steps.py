@@ -132,7 +132,7 @@ def is_frozen(program: Program, active: Active) -> bool:
 def is_left_out(program: Program, active: Active) -> Any:
     """As `is_frozen`, by factors; an array if a factor is one.
 
-    A leaf with another factor passes, whatever the sign of that factor.
+    A leaf with another factor passes, for either sign of the factor.
     """
     own = flow(program, active)
     if own.is_step or any(own.ways):
