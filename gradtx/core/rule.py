@@ -264,7 +264,7 @@ class TreeRule(Node):
         inner: The transformation per slot that is its whole state.
         waits: Whether it leaves its slots unchanged where `tree.is_skipped` is true.
             Otherwise it runs under a condition, for which XLA may copy its slots.
-        in_optax: The fields of optax's state for the inner states, where names differ;
+        in_optax: Field names in optax for the inner states, where they differ;
             None for an inner state that is optax's whole state.
         clock: The slot with the count for schedules of its arguments.
 

@@ -1,4 +1,4 @@
-"""Counterparts: the field of optax's state for each slot."""
+"""Counterparts: for each slot, its field in the optax state."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def names(slots: list[Counterpart]) -> set[str]:
 
 
 def wholes(slots: list[Counterpart]) -> Callable[[str, Any, tuple[str, ...]], bool]:
-    """A function: whether a field of optax's state is a whole state here too.
+    """A function: whether a field in the optax state is a whole state here too.
 
     A state of `inject_hyperparams` is, as long as a state here keeps numbers.
     """

@@ -1,4 +1,4 @@
-"""Fields of optax's states: their places, and conversion to and from slots."""
+"""Fields in optax states: their places, and conversion to and from slots."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradtx.core.prng import is_key, raw_key
 from gradtx.wrappers.layouts import RealAndImaginary
 
 INNER = ("inner_state", "base_optimizer_state", "info")
-"""Fields of optax's states with nested states."""
+"""Fields in optax states that hold nested states."""
 COUNTS = ("count", "t", "count_m2", "step_count", "is_initial_step", "is_init_step")
 """Fields that count updates, the most reliable first."""
 ARGUMENTS = ("ns_coeffs",)

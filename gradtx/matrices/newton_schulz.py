@@ -183,17 +183,16 @@ def _preconditioned(x: jax.Array, kind: str, eps: Any) -> jax.Array:
         least = jnp.minimum(1e-8 / scale / scale, sums.max(-2, keepdims=True) / 1000)
         factor = lax.rsqrt(jnp.where(largest == 0, 1, jnp.maximum(sums, least)))
         return x * factor.astype(x.dtype)
-    if kind == "schatten":
-        norm = jnp.sqrt(_norm(x @ _adjoint(x)))
-    elif kind == "spectral":
+    if kind == "schatten":  # without eps, as in optax
+        return x / jnp.sqrt(_norm(x @ _adjoint(x))).astype(x.dtype)
+    if kind == "spectral":
         # With the singular vector as a constant, the derivative is finite where
         # singular values are equal.
         vectors = jnp.linalg.eigh(lax.stop_gradient(x @ _adjoint(x)))[1]
         norm = _norm(_adjoint(vectors[..., -1:]) @ x)
     else:
         norm = _norm(x)
-    if kind != "schatten":
-        norm = norm + jnp.minimum(eps, norm / 10)
+    norm = norm + jnp.minimum(eps, norm / 10)
     return x / jnp.where(largest == 0, 1, norm).astype(x.dtype)
 
 
